@@ -1,0 +1,1 @@
+"""The network: knows tensors, not recordings."""

@@ -1,0 +1,149 @@
+"""Attention along time and across the units of a population.
+
+Source: NuCLR (arXiv 2512.01199), section 3.2 and appendix; the rotary embedding of
+values and outputs follows POYO (arXiv 2310.16046).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class PopulationLayout:
+    """Where the populations of a ragged batch lie among its units.
+
+    The units of all populations lie one after another on the first axis of a *flat* tensor
+    ``(unit, ...)``. Attention across units needs them side by side, in a *padded* tensor
+    ``(population, slot, ...)``.
+
+    Attributes
+    ----------
+    index
+        For every slot the row of its unit in the flat tensor, shape ``(population, slot)``;
+        an empty slot points at row 0.
+    filled
+        Which slots hold a unit, shape ``(population, slot)``, or None where all do.
+    row
+        For every unit its place among all slots, counted row by row, shape ``(unit,)``.
+    """
+
+    index: Tensor
+    filled: Tensor | None
+    row: Tensor
+
+    @classmethod
+    def from_sizes(cls, sizes: Tensor, largest: int, total: int) -> PopulationLayout:
+        """Lay out populations of the given numbers of units.
+
+        ``largest`` and ``total`` are the maximum and the sum of ``sizes``. They are asked for
+        because reading them from a tensor on a GPU would make the CPU wait for it.
+        """
+        device = sizes.device
+        slots = torch.arange(largest, device=device)
+        starts = sizes.cumsum(0) - sizes
+        filled = slots < sizes[:, None]
+        index = torch.where(filled, starts[:, None] + slots, 0)
+        population = torch.repeat_interleave(
+            torch.arange(len(sizes), device=device), sizes, output_size=total
+        )
+        row = torch.arange(total, device=device) + (
+            torch.arange(len(sizes), device=device) * largest - starts
+        ).index_select(0, population)
+        full = largest * len(sizes) == total
+        return cls(index=index, filled=None if full else filled, row=row)
+
+    def pad(self, flat: Tensor) -> Tensor:
+        """Turn ``(unit, ...)`` into ``(population, slot, ...)``; empty slots repeat the first unit."""
+        return flat.index_select(0, self.index.flatten()).unflatten(0, self.index.shape)
+
+    def flatten(self, padded: Tensor) -> Tensor:
+        """Turn ``(population, slot, ...)`` into ``(unit, ...)``."""
+        return padded.flatten(0, 1).index_select(0, self.row)
+
+
+class RotaryTime(nn.Module):
+    """Rotary embedding of the token's place in the window.
+
+    The first half of each head turns, in pairs of neighbouring dimensions, with periods spaced
+    geometrically from 1 to ``8 * tokens`` tokens; the second half does not turn.
+
+    Parameters
+    ----------
+    dim_head
+        Width of one attention head; a multiple of 4.
+    tokens
+        Number of tokens in a window.
+    """
+
+    omega: Tensor
+
+    def __init__(self, dim_head: int, tokens: int) -> None:
+        super().__init__()
+        turning = dim_head // 4
+        periods = torch.logspace(0.0, math.log10(8 * tokens), turning, dtype=torch.float64)
+        omega = torch.zeros(dim_head // 2)
+        omega[:turning] = (2 * math.pi / periods).float()
+        self.register_buffer("omega", omega)
+
+    def angles(self, tokens: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of all tokens' angles, each ``(token, dim_head / 2)``."""
+        place = torch.arange(tokens, device=self.omega.device, dtype=self.omega.dtype)
+        angle = place[:, None] * self.omega
+        return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn neighbouring dimensions of ``x`` ``(..., token, dim_head)`` by the given angles."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
+    return turned.flatten(-2).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with its LayerNorm in front, along either axis.
+
+    Parameters
+    ----------
+    dim, heads, dim_head
+        Width of a token, number of heads, width of a head; ``heads * dim_head`` need not be ``dim``.
+    """
+
+    def __init__(self, dim: int, heads: int, dim_head: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim)
+        self.to_qkv = nn.Linear(dim, 3 * heads * dim_head)
+        self.to_out = nn.Linear(heads * dim_head, dim)
+
+    def along_time(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Attend among the tokens of each unit, ``(unit, token, dim)`` to the same.
+
+        Queries, keys and values are rotated by their token's place and the output is rotated
+        back by the query's, so that only distances in time matter, for the values too.
+        """
+        qkv = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = rotate(qkv.permute(2, 0, 3, 1, 4), cos, sin)
+        out = rotate(F.scaled_dot_product_attention(q, k, v), cos, -sin)
+        return self.to_out(out.transpose(1, 2).flatten(-2))
+
+    def across_units(self, x: Tensor, layout: PopulationLayout) -> Tensor:
+        """Attend among the units of each population, token by token, ``(unit, token, dim)`` to the same.
+
+        Nothing tells the units' order, so permuting units permutes the output.
+        """
+        tokens = x.shape[1]
+        qkv = layout.pad(self.to_qkv(self.norm(x)))
+        # (population, slot, token, 3 * heads * dim_head) -> (population * token, head, slot, dim_head)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)
+        mask = None
+        if layout.filled is not None:
+            mask = layout.filled.repeat_interleave(tokens, dim=0)[:, None, None, :]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        out = out.unflatten(0, (-1, tokens)).permute(0, 3, 1, 2, 4).flatten(-2)
+        return self.to_out(layout.flatten(out))

@@ -1,0 +1,183 @@
+"""The NuCLR encoder: windows of population activity in, one vector per unit out.
+
+Source: NuCLR (arXiv 2512.01199), section 3.2 and appendix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nuclr.errors import ModelError
+from nuclr.model.attention import Attention, PopulationLayout, RotaryTime
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Everything that fixes the shape of an encoder.
+
+    Attributes
+    ----------
+    patch
+        Samples (bins or frames) in one token.
+    tokens
+        Tokens in one window.
+    dim, heads, dim_head
+        Width of a token; attention heads and their width.
+    temporal_blocks, spatiotemporal_blocks
+        Number of blocks of each kind; the temporal ones come first.
+    dropout
+        Probability of dropping a value, in training only.
+    """
+
+    patch: int
+    tokens: int
+    dim: int = 256
+    heads: int = 4
+    dim_head: int = 64
+    temporal_blocks: int = 2
+    spatiotemporal_blocks: int = 2
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name in ("patch", "tokens", "dim", "heads", "dim_head"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"model: {name} must be at least 1, not {getattr(self, name)}")
+        if self.dim_head % 4:
+            raise ModelError(
+                f"model: dim_head must be a multiple of 4 (half of it rotates, in pairs), not {self.dim_head}"
+            )
+
+
+class FeedForward(nn.Module):
+    """LayerNorm, then a linear layer to ``8 * dim`` whose first half is gated by GELU of its second."""
+
+    def __init__(self, dim: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.in_proj = nn.Linear(dim, 8 * dim)
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(4 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(..., dim)`` to the same."""
+        value, gate = self.in_proj(self.norm(x)).chunk(2, dim=-1)
+        return self.out_proj(self.dropout(value * F.gelu(gate)))
+
+
+class Encoder(nn.Module):
+    """Spatiotemporal transformer over the units of a population (section 3.2).
+
+    Two temporal blocks see each unit alone; two spatiotemporal blocks let the units of a
+    population see each other, token by token, and then each unit its own time. The mean over
+    tokens is the unit's embedding of the window. Parameter names are those of the authors.
+
+    Examples
+    --------
+    >>> import torch
+    >>> encoder = Encoder(EncoderSpec(patch=50, tokens=10, dim=32, heads=4, dim_head=8)).eval()
+    >>> counts = torch.poisson(torch.ones(7, 10, 50))
+    >>> encoder(counts, torch.tensor([3, 4])).shape
+    torch.Size([7, 32])
+    """
+
+    def __init__(self, spec: EncoderSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+        def attention() -> Attention:
+            return Attention(spec.dim, spec.heads, spec.dim_head)
+
+        def feed_forward() -> FeedForward:
+            return FeedForward(spec.dim, spec.dropout)
+
+        self.rotary_emb = RotaryTime(spec.dim_head, spec.tokens)
+        self.read_in = nn.Linear(spec.patch, spec.dim)
+        self.t_blocks = nn.ModuleList(
+            nn.ModuleList([attention(), feed_forward()]) for _ in range(spec.temporal_blocks)
+        )
+        # Time's attention and FFN come first by name (as in published weights), units' run first.
+        self.st_blocks = nn.ModuleList(
+            nn.ModuleList([attention(), feed_forward(), attention(), feed_forward()])
+            for _ in range(spec.spatiotemporal_blocks)
+        )
+        self.dropout = nn.Dropout(spec.dropout)
+
+    def forward(
+        self,
+        patches: Tensor,
+        sizes: Tensor,
+        largest: int | None = None,
+        across_units: bool = True,
+    ) -> Tensor:
+        """Embed every unit of a ragged batch of windows.
+
+        Parameters
+        ----------
+        patches
+            Spike counts or scaled dF/F, ``(unit, token, patch)``: the units of one population
+            after another, only those that were active in their window.
+        sizes
+            Units in each population, ``(population,)``, int64.
+        largest
+            The largest of ``sizes``, where the caller knows it (it spares a GPU a wait).
+        across_units
+            False leaves the attention across units out: each unit alone (an ablation).
+
+        Returns
+        -------
+        Tensor
+            One embedding a unit, ``(unit, dim)``.
+
+        Raises
+        ------
+        ModelError
+            If the patches are not of the length that the encoder was made for.
+        """
+        if patches.ndim != 3 or patches.shape[-1] != self.spec.patch:
+            raise ModelError(
+                f"model: made for patches of {self.spec.patch} samples, got an input of shape "
+                f"{tuple(patches.shape)}; use the bin and patch length the model was trained with"
+            )
+        largest = largest if largest is not None else int(sizes.max()) if len(sizes) else 0
+        layout = PopulationLayout.from_sizes(sizes, largest, len(patches))
+        cos, sin = self.rotary_emb.angles(patches.shape[1])
+        drop = self.dropout
+
+        x = self.read_in(patches.to(self.read_in.weight.dtype))
+        for attend, feed in _layers(self.t_blocks):
+            x = x + drop(attend.along_time(x, cos, sin))
+            x = x + drop(feed(x))
+        for attend_time, feed_time, attend_units, feed_units in _layers(self.st_blocks):
+            if across_units:
+                x = x + drop(attend_units.across_units(x, layout))
+                x = x + drop(feed_units(x))
+            x = x + drop(attend_time.along_time(x, cos, sin))
+            x = x + drop(feed_time(x))
+        return x.mean(dim=1)
+
+
+def _layers(blocks: nn.ModuleList) -> list[list[Any]]:
+    return [list(cast(nn.ModuleList, block)) for block in blocks]
+
+
+def as_patches(activity: Tensor, patch: int) -> Tensor:
+    """Cut ``(unit, time)`` into ``(unit, token, patch)``; a remainder at the end is left out."""
+    tokens = activity.shape[-1] // patch
+    return activity[..., : tokens * patch].unflatten(-1, (tokens, patch))
+
+
+def rankme(embeddings: Tensor) -> float:
+    """Effective rank of a set of embeddings ``(unit, dim)``: 1 means that they collapsed.
+
+    The exponential of the entropy of the normalised eigenvalues of the covariance of the
+    L2-normalised rows (after RankMe, arXiv 2210.02885).
+    """
+    x = F.normalize(embeddings.double(), dim=-1)
+    eigenvalues = torch.linalg.eigvalsh(torch.cov(x.T)).clamp_min(0)
+    p = eigenvalues / eigenvalues.sum()
+    return float(torch.special.entr(p).sum().exp())

@@ -1,0 +1,145 @@
+"""The contrastive loss of NuCLR.
+
+Source: NuCLR (arXiv 2512.01199), section 3.3; decoupled as in DCL (arXiv 2110.06848).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nuclr.model.attention import PopulationLayout
+
+
+class LossParts(NamedTuple):
+    """The loss and what it is made of, means over matched units and both directions.
+
+    ``total = attraction + repulsion``; ``attraction`` is the cosine distance of a unit's two
+    views over the temperature, ``repulsion`` the log-mean-exp of its similarities to others.
+    """
+
+    total: Tensor
+    attraction: Tensor
+    repulsion: Tensor
+
+
+class Projector(nn.Sequential):
+    """LayerNorm, linear, ReLU, linear: from embeddings to the space in which they are compared."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+
+def contrastive_loss(
+    z1: Tensor,
+    z2: Tensor,
+    sizes1: Tensor,
+    sizes2: Tensor,
+    match: Tensor,
+    temperature: float = 0.2,
+    same_view_temperature: float = 1.0,
+    largest: tuple[int, int] | None = None,
+) -> LossParts:
+    """Pull the two views of a unit together, push its population apart (section 3.3).
+
+    For unit i with views z1[i], z2[j] (both L2-normalised here) in a population:
+
+    ``l(i) = (1 - z1[i].z2[j]) / t + log (1/N) (sum_k exp(z1[i].z2[k] / t) + sum_l exp(z1[i].z1[l] / t'))``
+
+    over all k != j of the other view and l != i of the same view, N being the units of both
+    views (the authors count the two that are left out). Averaged over matched units and over
+    both directions, so populations weigh as much as they have matched units.
+
+    Parameters
+    ----------
+    z1, z2
+        Projected embeddings of the two views, ``(unit, dim)``, one population after another.
+    sizes1, sizes2
+        Units of each population in each view, ``(population,)``.
+    match
+        Rows in z1 and z2 of the same unit, ``(2, matched)``.
+    temperature
+        t above.
+    same_view_temperature
+        t' above; 1 as in the authors' code, ``temperature`` for the symmetric form.
+    largest
+        The largest of ``sizes1`` and ``sizes2``, where the caller knows them.
+
+    Returns
+    -------
+    LossParts
+        Scalars.
+
+    Examples
+    --------
+    >>> import torch
+    >>> z = torch.eye(4)
+    >>> sizes = torch.tensor([4])
+    >>> match = torch.arange(4).repeat(2, 1)
+    >>> round(float(contrastive_loss(z, z, sizes, sizes, match).total), 3)  # log(6 / 8)
+    -0.288
+    """
+    if largest is None:
+        largest = (int(sizes1.max()), int(sizes2.max()))
+    z1, z2 = F.normalize(z1, dim=-1), F.normalize(z2, dim=-1)
+    layout1 = PopulationLayout.from_sizes(sizes1, largest[0], len(z1))
+    layout2 = PopulationLayout.from_sizes(sizes2, largest[1], len(z2))
+    rows1, rows2 = (
+        layout1.row.index_select(0, match[0]),
+        layout2.row.index_select(0, match[1]),
+    )
+    one, two = layout1.pad(z1), layout2.pad(z2)
+
+    across = one @ two.transpose(1, 2)
+    positive = (z1.index_select(0, match[0]) * z2.index_select(0, match[1])).sum(-1)
+    attraction = (1 - positive).mean() / temperature
+    repulsion = 0.5 * (
+        _log_mean_exp_others(
+            across / temperature,
+            one @ one.transpose(1, 2) / same_view_temperature,
+            (layout1, layout2),
+            (rows1, rows2),
+        )
+        + _log_mean_exp_others(
+            across.transpose(1, 2) / temperature,
+            two @ two.transpose(1, 2) / same_view_temperature,
+            (layout2, layout1),
+            (rows2, rows1),
+        )
+    )
+    return LossParts(attraction + repulsion, attraction, repulsion)
+
+
+def _log_mean_exp_others(
+    across: Tensor,
+    within: Tensor,
+    layouts: tuple[PopulationLayout, PopulationLayout],
+    rows: tuple[Tensor, Tensor],
+) -> Tensor:
+    """Mean over matched units of the log-mean-exp of their similarities to all other units.
+
+    ``across`` is ``(population, slot, other slot)``, ``within`` ``(population, slot, slot)``;
+    ``rows`` are the padded places of the matched units in their own and in the other view.
+    """
+    own, other = layouts
+    population = rows[0] // own.index.shape[1]
+    slot_own = rows[0] % own.index.shape[1]
+    slot_other = rows[1] % other.index.shape[1]
+    logits = torch.cat([across.flatten(0, 1)[rows[0]], within.flatten(0, 1)[rows[0]]], dim=-1)
+    negative = torch.cat(
+        [_others(other, population, slot_other), _others(own, population, slot_own)],
+        dim=-1,
+    )
+    logits = logits.float().masked_fill(~negative, float("-inf"))
+    units = negative.sum(-1) + 2
+    return (logits.logsumexp(-1) - units.log()).mean()
+
+
+def _others(layout: PopulationLayout, population: Tensor, slot: Tensor) -> Tensor:
+    """Which slots hold a unit other than the one at ``slot``, ``(matched, slots)``."""
+    slots = torch.arange(layout.index.shape[1], device=slot.device)
+    others = slots != slot[:, None]
+    return others if layout.filled is None else others & layout.filled[population]

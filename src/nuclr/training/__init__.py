@@ -1,0 +1,1 @@
+"""Windows of recordings to a trained encoder."""
