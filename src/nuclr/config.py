@@ -1,0 +1,243 @@
+"""The one description of ``config.yaml``: it validates, documents and completes.
+
+A configuration may hold any part of the keys; the rest have the defaults given here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nuclr.errors import ConfigError
+
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Source = Literal["simulated", "nwb"]
+Protocol = Literal["transductive", "transductive_zero_shot", "inductive_zero_shot"]
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Simulated(Section):
+    """The simulated data set."""
+
+    animals: Count = Field(30, description="animals, one recording each")
+    units: Count = Field(60, description="units in a recording")
+    duration_s: Positive = Field(240.0, description="length of a recording (s)")
+    seed: int = Field(0, description="another seed draws other animals")
+
+
+class Nwb(Section):
+    """A folder of NWB files."""
+
+    folder: Path | None = Field(None, description="where the NWB files are (searched to any depth)")
+    unit_columns: list[str] = Field([], description="columns of the unit table to keep, as labels or quality")
+    region_column: str | None = Field(
+        None, description="unit column with the brain region; null: the electrodes' location"
+    )
+
+
+class Chunk(Section):
+    """From spike times to the store."""
+
+    bin_s: Positive = Field(0.02, description="bin of spike counts (s); calcium keeps its frames")
+    chunk_s: Positive = Field(20.0, description="length of a chunk (s)")
+    shard_s: Positive = Field(600.0, description="length of a shard, the file of many chunks (s)")
+    min_rate_hz: float = Field(
+        0.0, ge=0, description="units that fire less over the valid spans are left out"
+    )
+
+
+class Split(Section):
+    """Who trains, who is labelled, who is tested: always whole animals."""
+
+    test_animals: int = Field(8, ge=0, description="animals that nothing is ever learned from")
+    label_animals: int = Field(
+        6, ge=0, description="animals whose labels the probe learns, never in pretraining"
+    )
+    seed: int = Field(0, description="draws the test and label animals")
+
+
+class Model(Section):
+    """Size of the encoder."""
+
+    dim: Count = Field(32, description="width of a token and of the embedding (paper: 256)")
+    heads: Count = Field(4, description="attention heads")
+    dim_head: Count = Field(8, description="width of a head, a multiple of 4 (paper: 64)")
+    temporal_blocks: int = Field(2, ge=0, description="blocks that see each unit alone")
+    spatiotemporal_blocks: int = Field(2, ge=0, description="blocks in which units see each other")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of values dropped in training")
+
+
+class Views(Section):
+    """How windows are cut."""
+
+    window_s: Positive = Field(10.0, description="length of a window (s)")
+    patch: Count = Field(50, description="bins or frames in a token")
+    distance_s: float = Field(30.0, ge=0, description="the second window starts within this of the first (s)")
+    grid_s: Positive | None = Field(
+        None, description="windows start at multiples of this (s); null: anywhere"
+    )
+    unit_dropout: float = Field(0.5, gt=0, le=1, description="smallest share of units that a view keeps")
+    max_units: Count | None = Field(None, description="at most so many units in a view, sampled")
+    min_units: Count = Field(11, description="pairs with fewer units in a view are skipped in training")
+
+
+class Pretrain(Section):
+    """The optimisation."""
+
+    steps: Count = Field(1000, description="optimiser steps")
+    pairs_per_step: Count = Field(4, description="pairs of windows in a step, over all devices (paper: 128)")
+    learning_rate: Positive = Field(2e-3, description="peak learning rate (paper: 5e-4 at 128 pairs)")
+    weight_decay: float = Field(0.01, ge=0, description="on matrices only")
+    warmup_steps: int | None = Field(None, ge=0, description="linear warm-up; null: one epoch")
+    temperature: Positive = Field(0.2, description="of the contrastive loss")
+    same_view_temperature: Positive = Field(
+        1.0, description="of similarities inside a view (authors' code: 1)"
+    )
+    clip: Positive = Field(1.0, description="largest norm of the gradient")
+    checkpoint_every: Count = Field(200, description="steps between checkpoints")
+    devices: Count = Field(1, description="GPUs, or CPU processes where there is no GPU")
+    num_nodes: Count = Field(1, description="machines")
+
+
+class Scaling(Section):
+    """The scaling analysis."""
+
+    animal_counts: list[Count] = Field([1, 2, 4, 8, 16], description="pretraining animals of the runs")
+    seeds: Count = Field(3, description="runs at each count: seeds 0, 1, ...")
+
+
+class Task(Section):
+    """What a probe predicts."""
+
+    column: str = Field(description="column of the unit table")
+    classes: dict[str, list[str]] | None = Field(
+        None, description="values of the column that make up each class; null: each value is a class"
+    )
+
+
+class Probe(Section):
+    """What is decoded from the embeddings, and how."""
+
+    tasks: dict[str, Task] = Field(
+        {"cell_type": Task(column="cell_type"), "brain_region": Task(column="brain_region")},
+        description="what to predict, by name",
+    )
+    protocols: list[Protocol] = Field(
+        ["inductive_zero_shot", "transductive"], description="which units a probe may learn from"
+    )
+    folds: int = Field(5, ge=2, description="folds over units in the transductive protocol")
+    bootstrap: Count = Field(1000, description="resamples for the 95 % intervals")
+
+
+class Config(Section):
+    """All of ``config.yaml``."""
+
+    dataset: str = Field(
+        "simulated",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        description="name; results go to results/{dataset}",
+    )
+    source: Source | None = Field(None, description="simulated or nwb; null: named by the data set, else nwb")
+    results: Path = Field(Path("results"), description="folder of all results")
+    simulated: Simulated = Simulated()
+    nwb: Nwb = Nwb()
+    chunk: Chunk = Chunk()
+    split: Split = Split()
+    model: Model = Model()
+    views: Views = Views()
+    pretrain: Pretrain = Pretrain()
+    scaling: Scaling = Scaling()
+    probe: Probe = Probe()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if self.source_kind == "nwb" and self.nwb.folder is None:
+            raise ValueError(f"nwb.folder: data set {self.dataset} needs the folder of its NWB files")
+        return self
+
+    @property
+    def source_kind(self) -> Source:
+        """Where recordings come from."""
+        return self.source or ("simulated" if self.dataset == "simulated" else "nwb")
+
+    def sections(self, *names: str) -> str:
+        """Return the named sections as JSON on one line: what a rule hands to a subcommand."""
+        return self.model_dump_json(include=set(names))
+
+
+def load_config(source: str | Path | dict[str, Any] | None) -> Config:
+    """Read and check a configuration.
+
+    Parameters
+    ----------
+    source
+        A path to a YAML file, the same as inline JSON (a string that begins with ``{``), a
+        dictionary, or None for the defaults.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key, what is wrong with it, and the nearest right key.
+    """
+    where = "config"
+    if isinstance(source, dict):
+        values: Any = source
+    elif source is None:
+        values = {}
+    elif str(source).lstrip().startswith("{"):
+        try:
+            values = json.loads(str(source))
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"config: not JSON ({error})") from None
+    else:
+        where = str(source)
+        try:
+            values = yaml.safe_load(Path(source).read_text()) or {}
+        except OSError as error:
+            raise ConfigError(
+                f"{where}: cannot be read ({error.strerror}); give the path of a YAML file"
+            ) from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: must hold keys and values, as in config.yaml")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error in the user's words."""
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
+        remedy = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
+        return f"unknown key {key}; {remedy}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (got {error['input']!r})" if key else message
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in path:
+        field = section.model_fields.get(part)
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            section = annotation
+        elif part == "tasks":
+            section = Task
+    return list(section.model_fields)

@@ -1,0 +1,100 @@
+"""The recording of one population of units: what every later step works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+
+from nuclr.errors import DataError
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+Modality = Literal["spikes", "calcium"]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Units recorded at the same time by one probe insertion or in one imaging session.
+
+    Bin k covers ``[start_s + k * bin_s, start_s + (k + 1) * bin_s)``.
+
+    Attributes
+    ----------
+    activity
+        Spike counts per bin (unsigned integers) or dF/F per frame (float32), ``(unit, time)``;
+        a NumPy or a Dask array.
+    units
+        One row a unit: ``unit_id`` and the labels and quality columns of the source.
+    valid_spans
+        Start and stop (s) of the spans in which the recording can be trusted, ``(interval, 2)``,
+        ascending and apart.
+    dataset, animal, recording, population
+        Where it comes from; ``population`` is unique in a dataset.
+    modality
+        ``"spikes"`` or ``"calcium"``.
+    bin_s
+        Length of a bin or frame (s).
+    start_s
+        Time of the start of the first bin, on the clock of the recording (s).
+    source
+        What it was made from, for the record.
+
+    Raises
+    ------
+    DataError
+        If the parts do not fit each other.
+    """
+
+    activity: np.ndarray | da.Array
+    units: pd.DataFrame
+    valid_spans: np.ndarray
+    dataset: str
+    animal: str
+    recording: str
+    population: str
+    modality: Modality
+    bin_s: float
+    start_s: float = 0.0
+    source: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        def refuse(what: str) -> None:
+            raise DataError(f"population {self.population}: {what}")
+
+        if self.activity.ndim != 2:
+            refuse(f"activity must be (unit, time), not of shape {self.activity.shape}")
+        if len(self.units) != self.activity.shape[0]:
+            refuse(f"{self.activity.shape[0]} units of activity but {len(self.units)} rows in the unit table")
+        if "unit_id" not in self.units:
+            refuse("the unit table has no column unit_id")
+        if self.units["unit_id"].duplicated().any():
+            twice = self.units["unit_id"][self.units["unit_id"].duplicated()].iloc[0]
+            refuse(f"unit_id {twice} stands twice; unit ids must be unique")
+        if not self.bin_s > 0:
+            refuse(f"bin_s must be above 0, not {self.bin_s}")
+        spans = self.valid_spans
+        if spans.ndim != 2 or spans.shape[1] != 2 or np.isnan(spans).any():
+            refuse("valid_spans must be (interval, 2) without NaN")
+        if (spans[:, 0] >= spans[:, 1]).any() or (spans[1:, 0] < spans[:-1, 1]).any():
+            refuse("valid spans must ascend and not overlap")
+        kind = self.activity.dtype.kind
+        if kind != {"spikes": "u", "calcium": "f"}[self.modality]:
+            refuse(f"activity of type {self.activity.dtype} does not suit modality {self.modality}")
+
+    @property
+    def stop_s(self) -> float:
+        """Time of the end of the last bin (s)."""
+        return self.start_s + self.activity.shape[1] * self.bin_s
+
+    def valid_bins(self) -> np.ndarray:
+        """First bin and one past the last of every valid span, whole bins only, ``(interval, 2)``."""
+        # A tolerance of a thousandth of a bin forgives times that were rounded on their way here.
+        bins = (self.valid_spans - self.start_s) / self.bin_s
+        first = np.ceil(bins[:, 0] - 1e-3).astype(np.int64)
+        last = np.floor(bins[:, 1] + 1e-3).astype(np.int64)
+        spans = np.clip(np.stack([first, last], axis=1), 0, self.activity.shape[1])
+        return spans[spans[:, 0] < spans[:, 1]]

@@ -1,0 +1,142 @@
+r"""Simulated recordings with known regions and cell types, written as NWB files.
+
+The generative model
+--------------------
+An animal a has one recording: a population whose units i, of region r and cell type c, fire as
+Poisson processes with rate
+
+.. math::
+
+    \lambda_i(t) = \exp\bigl(g_a + \rho_r + \epsilon_i
+        + k_a \, (\gamma_0 + \gamma_c) \, x_a(t) + k_a \, \delta_r \, y_a(t)
+        - \tfrac12 k_a^2 ((\gamma_0 + \gamma_c)^2 + \delta_r^2)\bigr)
+
+where x and y are fluctuations shared by the whole population, independent Ornstein-Uhlenbeck
+processes of unit variance with time constants that belong to the animal,
+
+.. math::  \tau \, dx = -x \, dt + \sqrt{2 \tau} \, dW .
+
+What a unit is shows in how it relates to its population:
+
+- a **cell type** is a coupling gamma_c to x: with it, indifferent, or against it;
+- a **region** is a rate relative to the population, rho_r, and a coupling delta_r to y, which is
+  faster than x: two levels of each make four regions.
+
+What it cannot be read from is one unit's firing rate: the animal's log gain g_a varies more than
+rho_r, and the last term keeps a unit's mean rate free of its couplings. Animals also differ in
+time constants, in the overall strength of coupling k_a and in their mix of regions and types
+(Dirichlet), so that one animal is not enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.signal import lfilter
+
+CELL_TYPES = ("follower", "indifferent", "opponent")
+REGIONS = ("A1", "A2", "B1", "B2")
+STEP_S = 0.01
+
+
+@dataclass(frozen=True)
+class SimulationSpec:
+    """The numbers of the generative model; see the module's docstring for the symbols.
+
+    Attributes
+    ----------
+    units, duration_s
+        Units in a recording and its length.
+    rate_hz
+        Median rate of an animal of median gain.
+    gain_sd, unit_sd
+        Standard deviation of g_a and of epsilon_i, in log rate.
+    type_coupling
+        gamma_0 and the size of gamma_c = (+, 0, -) size.
+    region_rate
+        rho_r is plus or minus this.
+    region_coupling
+        The two levels of delta_r.
+    tau_s
+        Median time constants of x and y.
+    animal_sd
+        Standard deviation of the logarithm of time constants and of k_a.
+    mix
+        Concentration of the Dirichlet from which an animal's shares of regions and types come.
+    """
+
+    units: int = 60
+    duration_s: float = 240.0
+    rate_hz: float = 5.0
+    gain_sd: float = 0.7
+    unit_sd: float = 0.15
+    type_coupling: tuple[float, float] = (0.25, 0.6)
+    region_rate: float = 0.6
+    region_coupling: tuple[float, float] = (0.0, 0.8)
+    tau_s: tuple[float, float] = (2.0, 0.5)
+    animal_sd: float = 0.2
+    mix: float = 6.0
+
+
+@dataclass(frozen=True)
+class SimulatedRecording:
+    """Spike times (s) of every unit, ascending, and the units' true regions and types."""
+
+    spike_times: list[np.ndarray]
+    units: pd.DataFrame
+
+
+def ornstein_uhlenbeck(steps: int, tau_s: float, rng: np.random.Generator) -> np.ndarray:
+    """Stationary Ornstein-Uhlenbeck process of unit variance in steps of ``STEP_S``, ``(time,)``."""
+    keep = np.exp(-STEP_S / tau_s)
+    noise = rng.standard_normal(steps)
+    noise[1:] *= np.sqrt(1 - keep**2)
+    return lfilter([1.0], [1.0, -keep], noise)
+
+
+def simulate_recording(spec: SimulationSpec, animal: int, seed: int) -> SimulatedRecording:
+    """Draw one animal's recording; the same numbers give the same spikes.
+
+    Parameters
+    ----------
+    spec
+        The generative model's numbers.
+    animal
+        Which animal; animals are independent draws.
+    seed
+        Of the whole data set.
+    """
+    rng = np.random.default_rng([seed, animal])
+    gain, coupling, *scale = np.exp(rng.standard_normal(4) * [spec.gain_sd] + [0] * 4)
+    coupling, scale = (
+        coupling ** (spec.animal_sd / spec.gain_sd),
+        [s ** (spec.animal_sd / spec.gain_sd) for s in scale],
+    )
+    region = rng.choice(4, spec.units, p=rng.dirichlet(np.full(4, spec.mix)))
+    cell_type = rng.choice(3, spec.units, p=rng.dirichlet(np.full(3, spec.mix)))
+
+    base, size = spec.type_coupling
+    to_x = coupling * (base + size * np.array([1.0, 0.0, -1.0])[cell_type])
+    to_y = coupling * np.array(spec.region_coupling)[region % 2]
+    log_rate = np.log(spec.rate_hz * gain) + spec.region_rate * np.where(region < 2, 1, -1)
+    log_rate = log_rate + spec.unit_sd * rng.standard_normal(spec.units) - (to_x**2 + to_y**2) / 2
+
+    steps = round(spec.duration_s / STEP_S)
+    x, y = (ornstein_uhlenbeck(steps, tau * s, rng) for tau, s in zip(spec.tau_s, scale, strict=True))
+    rate = np.exp(log_rate[:, None] + to_x[:, None] * x + to_y[:, None] * y)
+    counts = rng.poisson(rate * STEP_S)
+    unit, step = np.nonzero(counts)
+    repeats = counts[unit, step]
+    unit, step = np.repeat(unit, repeats), np.repeat(step, repeats)
+    times = (step + rng.random(len(step))) * STEP_S
+    order = np.lexsort((times, unit))
+    spike_times = np.split(times[order], np.bincount(unit, minlength=spec.units).cumsum()[:-1])
+    units = pd.DataFrame(
+        {
+            "brain_region": np.array(REGIONS)[region],
+            "cell_type": np.array(CELL_TYPES)[cell_type],
+        }
+    )
+    return SimulatedRecording(spike_times, units)

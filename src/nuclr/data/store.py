@@ -1,0 +1,142 @@
+"""Population stores: Zarr format 3, opened with xarray. The only file that knows the layout.
+
+``{population}.zarr`` holds ``activity`` (unit, time), the unit table as coordinates on ``unit``,
+and the valid spans (interval). Chunks span all units and some time; shards group chunks, so that
+a recording is a handful of files.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+from zarr.codecs import BloscCodec
+
+from nuclr.data.population import Population
+from nuclr.errors import StoreError
+
+SCHEMA_VERSION = 1
+IDENTITY = ("dataset", "animal", "recording", "population", "modality", "bin_s", "start_s")
+
+
+def shard_bins(bins: int, bin_s: float, chunk_s: float, shard_s: float) -> tuple[int, int]:
+    """Bins in a chunk and in a shard (a whole number of chunks) of an activity of ``bins`` bins."""
+    chunk = max(1, min(bins, round(chunk_s / bin_s)))
+    return chunk, chunk * max(1, min(-(-bins // chunk), round(shard_s / bin_s / chunk)))
+
+
+def write_population(population: Population, path: Path, *, chunk_s: float, shard_s: float) -> None:
+    """Write a population, whole or not at all.
+
+    A Dask array is computed one shard at a time: Zarr takes no locks, and two tasks in one shard
+    would corrupt it silently, so the array is cut exactly at the shards.
+
+    Parameters
+    ----------
+    population
+        Its activity may be a Dask array.
+    path
+        The store; one that is there is replaced.
+    chunk_s, shard_s
+        Length of a chunk and, rounded to whole chunks, of a shard (s).
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be written; nothing is left behind.
+    """
+    units, bins = population.activity.shape
+    chunk, shard = shard_bins(bins, population.bin_s, chunk_s, shard_s)
+    activity = da.asarray(population.activity).rechunk((units, shard))
+    table = {name: ("unit", _as_column(population.units[name])) for name in population.units}
+    content = xr.Dataset(
+        {"activity": (("unit", "time"), activity)},
+        coords={
+            **table,
+            "valid_start_s": ("interval", population.valid_spans[:, 0]),
+            "valid_stop_s": ("interval", population.valid_spans[:, 1]),
+        },
+        attrs={
+            **{name: getattr(population, name) for name in IDENTITY},
+            "source": population.source,
+            "schema_version": SCHEMA_VERSION,
+        },
+    )
+    # Byte shuffling gains nothing on one-byte counts; bit shuffling drops their empty high bits.
+    encoding = {
+        "activity": {
+            "chunks": (units, chunk),
+            "shards": (units, shard),
+            "compressors": (BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),),
+        }
+    }
+    partial = path.with_name(path.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        content.to_zarr(partial, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+        shutil.rmtree(path, ignore_errors=True)
+        partial.rename(path)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise StoreError(
+            f"{path}: cannot be written ({error.strerror or error}); free space or change `results`"
+        ) from None
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _as_column(values: pd.Series) -> np.ndarray:
+    """Numbers as they are; everything else as text, the empty string where it is missing."""
+    if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return values.to_numpy()
+    return values.fillna("").astype(str).to_numpy(dtype=np.dtypes.StringDType())
+
+
+def open_population(path: Path) -> Population:
+    """Open a store; its activity is a Dask array, read when it is needed.
+
+    Raises
+    ------
+    StoreError
+        If there is no store, or it is damaged or of another version.
+    """
+    if not path.exists():
+        raise StoreError(f"{path}: no such store; run `nuclr chunk` on its recording")
+    try:
+        content = xr.open_zarr(path, consolidated=False)
+        attrs: dict[str, Any] = content.attrs
+        if attrs.get("schema_version") != SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: schema version {attrs.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
+                "delete the store and chunk again"
+            )
+        units = pd.DataFrame(
+            {
+                str(name): column.to_numpy()
+                for name, column in content.coords.items()
+                if column.dims == ("unit",)
+            }
+        )
+        return Population(
+            activity=content["activity"].data,
+            units=units,
+            valid_spans=np.stack(
+                [content["valid_start_s"].to_numpy(), content["valid_stop_s"].to_numpy()], axis=1
+            ),
+            source=attrs["source"],
+            **{name: attrs[name] for name in IDENTITY},
+        )
+    except (KeyError, ValueError, OSError) as error:
+        raise StoreError(f"{path}: damaged ({error}); delete the store and chunk again") from None
+
+
+def stores(folder: Path) -> list[Path]:
+    """All population stores below a folder, in the order of their names."""
+    return sorted(folder.rglob("*.zarr"))

@@ -1,0 +1,259 @@
+"""Two views of a population, sampled as a pure function of (seed, epoch, index).
+
+Source: NuCLR (arXiv 2512.01199), section 3.1 and appendix. Every random choice comes from a
+counter-based generator keyed by what it is for, so a batch does not depend on which worker
+makes it, nor on what was sampled before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from nuclr.data.population import Population
+from nuclr.errors import TrainingError
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """How windows are cut, in samples (bins or frames).
+
+    Attributes
+    ----------
+    patch, tokens
+        Samples in a token, tokens in a window.
+    distance
+        The second window starts at most so far from the first.
+    grid
+        Windows start at multiples of this from the start of the recording; 1 allows any.
+    unit_dropout
+        The smallest share of units that a view keeps (1 keeps all).
+    max_units
+        At most so many units in a view, sampled; None for no limit.
+    min_units
+        A pair with fewer units in a view is skipped.
+    """
+
+    patch: int
+    tokens: int
+    distance: int
+    grid: int = 1
+    unit_dropout: float = 0.5
+    max_units: int | None = None
+    min_units: int = 11
+
+    @property
+    def window(self) -> int:
+        """Samples in a window."""
+        return self.patch * self.tokens
+
+    @property
+    def stride(self) -> int:
+        """Grid points from one first view to the next."""
+        return -(-self.window // self.grid)
+
+
+class PairBatch(NamedTuple):
+    """Two views of each of several populations, ragged, one population after another.
+
+    Attributes
+    ----------
+    patches
+        All first views, then all second views, ``(unit, token, patch)``.
+    sizes1, sizes2
+        Units of each population in its first and second view, ``(pair,)``.
+    match
+        Rows of the same unit among the first and among the second views, ``(2, matched)``.
+    largest
+        The largest of ``sizes1`` and of ``sizes2``.
+    second_units
+        Sum of ``sizes2``.
+    """
+
+    patches: Tensor
+    sizes1: Tensor
+    sizes2: Tensor
+    match: Tensor
+    largest: tuple[int, int]
+    second_units: int
+
+
+def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
+    """Random numbers that depend on these three numbers only."""
+    bits = np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=[0, 0, 0, index])
+    return np.random.Generator(bits)
+
+
+def grid_starts(spans: np.ndarray, window: int, grid: int) -> np.ndarray:
+    """First and last possible start of a window in every span, as multiples of the grid.
+
+    Spans too short for a window are left out; ``(span, 2)``, both inclusive.
+    """
+    starts = np.stack([-(-spans[:, 0] // grid), (spans[:, 1] - window) // grid], axis=1)
+    return starts[starts[:, 0] <= starts[:, 1]]
+
+
+def first_views(spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> np.ndarray:
+    """Tile every valid span with consecutive windows from a random offset (section 3.1); their starts."""
+    starts = []
+    for first, last in grid_starts(spans, spec.window, spec.grid):
+        # The offset leaves room for at least one window in a short span.
+        offset = rng.integers(0, min(spec.stride, last - first + 1))
+        starts.append(np.arange(first + offset, last + 1, spec.stride) * spec.grid)
+    return np.concatenate(starts) if starts else np.empty(0, np.int64)
+
+
+def second_view(start: int, spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> int:
+    """Start of the second window: uniform within ``distance`` of the first, in any valid span."""
+    near, far = -(-(start - spec.distance) // spec.grid), (start + spec.distance) // spec.grid
+    allowed = grid_starts(spans, spec.window, spec.grid)
+    low, high = np.maximum(allowed[:, 0], near), np.minimum(allowed[:, 1], far)
+    room = np.maximum(high - low + 1, 0)
+    choice = rng.integers(0, room.sum())
+    span = int(np.searchsorted(room.cumsum(), choice, side="right"))
+    return int(low[span] + choice - (room.cumsum() - room)[span]) * spec.grid
+
+
+def epoch_pairs(populations: Sequence[Population], spec: ViewSpec, seed: int, epoch: int) -> np.ndarray:
+    """All pairs of an epoch in their order: population, first start, second start, ``(pair, 3)``."""
+    rows = []
+    for index, population in enumerate(populations):
+        rng = generator(seed, epoch, index)
+        spans = population.valid_bins()
+        for start in first_views(spans, spec, rng):
+            rows.append((index, start, second_view(int(start), spans, spec, rng)))
+    pairs = np.array(rows, np.int64).reshape(-1, 3)
+    order = generator(seed, epoch, len(populations)).permutation(len(pairs))
+    return pairs[order]
+
+
+def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> np.ndarray:
+    """Rows of the units that a view keeps, ascending: unit dropout, cap, and only active units.
+
+    ``counts`` is the view's activity ``(unit, time)``.
+    """
+    units = len(counts)
+    least = min(units, int(np.ceil(spec.unit_dropout * units)))
+    kept = rng.permutation(units)[: rng.integers(least, units + 1)]
+    kept = kept[counts[kept].any(axis=1)]
+    if spec.max_units is not None:
+        kept = kept[: spec.max_units]
+    return np.sort(kept)
+
+
+class PairBatches(Dataset[PairBatch | None]):
+    """Training batches by their step: ``batches[step]`` is the batch of that step, always.
+
+    Parameters
+    ----------
+    populations
+        Populations with their activity in memory.
+    spec
+        How windows are cut.
+    pairs_per_step
+        Pairs in a batch, over all processes.
+    seed
+        Names the stream of random numbers.
+    rank, world
+        This process takes every ``world``-th pair of a batch, from ``rank`` on.
+
+    Raises
+    ------
+    TrainingError
+        If there are fewer pairs in an epoch than in a step.
+    """
+
+    def __init__(
+        self,
+        populations: Sequence[Population],
+        spec: ViewSpec,
+        pairs_per_step: int,
+        seed: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.populations = populations
+        self.spec = spec
+        self.seed = seed
+        self.pairs_per_step = pairs_per_step
+        self.rank, self.world = rank, world
+        # An offset can cost each span its last window: this many are there in every epoch.
+        self.pairs_per_epoch = sum(
+            max(1, int(last - first + 1) // spec.stride)
+            for population in populations
+            for first, last in grid_starts(population.valid_bins(), spec.window, spec.grid)
+        )
+        if self.pairs_per_epoch < pairs_per_step:
+            raise TrainingError(
+                f"pretrain: the {len(populations)} populations hold {self.pairs_per_epoch} windows, fewer "
+                f"than one batch of {pairs_per_step} pairs; lower pretrain.pairs_per_step or add recordings"
+            )
+        self._epoch: tuple[int, np.ndarray] | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return self.pairs_per_epoch // self.pairs_per_step
+
+    def __getitem__(self, step: int) -> PairBatch | None:
+        """Make the batch of a step; None if all of its pairs had to be skipped."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = epoch, epoch_pairs(self.populations, self.spec, self.seed, epoch)
+        first = batch * self.pairs_per_step
+        chosen = range(first + self.rank, first + self.pairs_per_step, self.world)
+        views = [self._pair(epoch, index, *self._epoch[1][index]) for index in chosen]
+        return collate([view for view in views if view is not None], self.spec)
+
+    def _pair(
+        self, epoch: int, index: int, population: int, *starts: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        # Offset from epoch_pairs, which uses the small indices of the same (seed, epoch).
+        rng = generator(self.seed, epoch, 2**32 + index)
+        activity = self.populations[population].activity
+        cuts = [np.asarray(activity[:, start : start + self.spec.window]) for start in starts]
+        kept = [keep_units(cut, self.spec, rng) for cut in cuts]
+        if min(len(rows) for rows in kept) < self.spec.min_units:
+            return None
+        _, in_first, in_second = np.intersect1d(kept[0], kept[1], assume_unique=True, return_indices=True)
+        if not len(in_first):
+            return None
+        return cuts[0][kept[0]], cuts[1][kept[1]], np.stack([in_first, in_second])
+
+
+def collate(pairs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], spec: ViewSpec) -> PairBatch | None:
+    """Put the views of several populations one after another."""
+    if not pairs:
+        return None
+    sizes = np.array([[len(first), len(second)] for first, second, _ in pairs]).T
+    starts = sizes.cumsum(axis=1) - sizes
+    match = np.concatenate([match + starts[:, [i]] for i, (_, _, match) in enumerate(pairs)], axis=1)
+    views = np.concatenate([pair[view] for view in (0, 1) for pair in pairs])
+    return PairBatch(
+        patches=torch.from_numpy(views).unflatten(1, (spec.tokens, spec.patch)),
+        sizes1=torch.from_numpy(sizes[0]),
+        sizes2=torch.from_numpy(sizes[1]),
+        match=torch.from_numpy(match),
+        largest=(int(sizes[0].max()), int(sizes[1].max())),
+        second_units=int(sizes[1].sum()),
+    )
+
+
+class StepSampler(Sampler[int]):
+    """The steps that are still to do, in order: going on after a stop needs nothing else."""
+
+    def __init__(self, first: int, steps: int) -> None:
+        self.first, self.steps = first, steps
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.steps))
+
+    def __len__(self) -> int:
+        return self.steps - self.first
