@@ -1,1 +1,37 @@
-"""The command line: the only room that prints."""
+"""The command line: the only room that prints. Every step of the workflow is one subcommand."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from nuclr.cli import data, evaluation, report, training
+from nuclr.errors import NuclrError
+
+app = typer.Typer(
+    help="One embedding per neuron from population activity alone.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for room in (data, training, evaluation, report):
+    room.add_to(app)
+
+
+def main() -> None:
+    """Run a subcommand; say in one line what a user can put right."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("nuclr").setLevel(logging.INFO)
+    try:
+        app()
+    except NuclrError as error:
+        print(f"nuclr: error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        os._exit(1)
+    except OSError as error:
+        print(f"nuclr: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

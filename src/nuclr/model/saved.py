@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nuclr.errors import ModelError
+from nuclr.files import whole, write_json
 from nuclr.model.encoder import Encoder, EncoderSpec
 
 FORMAT = 1
@@ -44,19 +44,15 @@ class SavedModel:
 
 def save_model(path: Path, encoder: Encoder, record: dict[str, Any]) -> None:
     """Write ``path`` (``.safetensors``) and the ``.json`` beside it, each whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}, partial)
-    content = {
-        "format": FORMAT,
-        "encoder": asdict(encoder.spec),
-        "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
-        **record,
-    }
-    description = path.with_suffix(".json.partial")
-    description.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    os.replace(description, path.with_suffix(".json"))
-    os.replace(partial, path)
+    with whole(path) as partial:
+        save_file({name: t.detach().cpu().contiguous() for name, t in encoder.state_dict().items()}, partial)
+        content = {
+            "format": FORMAT,
+            "encoder": asdict(encoder.spec),
+            "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
+            **record,
+        }
+        write_json(path.with_suffix(".json"), content)
 
 
 def load_model(path: Path) -> SavedModel:

@@ -8,7 +8,7 @@ makes it, nor on what was sampled before it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from nuclr.config import Views
 from nuclr.data.population import Population
-from nuclr.errors import TrainingError
+from nuclr.errors import ConfigError, DataError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -257,3 +258,68 @@ class StepSampler(Sampler[int]):
 
     def __len__(self) -> int:
         return self.steps - self.first
+
+
+def view_spec(views: Views, bin_s: float) -> ViewSpec:
+    """Turn lengths in seconds into bins or frames.
+
+    A window is cut to whole tokens: ``floor(floor(window_s / bin_s) / patch)`` of them.
+
+    Raises
+    ------
+    ConfigError
+        If a window is shorter than a token.
+    """
+    samples = int(views.window_s / bin_s + 1e-6)
+    tokens = samples // views.patch
+    if tokens < 1:
+        raise ConfigError(
+            f"views: a window of {views.window_s} s is {samples} bins of {bin_s} s, less than one patch of "
+            f"{views.patch}; raise views.window_s or lower views.patch"
+        )
+    return ViewSpec(
+        patch=views.patch,
+        tokens=tokens,
+        distance=int(views.distance_s / bin_s + 1e-6),
+        grid=max(1, round(views.grid_s / bin_s)) if views.grid_s is not None else 1,
+        unit_dropout=views.unit_dropout,
+        max_units=views.max_units,
+        min_units=views.min_units,
+    )
+
+
+def in_memory(population: Population) -> Population:
+    """Read a population's activity as the encoder wants it.
+
+    Spikes stay raw counts. Calcium is divided by the recording's 99th percentile.
+    """
+    activity = np.asarray(population.activity)
+    if population.modality == "calcium":
+        scale = float(np.percentile(activity, 99))
+        if not scale > 0:
+            raise DataError(
+                f"population {population.population}: the 99th percentile of dF/F is {scale:g}, so "
+                "it cannot be "
+                "scaled; is it dF/F?"
+            )
+        activity = activity / np.float32(scale)
+    return replace(population, activity=activity)
+
+
+def common_bin_s(populations: Sequence[Population]) -> float:
+    """Length of a bin that all populations share, to 5 %.
+
+    Raises
+    ------
+    DataError
+        If they differ more, or in modality: one encoder cannot read both.
+    """
+    first = populations[0]
+    for other in populations:
+        if other.modality != first.modality or abs(other.bin_s / first.bin_s - 1) > 0.05:
+            raise DataError(
+                f"population {other.population} is {other.modality} at {other.bin_s:.4g} s a bin, but "
+                f"{first.population} is {first.modality} at {first.bin_s:.4g} s; use them in data "
+                "sets of their own"
+            )
+    return first.bin_s

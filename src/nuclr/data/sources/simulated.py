@@ -20,7 +20,7 @@ What a unit is shows in how it relates to its population:
 
 - a **cell type** is a coupling gamma_c to x: with it, indifferent, or against it;
 - a **region** is a rate relative to the population, rho_r, and a coupling delta_r to y, which is
-  faster than x: two levels of each make four regions.
+  slower than x: two levels of each make four regions.
 
 What it cannot be read from is one unit's firing rate: the animal's log gain g_a varies more than
 rho_r, and the last term keeps a unit's mean rate free of its couplings. Animals also differ in
@@ -30,11 +30,18 @@ time constants, in the overall strength of coupling k_a and in their mix of regi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pynwb import NWBHDF5IO, NWBFile
+from pynwb.file import Subject
 from scipy.signal import lfilter
+
+from nuclr.files import whole
 
 CELL_TYPES = ("follower", "indifferent", "opponent")
 REGIONS = ("A1", "A2", "B1", "B2")
@@ -69,14 +76,14 @@ class SimulationSpec:
 
     units: int = 60
     duration_s: float = 240.0
-    rate_hz: float = 5.0
-    gain_sd: float = 0.7
+    rate_hz: float = 8.0
+    gain_sd: float = 1.0
     unit_sd: float = 0.15
-    type_coupling: tuple[float, float] = (0.25, 0.6)
-    region_rate: float = 0.6
-    region_coupling: tuple[float, float] = (0.0, 0.8)
-    tau_s: tuple[float, float] = (2.0, 0.5)
-    animal_sd: float = 0.2
+    type_coupling: tuple[float, float] = (0.25, 0.8)
+    region_rate: float = 0.5
+    region_coupling: tuple[float, float] = (0.1, 0.7)
+    tau_s: tuple[float, float] = (2.0, 4.0)
+    animal_sd: float = 0.3
     mix: float = 6.0
 
 
@@ -109,11 +116,8 @@ def simulate_recording(spec: SimulationSpec, animal: int, seed: int) -> Simulate
         Of the whole data set.
     """
     rng = np.random.default_rng([seed, animal])
-    gain, coupling, *scale = np.exp(rng.standard_normal(4) * [spec.gain_sd] + [0] * 4)
-    coupling, scale = (
-        coupling ** (spec.animal_sd / spec.gain_sd),
-        [s ** (spec.animal_sd / spec.gain_sd) for s in scale],
-    )
+    gain = np.exp(spec.gain_sd * rng.standard_normal())
+    coupling, *scale = np.exp(spec.animal_sd * rng.standard_normal(3))
     region = rng.choice(4, spec.units, p=rng.dirichlet(np.full(4, spec.mix)))
     cell_type = rng.choice(3, spec.units, p=rng.dirichlet(np.full(3, spec.mix)))
 
@@ -140,3 +144,43 @@ def simulate_recording(spec: SimulationSpec, animal: int, seed: int) -> Simulate
         }
     )
     return SimulatedRecording(spike_times, units)
+
+
+def animal_names(animals: int) -> list[str]:
+    """Names of the simulated animals; each has one recording of the same name."""
+    return [f"sim{animal:03d}" for animal in range(animals)]
+
+
+def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: float) -> None:
+    """Write a recording as an NWB file: Units table with electrodes, labels and obs_intervals."""
+    nwb = NWBFile(
+        session_description="Simulated population; model in nuclr.data.sources.simulated",
+        identifier=name,
+        session_id=name,
+        # Any fixed date: the same simulation is the same file.
+        session_start_time=datetime(2025, 1, 1, tzinfo=UTC),
+        file_create_date=datetime(2025, 1, 1, tzinfo=UTC),
+        subject=Subject(subject_id=name, species="Mus musculus", sex="U", age="P90D"),
+    )
+    device = nwb.create_device("simulated probe")
+    probe = nwb.create_electrode_group("probe", description="simulated", location="simulated", device=device)
+    for region in recording.units["brain_region"]:
+        nwb.add_electrode(location=region, group=probe)
+    nwb.add_unit_column("cell_type", "true cell type of the simulation")
+    for unit, times in enumerate(recording.spike_times):
+        nwb.add_unit(
+            spike_times=times,
+            obs_intervals=[[0.0, duration_s]],
+            electrodes=[unit],
+            cell_type=recording.units["cell_type"].iloc[unit],
+        )
+    with whole(path) as partial, NWBHDF5IO(str(partial), "w") as io:
+        io.write(nwb)
+
+
+def simulate(spec: SimulationSpec, animals: int, seed: int, folder: Path) -> Iterator[Path]:
+    """Write the recordings of so many animals, yielding each file when it is there."""
+    for animal, name in enumerate(animal_names(animals)):
+        path = folder / f"{name}.nwb"
+        write_nwb(simulate_recording(spec, animal, seed), name, path, spec.duration_s)
+        yield path

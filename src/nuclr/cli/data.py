@@ -1,0 +1,86 @@
+"""Subcommands of the data room: simulate, chunk, catalog, split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nuclr.cli.options import ConfigOption, OutputOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the subcommands to the app."""
+    for command in (simulate, chunk, catalog, split):
+        app.command()(command)
+
+
+def simulate(output: OutputOption, config: ConfigOption = None) -> None:
+    """Simulate recordings with known regions and cell types, one NWB file each, in a folder."""
+    from rich.progress import track
+
+    from nuclr.config import load_config
+    from nuclr.data.sources import simulated
+
+    options = load_config(config).simulated
+    spec = simulated.SimulationSpec(units=options.units, duration_s=options.duration_s)
+    files = simulated.simulate(spec, options.animals, options.seed, output)
+    for _ in track(files, total=options.animals, description="simulating"):
+        pass
+    print(f"{options.animals} recordings in {output}")
+
+
+def chunk(
+    recording: Annotated[Path, typer.Argument(help="NWB file")],
+    output: OutputOption,
+    config: ConfigOption = None,
+) -> None:
+    """Bin a recording's spikes (or copy its dF/F) into one Zarr store a population, in a folder."""
+    from nuclr.config import load_config
+    from nuclr.data.chunk import chunk_recording
+    from nuclr.data.sources import nwb
+
+    options = load_config(config)
+    names = chunk_recording(
+        nwb.read_populations(recording, options.nwb.unit_columns, options.nwb.region_column),
+        output,
+        dataset=options.dataset,
+        animal=nwb.animal_of(recording),
+        recording=nwb.name_of(recording),
+        options=options.chunk,
+    )
+    print(f"{recording}: {', '.join(names)}")
+
+
+def catalog(
+    populations: Annotated[list[Path], typer.Argument(help="folders with population stores")],
+    units: Annotated[Path, typer.Option(help="units.parquet to write")],
+    table: Annotated[Path, typer.Option("--populations", help="populations.parquet to write")],
+) -> None:
+    """Tabulate all units and populations."""
+    from nuclr.data import catalog as room
+    from nuclr.data.store import stores
+    from nuclr.files import whole
+
+    unit_table, population_table = room.catalog([store for folder in populations for store in stores(folder)])
+    for path, content in ((units, unit_table), (table, population_table)):
+        with whole(path) as partial:
+            content.to_parquet(partial, index=False)
+    print(
+        f"{population_table['animal'].nunique()} animals, {len(population_table)} populations, "
+        f"{len(unit_table)} units, {population_table['minutes'].sum():.1f} minutes"
+    )
+
+
+def split(output: OutputOption, config: ConfigOption = None) -> None:
+    """Draw test animals, label animals, and the order in which the rest join pretraining."""
+    from nuclr.config import load_config
+    from nuclr.data.sources import recordings
+    from nuclr.data.splits import make_splits, write_splits
+
+    options = load_config(config)
+    animals = [recording.animal for recording in recordings(options)]
+    splits = make_splits(animals, options.split.test_animals, options.split.label_animals, options.split.seed)
+    write_splits(output, splits)
+    print(f"{len(splits.test)} test, {len(splits.label)} label, {len(splits.orders[0])} pretraining animals")

@@ -1,0 +1,15 @@
+"""Options that several subcommands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", "-c", help="config.yaml, or any part of one as inline JSON", show_default=False),
+]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="what to write")]
+SplitsOption = Annotated[Path, typer.Option("--splits", help="splits.json")]

@@ -1,0 +1,79 @@
+"""Stores to tables: what units and populations a data set has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nuclr.data.population import Population
+from nuclr.data.store import open_population
+from nuclr.errors import DataError
+
+
+def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tabulate the units and the populations of some stores.
+
+    Returns
+    -------
+    units
+        One row a unit: ``unit_id, population, recording, animal``, the source's labels, and
+        ``rate_hz`` (spikes) over the valid spans.
+    populations
+        One row a population: identity, ``units``, ``minutes`` that are valid, ``store``.
+
+    Raises
+    ------
+    DataError
+        If a ``unit_id`` stands in two populations.
+    """
+    units, populations = [], []
+    for path in paths:
+        population = open_population(path)
+        units.append(unit_table(population).assign(rate_hz=mean_activity(population)))
+        populations.append(
+            {
+                "population": population.population,
+                "recording": population.recording,
+                "animal": population.animal,
+                "modality": population.modality,
+                "bin_s": population.bin_s,
+                "units": len(population.units),
+                "minutes": float(np.diff(population.valid_spans, axis=1).sum()) / 60,
+                "file": population.source.get("file", ""),
+                "store": str(path),
+            }
+        )
+    table = pd.concat(units, ignore_index=True)
+    twice = table[table["unit_id"].duplicated(keep=False)]
+    if len(twice):
+        first, second = twice[twice["unit_id"] == twice["unit_id"].iloc[0]]["recording"].iloc[:2]
+        raise DataError(
+            f"unit_id {twice['unit_id'].iloc[0]} stands in recordings {first} and {second}: the "
+            "files have the same "
+            "subject_id and session_id; remove one, or give them session ids of their own"
+        )
+    return table.fillna({c: "" for c in table.select_dtypes(["object", "string"])}), pd.DataFrame(populations)
+
+
+def unit_table(population: Population) -> pd.DataFrame:
+    """Put a population's identity beside its unit table."""
+    identity = {name: getattr(population, name) for name in ("population", "recording", "animal")}
+    rest = population.units.drop(columns="unit_id")
+    return pd.concat(
+        [population.units[["unit_id"]].assign(**identity), rest],
+        axis=1,
+    )
+
+
+def mean_activity(population: Population) -> np.ndarray:
+    """Spikes per second (calcium: mean dF/F) of each unit over the valid spans, ``(unit,)``."""
+    total, bins = np.zeros(len(population.units)), 0
+    for first, last in population.valid_bins():
+        span = population.activity[:, first:last].sum(axis=1, dtype=np.float64)
+        total += np.asarray(span)
+        bins += last - first
+    per_bin = total / max(1, bins)
+    return per_bin / population.bin_s if population.modality == "spikes" else per_bin

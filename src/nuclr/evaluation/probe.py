@@ -1,0 +1,250 @@
+"""Linear probes: which units may be learned from, what is predicted, and how well.
+
+Source: NuCLR (arXiv 2512.01199), section 4.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from nuclr.config import Probe, Task
+from nuclr.data.splits import Splits
+from nuclr.errors import ConfigError, DataError, SplitError
+from nuclr.evaluation.embed import read_embeddings
+from nuclr.files import whole
+
+
+def class_labels(units: pd.DataFrame, task: Task) -> np.ndarray:
+    """Class of every unit in a task, ``(unit,)`` of str; the empty string where it has none.
+
+    Raises
+    ------
+    DataError
+        If the unit table lacks the task's column.
+    """
+    if task.column not in units:
+        raise DataError(
+            f"probe.tasks: no column {task.column} in the unit table; it has {', '.join(units.columns)}. "
+            "Name it in nwb.unit_columns if the files have it"
+        )
+    values = units[task.column].astype(str).to_numpy(object)
+    if task.classes is None:
+        return values
+    class_of = {value: name for name, members in task.classes.items() for value in members}
+    return np.array([class_of.get(value, "") for value in values], object)
+
+
+def folds(
+    protocol: str,
+    units: pd.DataFrame,
+    labels: np.ndarray,
+    splits: Splits,
+    pretraining: list[str],
+    n_folds: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (train, test) rows of ``units`` for a protocol.
+
+    - ``inductive_zero_shot``: learn from the label animals, test on the test animals. Neither
+      was in pretraining.
+    - ``transductive_zero_shot``: leave one of the pretraining animals out at a time.
+    - ``transductive``: folds over the units of the pretraining animals.
+
+    Raises
+    ------
+    SplitError
+        If the protocol needs animals that the splits do not have, or an animal that must be new
+        was in pretraining.
+    """
+    animal = units["animal"].to_numpy(object)
+    known = labels != ""
+    if protocol == "inductive_zero_shot":
+        new = {*splits.test, *splits.label}
+        if not splits.test or not splits.label:
+            raise SplitError(
+                "probe.protocols: inductive_zero_shot needs split.test_animals and "
+                "split.label_animals above 0"
+            )
+        if seen := sorted(new & set(pretraining)):
+            raise SplitError(f"animal {seen[0]} was in pretraining and cannot be used as a new animal")
+        yield (
+            np.flatnonzero(known & np.isin(animal, splits.label)),
+            np.flatnonzero(known & np.isin(animal, splits.test)),
+        )
+        return
+    mine = known & np.isin(animal, pretraining)
+    if protocol == "transductive_zero_shot":
+        if len(pretraining) < 2:
+            raise SplitError(
+                "probe.protocols: transductive_zero_shot needs two animals or more in pretraining"
+            )
+        for left_out in pretraining:
+            test = np.flatnonzero(mine & (animal == left_out))
+            if len(test):
+                yield np.flatnonzero(mine & (animal != left_out)), test
+        return
+    rows = np.flatnonzero(mine)
+    _, counts = np.unique(labels[rows], return_counts=True)
+    # A class with fewer units than folds is in the training part of some folds only.
+    splitter = StratifiedKFold(max(2, min(n_folds, counts.max())), shuffle=True, random_state=0)
+    for train, test in splitter.split(rows, labels[rows]):
+        yield rows[train], rows[test]
+
+
+def predict(
+    features: np.ndarray, labels: np.ndarray, parts: Iterator[tuple[np.ndarray, np.ndarray]]
+) -> pd.DataFrame:
+    """Fit the linear probe on each fold's training units and predict its test units.
+
+    A unit without features (it was never active) counts: it is predicted as the most frequent
+    training class, since leaving it out would flatter the representation.
+
+    Returns
+    -------
+    DataFrame
+        ``row``, ``fold``, ``label``, ``predicted``: one row a tested unit.
+
+    Raises
+    ------
+    DataError
+        If a fold has nothing to learn from.
+    """
+    tables = []
+    for fold, (train, test) in enumerate(parts):
+        usable = train[~np.isnan(features[train]).any(axis=1)]
+        classes, counts = np.unique(labels[usable], return_counts=True)
+        if len(classes) < 2:
+            raise DataError(
+                f"probe: the units to learn from have {len(classes)} class(es) "
+                f"({', '.join(classes) or 'no label'}); "
+                "a probe needs two. Look at probe.tasks and the label animals"
+            )
+        probe = make_pipeline(
+            StandardScaler(),
+            LogisticRegression(C=1.0, class_weight="balanced", solver="newton-cg", max_iter=1000),
+        ).fit(features[usable], labels[usable])
+        predicted = np.full(len(test), classes[counts.argmax()], object)
+        active = ~np.isnan(features[test]).any(axis=1)
+        if active.any():
+            predicted[active] = probe.predict(features[test[active]])
+        tables.append(
+            pd.DataFrame({"row": test, "fold": fold, "label": labels[test], "predicted": predicted})
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def scores(predictions: pd.DataFrame) -> dict[str, float]:
+    """Macro-F1 and balanced accuracy over the classes that occur among the labels."""
+    classes = sorted(predictions["label"].unique())
+    truth, predicted = predictions["label"], predictions["predicted"]
+    return {
+        "macro_f1": float(f1_score(truth, predicted, labels=classes, average="macro", zero_division=0)),
+        "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
+    }
+
+
+def chance(labels: np.ndarray) -> float:
+    """Macro-F1 of guessing every class equally often, in expectation of many units.
+
+    For K classes with shares p: precision is p, recall 1 / K, so F1 is 2p / (Kp + 1).
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    shares = counts / counts.sum()
+    return float(np.mean(2 * shares / (len(shares) * shares + 1)))
+
+
+def probe_embeddings(
+    path: Path, splits: Splits, animals: int, seed: int, *, task: str, protocol: str, options: Probe
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Probe one file of embeddings in one task and protocol.
+
+    Parameters
+    ----------
+    path
+        embeddings.parquet of a run or a baseline.
+    splits
+        Who is tested.
+    animals, seed
+        Name the pretraining animals. What was not pretrained is tested on the same animals.
+    task, protocol
+        By name.
+    options
+        Tasks and folds.
+
+    Returns
+    -------
+    predictions
+        ``unit_id, population, animal, fold, label, predicted``: one row a tested unit.
+    record
+        ``representation``, ``animals``, ``seed``, the hash of the model, task and protocol.
+
+    Raises
+    ------
+    ConfigError, DataError, SplitError
+        If the task is unknown, labels are missing, or an animal is where it must not be.
+    """
+    if task not in options.tasks:
+        raise ConfigError(f"probe.tasks: no task {task}; there are {', '.join(options.tasks)}")
+    units, features, record = read_embeddings(path)
+    trained_on = record.get("animals", [])
+    pretraining = splits.pretraining(animals, seed)
+    if trained_on and sorted(trained_on) != sorted(pretraining):
+        raise SplitError(
+            f"{path}: the model was pretrained on {len(trained_on)} other animals than splits.json gives for "
+            f"{animals} animals, seed {seed}; pretrain it again"
+        )
+    labels = class_labels(units, options.tasks[task])
+    if not (labels != "").any():
+        raise DataError(
+            f"probe.tasks.{task}: no unit has a class; look at column {options.tasks[task].column} "
+            "and the classes"
+        )
+    parts = folds(protocol, units, labels, splits, pretraining, options.folds)
+    predictions = predict(features, labels, parts)
+    identity = units[["unit_id", "population", "animal"]].iloc[predictions.pop("row")].reset_index(drop=True)
+    representation = record.get("baseline") or ("nuclr" if trained_on else "untrained")
+    return pd.concat([identity, predictions], axis=1), {
+        "representation": representation,
+        "animals": len(trained_on),
+        "seed": record.get("seed", 0),
+        "model": record.get("model", ""),
+        "task": task,
+        "protocol": protocol,
+    }
+
+
+def write_predictions(path: Path, predictions: pd.DataFrame, record: dict[str, Any]) -> None:
+    """Write predictions as parquet with their record in the metadata."""
+    table = pa.Table.from_pandas(predictions, preserve_index=False)
+    table = table.replace_schema_metadata(
+        {**(table.schema.metadata or {}), b"nuclr": json.dumps(record).encode()}
+    )
+    with whole(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read what :func:`write_predictions` wrote.
+
+    Raises
+    ------
+    DataError
+        If the file is not there or not whole.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: cannot be read ({error}); make it again with `nuclr probe`") from None
+    return table.to_pandas(), json.loads(table.schema.metadata[b"nuclr"])

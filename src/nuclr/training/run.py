@@ -1,0 +1,100 @@
+"""One run: from population stores to a saved model."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning as L
+import pandas as pd
+
+from nuclr.config import Config
+from nuclr.data.population import Population
+from nuclr.data.store import open_population, stores
+from nuclr.errors import DataError, TrainingError
+from nuclr.files import whole
+from nuclr.model.encoder import Encoder, EncoderSpec
+from nuclr.model.saved import save_model
+from nuclr.provenance import fingerprint, versions
+from nuclr.training.pretrain import pretrain
+from nuclr.training.windows import common_bin_s, in_memory, view_spec
+
+logger = logging.getLogger(__name__)
+
+
+def pretrain_run(
+    folders: Sequence[Path],
+    animals: Sequence[str],
+    config: Config,
+    seed: int,
+    *,
+    output: Path,
+    checkpoints: Path,
+) -> None:
+    """Pretrain on the populations of some animals and save the model and its metrics.
+
+    Writes ``output`` (model.safetensors), model.json and metrics.csv beside it. Checkpoints lie in
+    a folder of ``checkpoints`` named by the output's folder and a fingerprint of all that the run
+    depends on, so a run with other settings never goes on from them; they go when the model is
+    written.
+
+    Parameters
+    ----------
+    folders
+        Where the stores are; stores of other animals in them are passed over.
+    animals
+        Whom to learn from; none writes an encoder at its random weights.
+    config
+        Its sections ``model``, ``views`` and ``pretrain``.
+    seed
+        Of weights, views and dropout.
+    output, checkpoints
+        See above.
+
+    Raises
+    ------
+    DataError, TrainingError
+        If an animal has no store, or there is too little to learn from.
+    """
+    opened = [open_population(path) for folder in folders for path in stores(folder)]
+    if not opened:
+        raise DataError(f"{folders[0]}: no population stores in it; run `nuclr chunk` first")
+    chosen = [population for population in opened if population.animal in set(animals)]
+    if missing := sorted(set(animals) - {population.animal for population in chosen}):
+        raise TrainingError(
+            f"pretrain: no population store of animal {missing[0]}; chunk its recordings first"
+        )
+    bin_s = common_bin_s(chosen or opened)
+    views = view_spec(config.views, bin_s)
+    spec = EncoderSpec(patch=views.patch, tokens=views.tokens, **config.model.model_dump())
+    depends_on = {
+        "config": config.model_dump(mode="json", include={"model", "views", "pretrain"}),
+        "seed": seed,
+        "animals": list(animals),
+        "inputs": {population.population: population.source for population in chosen},
+    }
+    if animals:
+        folder = checkpoints / f"{output.parent.name}-{fingerprint(depends_on)}"
+        encoder, metrics = pretrain(
+            [in_memory(population) for population in chosen], spec, views, config.pretrain, seed, folder
+        )
+    else:
+        folder = None
+        L.seed_everything(seed, verbose=False)
+        encoder, metrics = Encoder(spec).eval(), pd.DataFrame({"step": []})
+    with whole(output.with_name("metrics.csv")) as partial:
+        metrics.to_csv(partial, index=False)
+    save_model(output, encoder, {**depends_on, **_reads(chosen or opened, bin_s), "versions": versions()})
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reads(populations: Sequence[Population], bin_s: float) -> dict[str, object]:
+    """Say what recordings a model can read."""
+    return {
+        "modality": populations[0].modality,
+        "bin_s": bin_s,
+        "datasets": sorted({population.dataset for population in populations}),
+    }
