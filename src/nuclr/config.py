@@ -18,6 +18,9 @@ from nuclr.errors import ConfigError
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Source = Literal["simulated", "nwb"]
+# Names become parts of paths.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+Baseline = Literal["single_neuron", "population_correlation", "which_recording"]
 Protocol = Literal["transductive", "transductive_zero_shot", "inductive_zero_shot"]
 
 
@@ -32,7 +35,7 @@ class Simulated(Section):
 
     animals: Count = Field(30, description="animals, one recording each")
     units: Count = Field(60, description="units in a recording")
-    duration_s: Positive = Field(240.0, description="length of a recording (s)")
+    duration_s: Positive = Field(180.0, description="length of a recording (s)")
     seed: int = Field(0, description="another seed draws other animals")
 
 
@@ -75,7 +78,7 @@ class Model(Section):
     dim_head: Count = Field(8, description="width of a head, a multiple of 4 (paper: 64)")
     temporal_blocks: int = Field(2, ge=0, description="blocks that see each unit alone")
     spatiotemporal_blocks: int = Field(2, ge=0, description="blocks in which units see each other")
-    dropout: float = Field(0.2, ge=0, lt=1, description="share of values dropped in training")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of values dropped in training (paper: 0.2)")
 
 
 class Views(Section):
@@ -95,8 +98,8 @@ class Views(Section):
 class Pretrain(Section):
     """The optimisation."""
 
-    steps: Count = Field(1000, description="optimiser steps")
-    pairs_per_step: Count = Field(4, description="pairs of windows in a step, over all devices (paper: 128)")
+    steps: Count = Field(1200, description="optimiser steps (paper: about 50,000)")
+    pairs_per_step: Count = Field(2, description="pairs of windows in a step, over all devices (paper: 128)")
     learning_rate: Positive = Field(2e-3, description="peak learning rate (paper: 5e-4 at 128 pairs)")
     weight_decay: float = Field(0.01, ge=0, description="on matrices only")
     warmup_steps: int | None = Field(None, ge=0, description="linear warm-up; null: one epoch")
@@ -118,23 +121,35 @@ class Scaling(Section):
 
 
 class Task(Section):
-    """What a probe predicts."""
+    """What a probe predicts. Where each value of a column is a class, its name alone will do."""
 
-    column: str = Field(description="column of the unit table")
+    name: str = Field(pattern=NAME, description="names the task's results")
+    column: str = Field("", description="column of the unit table; the task's name where it is not given")
     classes: dict[str, list[str]] | None = Field(
         None, description="values of the column that make up each class; null: each value is a class"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, task: Any) -> Any:
+        task = {"name": task} if isinstance(task, str) else task
+        return {"column": task.get("name", ""), **task} if isinstance(task, dict) else task
 
 
 class Probe(Section):
     """What is decoded from the embeddings, and how."""
 
-    tasks: dict[str, Task] = Field(
-        {"cell_type": Task(column="cell_type"), "brain_region": Task(column="brain_region")},
-        description="what to predict, by name",
+    tasks: list[Task] = Field(
+        [Task(name="cell_type", column="cell_type"), Task(name="brain_region", column="brain_region")],
+        min_length=1,
+        description="what to predict",
     )
     protocols: list[Protocol] = Field(
         ["inductive_zero_shot", "transductive"], description="which units a probe may learn from"
+    )
+    baselines: list[Baseline] = Field(
+        ["single_neuron", "population_correlation", "which_recording"],
+        description="features that need no training",
     )
     folds: int = Field(5, ge=2, description="folds over units in the transductive protocol")
     bootstrap: Count = Field(1000, description="resamples for the 95 % intervals")
@@ -145,7 +160,7 @@ class Config(Section):
 
     dataset: str = Field(
         "simulated",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        pattern=NAME,
         description="name; results go to results/{dataset}",
     )
     source: Source | None = Field(None, description="simulated or nwb; null: named by the data set, else nwb")
@@ -238,6 +253,6 @@ def _known_keys(path: list[str]) -> list[str]:
         annotation = field.annotation if field else None
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             section = annotation
-        elif part == "tasks":
+        elif part == "tasks":  # the items of a list have no annotation of their own
             section = Task
     return list(section.model_fields)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,12 +29,44 @@ def whole(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise NuclrError(
-            f"{path}: cannot be written ({error.strerror or error}); free space, or write elsewhere"
-        ) from None
+        raise _unwritable(path, error) from None
     finally:
         with suppress(OSError):  # its folder cannot even be read: nothing of ours is there
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder to fill; put it in its place when it is whole, else leave nothing.
+
+    Raises
+    ------
+    NuclrError
+        If the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        shutil.rmtree(path, ignore_errors=True)
+        partial.replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _unwritable(path: Path, error: OSError) -> NuclrError:
+    return NuclrError(
+        f"{path}: cannot be written ({error.strerror or error}); free space, or write elsewhere"
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """Hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Any) -> None:

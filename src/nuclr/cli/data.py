@@ -39,11 +39,11 @@ def chunk(
     """Bin a recording's spikes (or copy its dF/F) into one Zarr store a population, in a folder."""
     from nuclr.config import load_config
     from nuclr.data.chunk import chunk_recording
-    from nuclr.data.sources import nwb
+    from nuclr.data.sources import nwb, read_recording
 
     options = load_config(config)
     names = chunk_recording(
-        nwb.read_populations(recording, options.nwb.unit_columns, options.nwb.region_column),
+        read_recording(options, recording),
         output,
         dataset=options.dataset,
         animal=nwb.animal_of(recording),
@@ -57,13 +57,22 @@ def catalog(
     populations: Annotated[list[Path], typer.Argument(help="folders with population stores")],
     units: Annotated[Path, typer.Option(help="units.parquet to write")],
     table: Annotated[Path, typer.Option("--populations", help="populations.parquet to write")],
+    config: ConfigOption = None,
 ) -> None:
-    """Tabulate all units and populations."""
+    """Tabulate all units and populations; refuse what would fail later: equal ids, tasks without labels."""
+    import pandas as pd
+
+    from nuclr.config import load_config
     from nuclr.data import catalog as room
     from nuclr.data.store import stores
+    from nuclr.evaluation.probe import class_labels
     from nuclr.files import whole
 
+    tasks = load_config(config).probe.tasks if config is not None else []
     unit_table, population_table = room.catalog([store for folder in populations for store in stores(folder)])
+    for task in tasks:
+        counts = pd.Series(class_labels(unit_table, task)).value_counts().drop("", errors="ignore")
+        print(f"{task.name}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     for path, content in ((units, unit_table), (table, population_table)):
         with whole(path) as partial:
             content.to_parquet(partial, index=False)

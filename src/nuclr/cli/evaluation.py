@@ -27,7 +27,8 @@ def embed(
     from rich.progress import track
 
     from nuclr.data.store import open_population, stores
-    from nuclr.evaluation.embed import embed_with_model, write_embeddings
+    from nuclr.evaluation.embed import embed_with_model
+    from nuclr.evaluation.representations import write_embeddings
     from nuclr.model.saved import load_model
 
     saved = load_model(model)
@@ -46,37 +47,29 @@ def baseline(
     """Write a baseline's features of every unit, in the form of embeddings."""
     from nuclr.data.store import open_population, stores
     from nuclr.evaluation.baselines import baseline_table
-    from nuclr.evaluation.embed import write_embeddings
+    from nuclr.evaluation.representations import write_embeddings
+    from nuclr.provenance import versions
 
     paths = [store for folder in populations for store in stores(folder)]
-    units, features, windows = baseline_table(name, [open_population(path) for path in paths])
-    write_embeddings(output, units, features, windows, {"baseline": name})
+    opened = [open_population(path) for path in paths]
+    units, features, windows = baseline_table(name, opened)
+    record = {"baseline": name, "inputs": {p.population: p.source for p in opened}, "versions": versions()}
+    write_embeddings(output, units, features, windows, record)
     print(f"{output}: {len(units)} units, {features.shape[1]} features")
 
 
 def probe(
     embeddings: Annotated[Path, typer.Argument(help="embeddings.parquet")],
     splits: SplitsOption,
-    animals: Annotated[int, typer.Option(help="pretraining animals of the run")],
-    seed: Annotated[int, typer.Option(help="seed of the run")],
-    task: Annotated[str, typer.Option(help="one of probe.tasks")],
-    protocol: Annotated[str, typer.Option(help="one of probe.protocols")],
+    animals: Annotated[int, typer.Option(help="pretraining animals that the transductive protocols test")],
     output: OutputOption,
+    seed: Annotated[int, typer.Option(help="seed of the run, which names these animals")] = 0,
     config: ConfigOption = None,
 ) -> None:
-    """Fit a linear probe and write its prediction of every tested unit."""
+    """Fit linear probes of every task and protocol; write each tested unit's prediction to a folder."""
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
-    from nuclr.evaluation.probe import probe_embeddings, scores, write_predictions
+    from nuclr.evaluation.probe import probe_all
 
-    predictions, record = probe_embeddings(
-        embeddings,
-        read_splits(splits),
-        animals,
-        seed,
-        task=task,
-        protocol=protocol,
-        options=load_config(config).probe,
-    )
-    write_predictions(output, predictions, record)
-    print(f"{output}: macro-F1 {scores(predictions)['macro_f1']:.3f}, {len(predictions)} units")
+    table = probe_all(embeddings, read_splits(splits), animals, seed, load_config(config).probe, output)
+    print(table.to_string(index=False, float_format="{:.3f}".format))

@@ -16,9 +16,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def scaling(
-    runs: Annotated[
-        list[Path], typer.Argument(help="folders of the runs, {representation}-n{animals}-s{seed}")
-    ],
+    probes: Annotated[list[Path], typer.Argument(help="probes folders of runs and baselines")],
     task: Annotated[str, typer.Option(help="one of probe.tasks")],
     protocol: Annotated[str, typer.Option(help="one of probe.protocols")],
     output: OutputOption,
@@ -29,5 +27,5 @@ def scaling(
     from nuclr.report.scaling import write_scaling
 
     options = load_config(config)
-    for path in write_scaling(runs, task, protocol, output, resamples=options.probe.bootstrap):
+    for path in write_scaling(probes, task, protocol, output, resamples=options.probe.bootstrap):
         print(path)

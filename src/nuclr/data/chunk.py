@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import shutil
 from pathlib import Path
 
 import dask
@@ -16,7 +14,8 @@ from nuclr.config import Chunk
 from nuclr.data.population import Population
 from nuclr.data.sources.nwb import SpikeTrains, Traces
 from nuclr.data.store import shard_bins, write_population
-from nuclr.errors import DataError, StoreError
+from nuclr.errors import DataError
+from nuclr.files import sha256_of, whole_folder
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +51,11 @@ def chunk_recording(
     ------
     DataError
         If spike times or traces cannot be trusted, or no unit is left.
-    StoreError
+    NuclrError
         If the disk is full or the folder cannot be written.
     """
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     written = []
-    try:
+    with whole_folder(folder) as partial:
         for raw in populations:
             population = to_population(
                 raw, dataset=dataset, animal=animal, recording=recording, options=options
@@ -82,14 +79,6 @@ def chunk_recording(
             raise DataError(
                 f"{populations[0].path}: no unit left; lower chunk.min_rate_hz or leave the file out"
             )
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    except OSError as error:
-        raise StoreError(
-            f"{folder}: cannot be written ({error.strerror}); free space or change `results`"
-        ) from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return written
 
 
@@ -142,7 +131,7 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray]:
     _, shard = shard_bins(bins, options.bin_s, options.chunk_s, options.shard_s)
     edges = np.minimum(np.arange(0, bins + shard, shard), bins)
     edge_s = start + edges * options.bin_s
-    edge_s[0], edge_s[-1] = start, min(stop, edge_s[-1])
+    edge_s[-1] = stop
     observed_s = float(np.diff(raw.valid_spans, axis=1).sum())
 
     offsets = np.zeros((len(raw.units), len(edges)), np.int64)
@@ -163,7 +152,7 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray]:
         outside += len(times) - len(inside)
         total += len(times)
         if len(inside):
-            counts = np.unique((inside - start) // options.bin_s, return_counts=True)[1]
+            counts = np.unique(_bins_of(inside, start, options.bin_s), return_counts=True)[1]
             densest = max(densest, int(counts.max()))
         spans = np.searchsorted(times, raw.valid_spans)
         rate[unit] = (spans[:, 1] - spans[:, 0]).sum() / observed_s
@@ -199,6 +188,11 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray]:
     return da.concatenate(blocks, axis=1), kept
 
 
+def _bins_of(times: np.ndarray, start: float, bin_s: float) -> np.ndarray:
+    """Bin of every time. Divided, not floor-divided: ``1.0 // 0.02`` is 49, since 0.02 is a little more."""
+    return np.floor((times - start) / bin_s).astype(np.int64)
+
+
 def _count_shard(
     path: Path,
     rows: np.ndarray,
@@ -222,7 +216,7 @@ def _count_shard(
             else:
                 own = times[begin + low : begin + high]
             # A spike on an edge may round to the neighbouring shard's bin; it stays in this one.
-            bins = np.clip(((own - start) // bin_s).astype(np.int64) - first, 0, last - first - 1)
+            bins = np.clip(_bins_of(own, start, bin_s) - first, 0, last - first - 1)
             counts[unit] = np.bincount(bins, minlength=last - first)
     return counts
 
@@ -251,9 +245,3 @@ def _read_traces(path: Path, dataset: str, first: int, last: int) -> np.ndarray:
         logger.warning("%s: %d samples of %s are NaN: set to 0", path, bad.sum(), dataset)
         traces[bad] = 0.0
     return traces
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

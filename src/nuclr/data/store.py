@@ -7,7 +7,6 @@ a recording is a handful of files.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from zarr.codecs import BloscCodec
 
 from nuclr.data.population import Population
 from nuclr.errors import StoreError
+from nuclr.files import whole_folder
 
 SCHEMA_VERSION = 1
 IDENTITY = ("dataset", "animal", "recording", "population", "modality", "bin_s", "start_s")
@@ -47,7 +47,7 @@ def write_population(population: Population, path: Path, *, chunk_s: float, shar
 
     Raises
     ------
-    StoreError
+    NuclrError
         If the store cannot be written; nothing is left behind.
     """
     units, bins = population.activity.shape
@@ -75,21 +75,8 @@ def write_population(population: Population, path: Path, *, chunk_s: float, shar
             "compressors": (BloscCodec(cname="zstd", clevel=5, shuffle="bitshuffle"),),
         }
     }
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(path) as partial:
         content.to_zarr(partial, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
-        shutil.rmtree(path, ignore_errors=True)
-        partial.rename(path)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise StoreError(
-            f"{path}: cannot be written ({error.strerror or error}); free space or change `results`"
-        ) from None
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _as_column(values: pd.Series) -> np.ndarray:

@@ -14,7 +14,7 @@ import pandas as pd
 from nuclr.data.catalog import unit_table
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError
-from nuclr.evaluation.embed import concatenate
+from nuclr.evaluation.representations import concatenate
 from nuclr.training.windows import in_memory
 
 WIDTHS_S = (0.02, 0.1, 0.5, 1.0, 3.0)
@@ -35,19 +35,25 @@ def rebin(population: Population, width_s: float) -> np.ndarray:
 
 def _standardised(x: np.ndarray) -> np.ndarray:
     """Zero mean and unit variance along time; a constant unit becomes zeros."""
-    x = x - x.mean(axis=1, keepdims=True)
-    return x / np.maximum(x.std(axis=1, keepdims=True), 1e-9)
+    x = x - _mean(x)[:, None]
+    return x / np.maximum(np.sqrt(_mean(x**2)), 1e-9)[:, None]
+
+
+def _mean(x: np.ndarray) -> np.ndarray:
+    """Mean along the last axis; 0 where a recording is too short to have a bin."""
+    return x.sum(axis=-1) / max(1, x.shape[-1])
 
 
 def single_neuron(population: Population) -> np.ndarray:
     """Rate, Fano factors at five widths and the autocorrelogram to 5 s: one unit at a time."""
-    fine = rebin(population, population.bin_s)
-    features = [np.log(np.abs(fine.mean(axis=1)) / population.bin_s + 0.1)]
+    features = [np.log(np.abs(_mean(rebin(population, population.bin_s))) / population.bin_s + 0.1)]
     for width_s in WIDTHS_S:
         counts = rebin(population, width_s)
-        features.append(np.log((counts.var(axis=1) + 1e-3) / (np.abs(counts.mean(axis=1)) + 1e-3)))
+        mean = _mean(counts)
+        variance = _mean((counts - mean[:, None]) ** 2)
+        features.append(np.log((variance + 1e-3) / (np.abs(mean) + 1e-3)))
     z = _standardised(rebin(population, LAG_BIN_S))
-    features += [(z[:, lag:] * z[:, :-lag]).mean(axis=1) for lag in LAGS if lag < z.shape[1]]
+    features += [_mean(z[:, lag:] * z[:, :-lag]) for lag in LAGS]
     return np.stack(features, axis=1)
 
 
@@ -62,9 +68,11 @@ def population_correlation(population: Population) -> np.ndarray:
         counts = rebin(population, width_s)
         z = _standardised(counts)
         rest = _standardised(counts.sum(axis=0) - counts)
-        correlation = z @ z.T / z.shape[1]
+        correlation = z @ z.T / max(1, z.shape[1])
         others = correlation[~np.eye(len(z), dtype=bool)].reshape(len(z), -1)
-        features += [(z * rest).mean(axis=1), others.mean(axis=1), others.std(axis=1)]
+        if len(z) == 1:  # a unit without others correlates with none
+            others = np.zeros((1, 1))
+        features += [_mean(z * rest), others.mean(axis=1), others.std(axis=1)]
         features += list(np.percentile(others, [10, 50, 90], axis=1))
     return np.stack(features, axis=1)
 
@@ -88,7 +96,7 @@ def baseline_table(
     Returns
     -------
     units, features, windows
-        As for :func:`nuclr.evaluation.embed.write_embeddings`; ``windows`` is 1 for every unit.
+        As for :func:`nuclr.evaluation.representations.write_embeddings`; ``windows`` is 1 for every unit.
 
     Raises
     ------

@@ -1,24 +1,19 @@
-"""Windows to one vector a unit, and the table that every representation shares."""
+"""Windows to one vector a unit."""
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from nuclr.config import Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.population import Population
-from nuclr.errors import DataError, ModelError
-from nuclr.files import whole
+from nuclr.errors import ModelError
+from nuclr.evaluation.representations import concatenate
 from nuclr.model.encoder import Encoder, as_patches
 from nuclr.model.saved import SavedModel
 from nuclr.training.windows import ViewSpec, grid_starts, in_memory, view_spec
@@ -74,64 +69,6 @@ def embed_population(
     return mean.astype(np.float32), windows
 
 
-def write_embeddings(
-    path: Path, units: pd.DataFrame, embeddings: np.ndarray, windows: np.ndarray, record: dict[str, Any]
-) -> None:
-    """Write ``embeddings.parquet``: unit table, ``windows``, ``embedding``; ``record`` as metadata.
-
-    Parameters
-    ----------
-    path
-        The file.
-    units
-        Identity and labels, one row a unit.
-    embeddings
-        ``(unit, dim)``, float32; a row of NaN is written as null.
-    windows
-        ``(unit,)``.
-    record
-        What the embeddings come from: model hash, configuration, versions.
-    """
-    missing = np.isnan(embeddings).any(axis=1)
-    values = pa.FixedSizeListArray.from_arrays(
-        pa.array(embeddings.astype(np.float32).ravel()), embeddings.shape[1], mask=pa.array(missing)
-    )
-    table = pa.Table.from_pandas(units.assign(windows=windows), preserve_index=False)
-    table = table.append_column("embedding", values)
-    table = table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), b"nuclr": json.dumps(record, sort_keys=True).encode()}
-    )
-    with whole(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
-
-
-def read_embeddings(path: Path) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any]]:
-    """Read ``embeddings.parquet``: unit table, embeddings ``(unit, dim)`` with NaN, record.
-
-    Raises
-    ------
-    DataError
-        If the file is not there or not whole.
-    """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: cannot be read ({error}); make it again with `nuclr embed`") from None
-    column = table["embedding"].combine_chunks()
-    dim = column.type.list_size
-    embeddings = np.full((len(table), dim), np.nan, np.float32)
-    known = np.flatnonzero(np.asarray(column.is_valid()))
-    embeddings[known] = np.asarray(column.drop_null().flatten(), np.float32).reshape(-1, dim)
-    record = json.loads((table.schema.metadata or {}).get(b"nuclr", b"{}"))
-    return table.drop_columns("embedding").to_pandas(), embeddings, record
-
-
-def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join unit tables; a label that a recording lacks is unknown (the empty string)."""
-    joined = pd.concat(tables, ignore_index=True)
-    return joined.fillna({name: "" for name in joined.select_dtypes(["object", "string"])})
-
-
 def embed_with_model(
     saved: SavedModel, populations: Iterable[Population]
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
@@ -140,7 +77,7 @@ def embed_with_model(
     Returns
     -------
     units, embeddings, windows
-        As for :func:`write_embeddings`.
+        As for :func:`nuclr.evaluation.representations.write_embeddings`.
 
     Raises
     ------

@@ -6,7 +6,9 @@ Source: NuCLR (arXiv 2512.01199), section 4.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,12 @@ from sklearn.preprocessing import StandardScaler
 
 from nuclr.config import Probe, Task
 from nuclr.data.splits import Splits
-from nuclr.errors import ConfigError, DataError, SplitError
-from nuclr.evaluation.embed import read_embeddings
-from nuclr.files import whole
+from nuclr.errors import DataError, SplitError
+from nuclr.evaluation.representations import read_embeddings
+from nuclr.files import sha256_of, whole, whole_folder
+from nuclr.provenance import versions
+
+logger = logging.getLogger(__name__)
 
 
 def class_labels(units: pd.DataFrame, task: Task) -> np.ndarray:
@@ -33,18 +38,22 @@ def class_labels(units: pd.DataFrame, task: Task) -> np.ndarray:
     Raises
     ------
     DataError
-        If the unit table lacks the task's column.
+        If the unit table lacks the task's column, or no unit has a class.
     """
     if task.column not in units:
         raise DataError(
             f"probe.tasks: no column {task.column} in the unit table; it has {', '.join(units.columns)}. "
             "Name it in nwb.unit_columns if the files have it"
         )
-    values = units[task.column].astype(str).to_numpy(object)
-    if task.classes is None:
-        return values
-    class_of = {value: name for name, members in task.classes.items() for value in members}
-    return np.array([class_of.get(value, "") for value in values], object)
+    labels = units[task.column].astype(str).to_numpy(object)
+    if task.classes is not None:
+        class_of = {value: name for name, members in task.classes.items() for value in members}
+        labels = np.array([class_of.get(value, "") for value in labels], object)
+    if not (labels != "").any():
+        raise DataError(
+            f"probe.tasks: {task.name}: no unit has a class; look at column {task.column} and the classes"
+        )
+    return labels
 
 
 def folds(
@@ -165,10 +174,13 @@ def chance(labels: np.ndarray) -> float:
     return float(np.mean(2 * shares / (len(shares) * shares + 1)))
 
 
-def probe_embeddings(
-    path: Path, splits: Splits, animals: int, seed: int, *, task: str, protocol: str, options: Probe
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Probe one file of embeddings in one task and protocol.
+def probe_all(
+    path: Path, splits: Splits, animals: int, seed: int, options: Probe, folder: Path
+) -> pd.DataFrame:
+    """Probe one representation in every task and protocol.
+
+    Writes ``{task}.{protocol}.parquet`` to ``folder``, all or none. A protocol that needs more
+    animals than the run had is left out.
 
     Parameters
     ----------
@@ -177,26 +189,22 @@ def probe_embeddings(
     splits
         Who is tested.
     animals, seed
-        Name the pretraining animals. What was not pretrained is tested on the same animals.
-    task, protocol
-        By name.
+        Name the pretraining animals. What was not pretrained is probed on the same ones.
     options
-        Tasks and folds.
+        Tasks, protocols and folds.
+    folder
+        Where the predictions go.
 
     Returns
     -------
-    predictions
-        ``unit_id, population, animal, fold, label, predicted``: one row a tested unit.
-    record
-        ``representation``, ``animals``, ``seed``, the hash of the model, task and protocol.
+    DataFrame
+        ``task, protocol, units, macro_f1, balanced_accuracy``.
 
     Raises
     ------
-    ConfigError, DataError, SplitError
-        If the task is unknown, labels are missing, or an animal is where it must not be.
+    DataError, SplitError
+        If labels are missing, or an animal is where it must not be.
     """
-    if task not in options.tasks:
-        raise ConfigError(f"probe.tasks: no task {task}; there are {', '.join(options.tasks)}")
     units, features, record = read_embeddings(path)
     trained_on = record.get("animals", [])
     pretraining = splits.pretraining(animals, seed)
@@ -205,24 +213,40 @@ def probe_embeddings(
             f"{path}: the model was pretrained on {len(trained_on)} other animals than splits.json gives for "
             f"{animals} animals, seed {seed}; pretrain it again"
         )
-    labels = class_labels(units, options.tasks[task])
-    if not (labels != "").any():
-        raise DataError(
-            f"probe.tasks.{task}: no unit has a class; look at column {options.tasks[task].column} "
-            "and the classes"
-        )
-    parts = folds(protocol, units, labels, splits, pretraining, options.folds)
-    predictions = predict(features, labels, parts)
-    identity = units[["unit_id", "population", "animal"]].iloc[predictions.pop("row")].reset_index(drop=True)
-    representation = record.get("baseline") or ("nuclr" if trained_on else "untrained")
-    return pd.concat([identity, predictions], axis=1), {
-        "representation": representation,
+    source = {
+        "representation": record.get("baseline") or ("nuclr" if trained_on else "untrained"),
         "animals": len(trained_on),
         "seed": record.get("seed", 0),
+        "embeddings": sha256_of(path),
         "model": record.get("model", ""),
-        "task": task,
-        "protocol": protocol,
+        "config": {**record.get("config", {}), "probe": options.model_dump(mode="json")},
+        "versions": versions(),
     }
+    rows = []
+    with whole_folder(folder) as partial:
+        for task, protocol in product(options.tasks, options.protocols):
+            if protocol == "transductive_zero_shot" and len(pretraining) < 2:
+                logger.info("%s: %s needs two animals: left out", path, protocol)
+                continue
+            labels = class_labels(units, task)
+            parts = folds(protocol, units, labels, splits, pretraining, options.folds)
+            predictions = predict(features, labels, parts)
+            identity = units[["unit_id", "population", "animal"]].iloc[predictions.pop("row")]
+            predictions = pd.concat([identity.reset_index(drop=True), predictions], axis=1)
+            write_predictions(
+                partial / f"{task.name}.{protocol}.parquet",
+                predictions,
+                {**source, "task": task.name, "protocol": protocol},
+            )
+            rows.append(
+                {
+                    "task": task.name,
+                    "protocol": protocol,
+                    "units": len(predictions),
+                    **scores(predictions),
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def write_predictions(path: Path, predictions: pd.DataFrame, record: dict[str, Any]) -> None:

@@ -113,11 +113,11 @@ def _label_at_right(ax: Axes, heights: dict[str, float]) -> None:
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem.png`` and ``stem.svg``."""
+    """Write ``stem.png`` and ``stem.svg``; the same figure is the same file."""
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
+    # The style also sets resolution and the salt of the names inside an svg.
     for path in paths:
-        with whole(path) as partial:
-            # No date inside, so that the same figure is the same file.
+        with whole(path) as partial, plt.style.context(STYLE):
             figure.savefig(partial, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
     return paths

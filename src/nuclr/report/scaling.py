@@ -14,14 +14,14 @@ from nuclr.report.figures import save_figure, scaling_figure
 
 
 def write_scaling(
-    runs: Sequence[Path], task: str, protocol: str, stem: Path, *, resamples: int
+    probes: Sequence[Path], task: str, protocol: str, stem: Path, *, resamples: int
 ) -> list[Path]:
     """Write ``stem.csv`` (curve), ``stem.runs.csv``, ``stem.json`` (fit), ``stem.png`` and ``stem.svg``.
 
     Parameters
     ----------
-    runs
-        Folders of the runs, each with ``probes/{task}.{protocol}.parquet``.
+    probes
+        Folders with a ``{task}.{protocol}.parquet`` each, in the folders of their runs.
     task, protocol
         What to gather.
     stem
@@ -40,9 +40,9 @@ def write_scaling(
         If no run was pretrained.
     """
     scored, records = [], {}
-    for run in runs:
-        predictions, record = read_predictions(run / "probes" / f"{task}.{protocol}.parquet")
-        records[run.name] = record
+    for folder in probes:
+        predictions, record = read_predictions(folder / f"{task}.{protocol}.parquet")
+        records[folder.parent.name] = record
         scored.append(Scored(record["representation"], record["animals"], record["seed"], predictions))
     if not any(s.representation == "nuclr" for s in scored):
         raise DataError(f"scaling: none of {len(scored)} runs was pretrained; nothing to draw a curve of")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -30,6 +32,7 @@ from nuclr.training.windows import PairBatch, PairBatches, StepSampler, ViewSpec
 
 logger = logging.getLogger(__name__)
 LOG_EVERY = 10
+SAY_EVERY_S = 15.0
 
 
 class Pretraining(L.LightningModule):
@@ -53,12 +56,12 @@ class Pretraining(L.LightningModule):
         self.warmup = warmup
         self.last: dict[str, Tensor] = {}
 
-    def training_step(self, batch: PairBatch | None, batch_index: int) -> Tensor:
+    def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         """Loss of a batch, weighted by matched units over all processes."""
-        if batch is None:
+        matched = batch.match.shape[1]
+        if not matched:
             # Every pair was too small. The step still counts, or processes would fall out of step.
             total = self._nothing()
-            matched = total.new_zeros(())
         else:
             z = self.projector(
                 self.encoder(batch.patches, torch.cat([batch.sizes1, batch.sizes2]), max(batch.largest))
@@ -75,7 +78,6 @@ class Pretraining(L.LightningModule):
                 largest=batch.largest,
             )
             total = parts.total
-            matched = total.new_tensor(float(batch.match.shape[1]))
             self.last = {
                 "loss": total.detach(),
                 "attraction": parts.attraction.detach(),
@@ -83,7 +85,7 @@ class Pretraining(L.LightningModule):
             }
         if self.trainer.world_size > 1:
             # DDP averages gradients over processes; this makes it a mean over matched units.
-            everywhere = matched.clone()
+            everywhere = total.new_tensor(float(matched))
             torch.distributed.all_reduce(everywhere)
             total = total * matched * self.trainer.world_size / everywhere.clamp_min(1)
         return total
@@ -122,7 +124,7 @@ class Pretraining(L.LightningModule):
         """Remember the generators until training starts: building the loop draws from them."""
         self._generators = checkpoint["generators"]
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_start(self) -> None:
         """Set the generators of a run that goes on."""
         generators = getattr(self, "_generators", None)
         if generators is not None:
@@ -141,11 +143,14 @@ class Batches(L.LightningDataModule):
         self.arguments = (populations, spec, pairs_per_step, seed)
         self.steps = steps
 
-    def train_dataloader(self) -> DataLoader[PairBatch | None]:
+    def train_dataloader(self) -> DataLoader[PairBatch]:
         """Batches from the step at which the trainer stands."""
-        assert self.trainer is not None
-        batches = PairBatches(*self.arguments, rank=self.trainer.global_rank, world=self.trainer.world_size)
-        return DataLoader(batches, batch_size=None, sampler=StepSampler(self.trainer.global_step, self.steps))
+        trainer = self.trainer
+        assert trainer is not None
+        batches = PairBatches(*self.arguments, rank=trainer.global_rank, world=trainer.world_size)
+        return DataLoader(
+            batches, batch_size=None, sampler=StepSampler(lambda: trainer.global_step, self.steps)
+        )
 
 
 class Progress(Callback):
@@ -184,7 +189,7 @@ class Progress(Callback):
                 )
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             self.rows.append({"step": step, **values, "learning_rate": rate})
-            if time.monotonic() - self._said > 15:
+            if time.monotonic() - self._said > SAY_EVERY_S and not sys.stderr.isatty():
                 self._said = time.monotonic()
                 logger.info("step %d of %d, loss %.3f", step, self.steps, values.get("loss", math.nan))
         if step % self.checkpoint_every == 0 and step < self.steps:
@@ -211,6 +216,12 @@ def last_checkpoint(folder: Path) -> Path | None:
         else:
             return path
     return None
+
+
+def _quiet_lightning() -> None:
+    """Leave out what Lightning says about devices, tips and its own dependencies."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
 
 
 def pretrain(
@@ -260,11 +271,13 @@ def pretrain(
             )
     steps_per_epoch = PairBatches(large, view_spec, options.pairs_per_step, seed).steps_per_epoch
     warmup = options.warmup_steps if options.warmup_steps is not None else steps_per_epoch
+    _quiet_lightning()
     L.seed_everything(seed, verbose=False)
     module = Pretraining(encoder_spec, options, min(warmup, options.steps))
     checkpoints.mkdir(parents=True, exist_ok=True)
     progress = Progress(checkpoints, options.steps, options.checkpoint_every)
     on_gpu = torch.cuda.is_available()
+    at_terminal = sys.stderr.isatty()
     trainer = L.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=options.devices,
@@ -274,10 +287,10 @@ def pretrain(
         max_steps=options.steps,
         gradient_clip_val=options.clip,
         use_distributed_sampler=False,
-        callbacks=[progress],
+        callbacks=[progress, *([RichProgressBar(leave=True)] if at_terminal else [])],
         logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=False,
+        enable_progress_bar=at_terminal,
         enable_model_summary=False,
     )
     resume = last_checkpoint(checkpoints)

@@ -7,7 +7,7 @@ makes it, nor on what was sampled before it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -148,7 +148,7 @@ def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> 
     return np.sort(kept)
 
 
-class PairBatches(Dataset[PairBatch | None]):
+class PairBatches(Dataset[PairBatch]):
     """Training batches by their step: ``batches[step]`` is the batch of that step, always.
 
     Parameters
@@ -203,8 +203,8 @@ class PairBatches(Dataset[PairBatch | None]):
         """Whole batches in an epoch."""
         return self.pairs_per_epoch // self.pairs_per_step
 
-    def __getitem__(self, step: int) -> PairBatch | None:
-        """Make the batch of a step; None if all of its pairs had to be skipped."""
+    def __getitem__(self, step: int) -> PairBatch:
+        """Make the batch of a step; it is empty if all of its pairs had to be skipped."""
         epoch, batch = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = epoch, epoch_pairs(self.populations, self.spec, self.seed, epoch)
@@ -229,10 +229,13 @@ class PairBatches(Dataset[PairBatch | None]):
         return cuts[0][kept[0]], cuts[1][kept[1]], np.stack([in_first, in_second])
 
 
-def collate(pairs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], spec: ViewSpec) -> PairBatch | None:
-    """Put the views of several populations one after another."""
+def collate(pairs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], spec: ViewSpec) -> PairBatch:
+    """Put the views of several populations one after another; of none, an empty batch."""
     if not pairs:
-        return None
+        # Not None, which Lightning would pass over without counting a step.
+        none = torch.zeros(0, dtype=torch.int64)
+        patches = torch.zeros(0, spec.tokens, spec.patch)
+        return PairBatch(patches, none, none, none.expand(2, 0), largest=(0, 0), second_units=0)
     sizes = np.array([[len(first), len(second)] for first, second, _ in pairs]).T
     starts = sizes.cumsum(axis=1) - sizes
     match = np.concatenate([match + starts[:, [i]] for i, (_, _, match) in enumerate(pairs)], axis=1)
@@ -248,16 +251,19 @@ def collate(pairs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], spec: Vi
 
 
 class StepSampler(Sampler[int]):
-    """The steps that are still to do, in order: going on after a stop needs nothing else."""
+    """The steps that are still to do, in order: going on after a stop needs nothing else.
 
-    def __init__(self, first: int, steps: int) -> None:
-        self.first, self.steps = first, steps
+    Its length is that of the whole run: Lightning counts the batches done before a stop among them.
+    """
+
+    def __init__(self, done: Callable[[], int], steps: int) -> None:
+        self.done, self.steps = done, steps
 
     def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.steps))
+        return iter(range(self.done(), self.steps))
 
     def __len__(self) -> int:
-        return self.steps - self.first
+        return self.steps
 
 
 def view_spec(views: Views, bin_s: float) -> ViewSpec:

@@ -22,3 +22,16 @@ def recordings(config: Config) -> list[nwb.Recording]:
     raw = Path(config.results) / config.dataset / "raw"
     names = simulated.animal_names(config.simulated.animals)
     return [nwb.Recording(raw / f"{name}.nwb", name, name) for name in names]
+
+
+def read_recording(config: Config, path: Path) -> list[nwb.SpikeTrains] | list[nwb.Traces]:
+    """Read what populations a recording holds, with the labels that its data set has.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or lacks what the configuration names.
+    """
+    if config.source_kind == "simulated":
+        return nwb.read_populations(path, list(simulated.LABELS))
+    return nwb.read_populations(path, config.nwb.unit_columns, config.nwb.region_column)

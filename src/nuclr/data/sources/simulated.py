@@ -45,6 +45,7 @@ from nuclr.files import whole
 
 CELL_TYPES = ("follower", "indifferent", "opponent")
 REGIONS = ("A1", "A2", "B1", "B2")
+LABELS = ("cell_type",)  # columns of the Units table; regions are the electrodes' location
 STEP_S = 0.01
 
 

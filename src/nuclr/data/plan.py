@@ -1,0 +1,104 @@
+"""What there is to do: the runs of a scaling analysis, and the recordings that each of them needs.
+
+Known from the configuration and the recordings' names alone, before any work is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nuclr.config import Config
+from nuclr.data.sources import recordings
+from nuclr.data.sources.nwb import Recording
+from nuclr.data.splits import Splits, make_splits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a scaling analysis.
+
+    Attributes
+    ----------
+    recordings
+        By name.
+    splits
+        Who trains, who is labelled, who is tested.
+    animal_counts, seeds
+        One run for each pair; runs of 0 animals are the untrained encoder.
+    baselines
+        Representations without a run.
+    """
+
+    recordings: dict[str, Recording]
+    splits: Splits
+    animal_counts: Sequence[int]
+    seeds: int
+    baselines: Sequence[str]
+
+    def of_animals(self, animals: Sequence[str]) -> list[str]:
+        """Name the recordings of some animals."""
+        wanted = set(animals)
+        return [name for name, recording in self.recordings.items() if recording.animal in wanted]
+
+    def to_pretrain(self, animals: int, seed: int) -> list[str]:
+        """Name the recordings of a run; an untrained encoder takes its bin from one of them."""
+        return self.of_animals(self.splits.pretraining(max(1, animals), seed))
+
+    def to_embed(self, animals: int, seed: int) -> list[str]:
+        """Name the recordings that the probes of a run need: its own, and those of label and test animals."""
+        own = self.splits.pretraining(self.probed_with(animals), seed)
+        return self.of_animals([*own, *self.splits.label, *self.splits.test])
+
+    def probed_with(self, animals: int) -> int:
+        """Count of animals whose units a run is probed on.
+
+        What was not pretrained stands beside the largest runs.
+        """
+        return animals or max(self.animal_counts)
+
+    def encoders(self, protocol: str) -> list[str]:
+        """Names of the runs that can be probed under a protocol, ``n{animals}-s{seed}``."""
+        fewest = 2 if protocol == "transductive_zero_shot" else 1
+        return [
+            f"n{animals}-s{seed}"
+            for animals in [0, *self.animal_counts]
+            for seed in range(self.seeds)
+            if self.probed_with(animals) >= fewest
+        ]
+
+    def representations(self, protocol: str) -> list[str]:
+        """Names of all that can be probed under a protocol: runs and baselines.
+
+        Which recording a unit is from says nothing about the units of other animals, where no
+        recording is known.
+        """
+        known = protocol != "inductive_zero_shot"
+        return self.encoders(protocol) + [b for b in self.baselines if known or b != "which_recording"]
+
+
+def make_plan(config: Config) -> Plan:
+    """Plan the scaling analysis of a configuration.
+
+    Raises
+    ------
+    NuclrError
+        If recordings cannot be found, or more animals or seeds are asked for than there are.
+    """
+    found = {recording.recording: recording for recording in recordings(config)}
+    splits = make_splits(
+        [recording.animal for recording in found.values()],
+        config.split.test_animals,
+        config.split.label_animals,
+        config.split.seed,
+    )
+    plan = Plan(
+        recordings=found,
+        splits=splits,
+        animal_counts=sorted(set(config.scaling.animal_counts)),
+        seeds=config.scaling.seeds,
+        baselines=config.probe.baselines,
+    )
+    for seed in range(plan.seeds):
+        plan.to_pretrain(max(plan.animal_counts), seed)
+    return plan
