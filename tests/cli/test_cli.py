@@ -1,0 +1,109 @@
+"""Subcommands print what they did, and one line where they cannot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from strategies import poisson_trains, write_units
+
+from nuclr.evaluation.representations import read_embeddings
+
+NUCLR = [sys.executable, "-c", "from nuclr.cli import main; main()"]
+CONFIG = (
+    '{"model": {"dim": 16, "heads": 2}, "views": {"window_s": 4, "distance_s": 10}, '
+    '"pretrain": {"steps": 5}, "split": {"test_animals": 1, "label_animals": 1}, '
+    '"simulated": {"animals": 4, "units": 20, "duration_s": 40}, "results": "."}'
+)
+
+
+def nuclr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*NUCLR, *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def done(folder: Path, *arguments: str) -> str:
+    result = nuclr(folder, *arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_every_step_by_hand(tmp_path: Path) -> None:
+    assert "4 recordings" in done(tmp_path, "simulate", "-o", "simulated/raw", "-c", CONFIG)
+    for i in range(4):
+        source = f"simulated/raw/sim00{i}.nwb"
+        assert f"sim00{i}/probe" in done(tmp_path, "chunk", source, "-o", f"stores/sim00{i}", "-c", CONFIG)
+    said = done(
+        tmp_path, "catalog", "stores", "--units", "u.parquet", "--populations", "p.parquet", "-c", CONFIG
+    )
+    assert "4 animals, 4 populations, 80 units, 2.7 minutes" in said
+    assert "cell_type: " in said
+    assert "1 test, 1 label, 2 pretraining" in done(tmp_path, "split", "-o", "splits.json", "-c", CONFIG)
+    pretrain = ["pretrain", "stores", "--splits", "splits.json", "--animals", "2", "--checkpoints", "ck"]
+    for name in ("one", "two"):
+        done(tmp_path, *pretrain, "-o", f"{name}/model.safetensors", "-c", CONFIG)
+        done(tmp_path, "embed", "stores", "--model", f"{name}/model.safetensors", "-o", f"{name}/e.parquet")
+    done(tmp_path, *pretrain, "--seed", "1", "-o", "three/model.safetensors", "-c", CONFIG)
+    done(tmp_path, "embed", "stores", "--model", "three/model.safetensors", "-o", "three/e.parquet")
+    one, two, three = (read_embeddings(tmp_path / name / "e.parquet")[1] for name in ("one", "two", "three"))
+    assert (one == two).all()
+    assert not (one == three).all()
+    probe = ["probe", "one/e.parquet", "--splits", "splits.json", "--animals", "2"]
+    assert "inductive_zero_shot" in done(tmp_path, *probe, "-o", "one/probes", "-c", CONFIG)
+    done(tmp_path, "baseline", "stores", "--name", "single_neuron", "-o", "single_neuron/e.parquet")
+    said = done(
+        tmp_path,
+        *("scaling", "one/probes", "--task", "cell_type", "--protocol", "transductive", "-o", "fig"),
+    )
+    assert "fig.png" in said
+    assert (tmp_path / "fig.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["chunk", "none.nwb", "-o", "out"], "none.nwb"),
+        (["chunk", "cut.nwb", "-o", "out"], "cut.nwb: not a whole NWB file"),
+        (
+            [
+                "chunk",
+                "good.nwb",
+                "-o",
+                "out",
+                "-c",
+                '{"nwb": {"unit_columns": ["depth"]}, "source": "nwb", "dataset": "d"}',
+            ],
+            "nwb.folder",
+        ),
+        (["embed", "stores", "--model", "none.safetensors", "-o", "e"], "none.json: not there"),
+        (["split", "-o", "s", "-c", '{"split": {"test_animal": 3}}'], "did you mean test_animals?"),
+        (["simulate", "-o", "good.nwb/below", "-c", CONFIG], "cannot be written"),
+    ],
+)
+def test_an_error_is_one_line_and_leaves_nothing(tmp_path: Path, arguments: list[str], said: str) -> None:
+    write_units(tmp_path / "good.nwb", poisson_trains(3, 9.0))
+    content = (tmp_path / "good.nwb").read_bytes()
+    (tmp_path / "cut.nwb").write_bytes(content[: len(content) // 2])
+    result = nuclr(tmp_path, *arguments)
+    assert result.returncode == 1
+    assert result.stderr.startswith("nuclr: error: ")
+    assert result.stderr.count("\n") == 1
+    assert said in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.nwb", "good.nwb"]
+
+
+def test_help_names_every_subcommand(tmp_path: Path) -> None:
+    said = done(tmp_path, "--help")
+    for name in (
+        "simulate",
+        "chunk",
+        "catalog",
+        "split",
+        "pretrain",
+        "embed",
+        "baseline",
+        "probe",
+        "scaling",
+    ):
+        assert name in said

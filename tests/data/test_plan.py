@@ -1,0 +1,54 @@
+"""Every run needs its own recordings and no others."""
+
+from __future__ import annotations
+
+import pytest
+
+from nuclr.config import load_config
+from nuclr.data.plan import Plan, make_plan
+from nuclr.errors import SplitError
+
+
+def plan(**changes: object) -> Plan:
+    return make_plan(
+        load_config(
+            {
+                "simulated": {"animals": 10},
+                "split": {"test_animals": 2, "label_animals": 3},
+                "scaling": {"animal_counts": [4, 1, 2], "seeds": 2},
+                **changes,
+            }
+        )
+    )
+
+
+def test_a_run_is_pretrained_on_its_own_animals() -> None:
+    made = plan()
+    assert made.to_pretrain(2, 1) == made.of_animals(made.splits.pretraining(2, 1))
+    assert len(made.to_pretrain(0, 0)) == 1
+    assert not set(made.to_pretrain(4, 0)) & {*made.splits.test, *made.splits.label}
+
+
+def test_test_and_label_animals_are_embedded_beside_a_runs_own() -> None:
+    made = plan()
+    assert set(made.to_embed(1, 1)) == {*made.splits.pretraining(1, 1), *made.splits.test, *made.splits.label}
+
+
+def test_what_was_not_pretrained_stands_beside_the_largest_runs() -> None:
+    made = plan()
+    assert made.to_embed(0, 1) == made.to_embed(4, 1)
+
+
+def test_runs_are_counts_by_seeds_and_the_untrained_encoder() -> None:
+    made = plan()
+    assert made.encoders("transductive") == [f"n{n}-s{s}" for n in (0, 1, 2, 4) for s in (0, 1)]
+    assert "n1-s0" not in made.encoders("transductive_zero_shot")
+    assert "which_recording" in made.representations("transductive")
+    assert "which_recording" not in made.representations("inductive_zero_shot")
+
+
+def test_too_many_animals_are_refused_before_any_work() -> None:
+    with pytest.raises(SplitError, match=r"8 animals asked for, but only 5"):
+        plan(scaling={"animal_counts": [8]})
+    with pytest.raises(SplitError, match="seed 32"):
+        plan(scaling={"animal_counts": [1], "seeds": 33})

@@ -1,0 +1,71 @@
+"""No animal is in two groups, whatever is asked for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nuclr.data.splits import ORDERS, make_splits, read_splits, write_splits
+from nuclr.errors import SplitError
+
+ANIMALS = st.sets(st.text("abcdefgh123", min_size=1, max_size=5), min_size=1, max_size=30)
+
+
+@given(ANIMALS, st.integers(0, 10), st.integers(0, 10), st.integers(0, 99), st.randoms())
+def test_no_animal_is_in_two_groups(
+    animals: set[str], test: int, label: int, seed: int, random: object
+) -> None:
+    if test + label >= len(animals):
+        with pytest.raises(SplitError, match="leave none"):
+            make_splits(sorted(animals), test, label, seed)
+        return
+    splits = make_splits(sorted(animals), test, label, seed)
+    assert len(splits.test) == test
+    assert len(splits.label) == label
+    for order in splits.orders:
+        assert sorted([*splits.test, *splits.label, *order]) == sorted(animals)
+    names = sorted(animals)
+    random.shuffle(names)  # type: ignore[attr-defined]
+    assert make_splits([*names, *names], test, label, seed) == splits
+
+
+@given(ANIMALS, st.integers(0, ORDERS - 1))
+def test_a_smaller_run_is_part_of_a_larger_one(animals: set[str], seed: int) -> None:
+    splits = make_splits(sorted(animals), 0, 0, 0)
+    runs = [splits.pretraining(n, seed) for n in range(len(animals) + 1)]
+    assert all(small == large[:-1] for small, large in pairwise(runs))
+
+
+def test_more_animals_than_there_are_is_refused() -> None:
+    splits = make_splits([f"a{i}" for i in range(10)], 3, 2, 0)
+    with pytest.raises(SplitError, match=r"scaling\.animal_counts: 6 animals asked for, but only 5 are left"):
+        splits.pretraining(6, 0)
+    with pytest.raises(SplitError, match="seed 32"):
+        splits.pretraining(1, ORDERS)
+
+
+def test_splits_are_read_as_written(tmp_path: Path) -> None:
+    splits = make_splits([f"a{i}" for i in range(9)], 2, 2, 5)
+    write_splits(tmp_path / "splits.json", splits)
+    assert read_splits(tmp_path / "splits.json") == splits
+
+
+def test_a_file_that_shares_an_animal_is_refused(tmp_path: Path) -> None:
+    content = asdict(make_splits([f"a{i}" for i in range(9)], 2, 2, 5))
+    content["test"][0] = content["orders"][0][0]
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    with pytest.raises(SplitError, match="is in two groups"):
+        read_splits(tmp_path / "splits.json")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"test": []}'])
+def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "splits.json").write_text(content)
+    with pytest.raises(SplitError, match=r"splits\.json: cannot be read"):
+        read_splits(tmp_path / "splits.json")

@@ -1,0 +1,62 @@
+"""Models are read as written, and refused when they are not whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from nuclr.errors import ModelError
+from nuclr.model.encoder import Encoder, EncoderSpec
+from nuclr.model.saved import load_model, save_model
+
+SPEC = EncoderSpec(patch=5, tokens=4, dim=16, heads=2, dim_head=8)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    save_model(tmp_path / "model.safetensors", Encoder(SPEC), {"seed": 3})
+    return tmp_path / "model.safetensors"
+
+
+def test_a_model_is_read_as_written(tmp_path: Path) -> None:
+    encoder = Encoder(SPEC).eval()
+    save_model(tmp_path / "m.safetensors", encoder, {"seed": 3})
+    saved = load_model(tmp_path / "m.safetensors")
+    assert saved.record["seed"] == 3
+    assert saved.encoder.spec == SPEC
+    x = torch.ones(3, 4, 5)
+    torch.testing.assert_close(saved.encoder(x, torch.tensor([3])), encoder(x, torch.tensor([3])))
+
+
+def test_damaged_weights_are_refused(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(ModelError, match=r"not the weights that model\.json describes"):
+        load_model(path)
+
+
+def test_a_missing_or_foreign_description_is_refused(path: Path) -> None:
+    record = path.with_suffix(".json")
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "format": 99}))
+    with pytest.raises(ModelError, match="format 99"):
+        load_model(path)
+    record.write_text("{")
+    with pytest.raises(ModelError, match="not JSON"):
+        load_model(path)
+    record.unlink()
+    with pytest.raises(ModelError, match="not there"):
+        load_model(path)
+
+
+def test_weights_of_another_shape_are_refused(path: Path) -> None:
+    record = path.with_suffix(".json")
+    content = json.loads(record.read_text())
+    content["encoder"]["dim"] = 32
+    record.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="size mismatch"):
+        load_model(path)

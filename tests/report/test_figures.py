@@ -1,0 +1,66 @@
+"""Figures hold what the tables say, and are the same file for the same numbers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+
+from nuclr.report.figures import COLUMN_INCHES, LINES, save_figure, scaling_figure
+
+
+@pytest.fixture
+def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
+    runs = pd.DataFrame(
+        [
+            {"representation": "nuclr", "animals": n, "seed": s, "macro_f1": 0.4 + 0.1 * i + 0.02 * s}
+            for i, n in enumerate([1, 2, 4, 8])
+            for s in (0, 1, 2)
+        ]
+        + [
+            {"representation": name, "animals": 0, "seed": 0, "macro_f1": score}
+            for name, score in (("untrained", 0.4), ("single_neuron", 0.41), ("population_correlation", 0.9))
+        ]
+    )
+    curve = runs.groupby(["representation", "animals"], as_index=False)["macro_f1"].mean()
+    return runs, curve.assign(low=curve["macro_f1"] - 0.05, high=curve["macro_f1"] + 0.05)
+
+
+def texts(figure: plt.Figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_every_line_is_named_and_no_two_names_overlap(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    fit = {"a": 0.5, "b": 0.5, "c": 0.1}
+    figure = scaling_figure(*tables, fit, 0.33, "Cell type")
+    assert figure.get_size_inches()[0] == COLUMN_INCHES
+    assert sorted(t.rsplit(" ", 1)[0] for t in texts(figure)) == sorted(
+        ["NuCLR"] + [LINES[n][0] for n in ("untrained", "single_neuron", "population_correlation", "chance")]
+    )
+    figure.canvas.draw()
+    boxes = sorted((t.get_window_extent() for t in figure.axes[0].texts), key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
+    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
+        assert "(" in axis.get_label_text()
+    plt.close(figure)
+
+
+def test_without_a_fit_there_is_no_curve(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    with_fit = scaling_figure(*tables, {"a": 0.5, "b": 0.5, "c": 0.1}, 0.33, "t")
+    without = scaling_figure(*tables, {"refused": "too few"}, 0.33, "t")
+    assert len(with_fit.axes[0].lines) == len(without.axes[0].lines) + 1
+    plt.close("all")
+
+
+def test_the_same_numbers_are_the_same_file(
+    tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
+    written = []
+    for name in ("one", "two"):
+        figure = scaling_figure(*tables, {"refused": ""}, 0.33, "t")
+        written.append([path.read_bytes() for path in save_figure(figure, tmp_path / name)])
+    assert written[0] == written[1]
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".png", ".png", ".svg", ".svg"]

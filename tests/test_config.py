@@ -1,0 +1,95 @@
+"""The configuration is checked before any work, in words that help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from nuclr.config import Config, Task, load_config
+from nuclr.errors import ConfigError
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def test_config_yaml_is_the_defaults() -> None:
+    assert load_config(REPOSITORY / "config.yaml") == Config()
+
+
+def test_every_key_stands_in_config_yaml_with_its_description() -> None:
+    lines = (REPOSITORY / "config.yaml").read_text().splitlines()
+
+    def check(section: type[BaseModel], written: dict[str, Any]) -> None:
+        assert list(written) == list(section.model_fields)
+        for name, field in section.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                check(field.annotation, written[name])
+            else:
+                described = [line for line in lines if line.strip().startswith(f"{name}:")]
+                assert any(str(field.description).split(";")[0] in line for line in described), name
+
+    check(Config, yaml.safe_load("\n".join(lines)))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"pretrain": {"stepps": 3}}, "unknown key pretrain.stepps; did you mean steps?"),
+        ({"pretrian": {}}, "unknown key pretrian; did you mean pretrain?"),
+        ({"probe": {"tasks": [{"name": "a", "colum": "b"}]}}, "did you mean column?"),
+        ({"pretrain": {"steps": 0}}, "pretrain.steps: Input should be greater than or equal to 1"),
+        ({"dataset": "../up"}, "dataset: String should match pattern"),
+        ({"dataset": "mine"}, "nwb.folder: data set mine needs the folder of its NWB files"),
+        ({"probe": {"protocols": ["leave_one_out"]}}, "probe.protocols.0: Input should be 'transductive'"),
+    ],
+)
+def test_a_wrong_key_is_named(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(values)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_may_be_the_name_of_a_column() -> None:
+    config = load_config(
+        {"probe": {"tasks": ["layer", {"name": "ei", "column": "t", "classes": {"e": ["x"]}}]}}
+    )
+    assert config.probe.tasks == [
+        Task(name="layer", column="layer"),
+        Task(name="ei", column="t", classes={"e": ["x"]}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a: [", "not YAML"),
+        ("- 1\n", "must hold keys and values"),
+        ("!!python/object:os.system x", "not YAML"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        load_config(tmp_path / "c.yaml")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_sections_are_inline_json_that_is_read_again() -> None:
+    config = load_config({"pretrain": {"steps": 7}, "model": {"dim": 64}})
+    text = config.sections("pretrain", "model")
+    assert list(json.loads(text)) == ["model", "pretrain"]
+    assert load_config(text) == config
+
+
+def test_the_small_configurations_are_valid() -> None:
+    for path in sorted((REPOSITORY / "config").glob("*.yaml")):
+        load_config(path)

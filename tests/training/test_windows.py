@@ -1,0 +1,198 @@
+"""What must hold of windows, for any valid spans and any grid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import population, span_lists
+
+from nuclr.config import Views
+from nuclr.data.population import Population
+from nuclr.errors import ConfigError, DataError, TrainingError
+from nuclr.training.windows import (
+    PairBatches,
+    StepSampler,
+    ViewSpec,
+    common_bin_s,
+    epoch_pairs,
+    first_views,
+    in_memory,
+    keep_units,
+    second_view,
+    view_spec,
+)
+
+SPECS = st.builds(
+    ViewSpec,
+    patch=st.integers(1, 8),
+    tokens=st.integers(1, 5),
+    distance=st.integers(0, 200),
+    grid=st.integers(1, 12),
+)
+
+
+def inside(start: int, spec: ViewSpec, spans: np.ndarray) -> bool:
+    return any(first <= start and start + spec.window <= last for first, last in spans)
+
+
+@given(span_lists(), SPECS, st.integers(0, 99))
+def test_both_views_lie_in_valid_spans_on_the_grid_and_near_each_other(
+    spans: np.ndarray, spec: ViewSpec, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    for start in first_views(spans, spec, rng):
+        second = second_view(int(start), spans, spec, rng)
+        assert inside(int(start), spec, spans)
+        assert inside(second, spec, spans)
+        assert start % spec.grid == second % spec.grid == 0
+        assert abs(second - start) <= spec.distance
+
+
+@given(span_lists(), SPECS, st.integers(0, 99))
+def test_first_views_do_not_overlap_and_miss_at_most_one_window_a_span(
+    spans: np.ndarray, spec: ViewSpec, seed: int
+) -> None:
+    starts = first_views(spans, spec, np.random.default_rng(seed))
+    assert (np.diff(starts) >= spec.window).all()
+    step = spec.stride * spec.grid
+    for first, last in spans:
+        low, high = -(-first // spec.grid) * spec.grid, (last - spec.window) // spec.grid * spec.grid
+        mine = ((starts >= first) & (starts + spec.window <= last)).sum()
+        if low <= high:
+            assert mine >= max(1, (high - low) // step)
+
+
+def test_second_views_reach_every_place_within_the_distance() -> None:
+    spec = ViewSpec(patch=5, tokens=2, distance=30)
+    spans = np.array([[0, 40], [60, 100]])
+    rng = np.random.default_rng(0)
+    seen = {second_view(20, spans, spec, rng) for _ in range(3000)}
+    assert seen == {*range(31)}
+    seen = {second_view(30, spans, spec, rng) for _ in range(3000)}
+    assert seen == {*range(31), 60}
+
+
+@given(st.integers(1, 60), st.integers(0, 99), st.floats(0.1, 1.0), st.none() | st.integers(1, 20))
+def test_a_view_keeps_active_units_between_its_share_and_its_cap(
+    units: int, seed: int, share: float, cap: int | None
+) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.poisson(0.3, (units, 5))
+    spec = ViewSpec(patch=1, tokens=5, distance=0, unit_dropout=share, max_units=cap)
+    kept = keep_units(counts, spec, rng)
+    assert counts[kept].any(axis=1).all()
+    assert (np.diff(kept) > 0).all()
+    if cap is not None:
+        assert len(kept) <= cap
+    everything = keep_units(np.ones((units, 5)), replace(spec, max_units=None), rng)
+    assert int(np.ceil(share * units)) <= len(everything) <= units
+
+
+SMALL = ViewSpec(patch=10, tokens=5, distance=300)
+
+
+def batches(seed: int = 0, pairs: int = 4, **place: int) -> PairBatches:
+    made = [population(units=20 + i, bins=2000, seed=i, recording=str(i)) for i in range(3)]
+    return PairBatches(made, SMALL, pairs, seed, **place)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 60), st.integers(0, 5))
+def test_a_batch_is_a_pure_function_of_its_step(step: int, seed: int) -> None:
+    fresh, used = batches(seed), batches(seed)
+    for other in (50, 3, 17):
+        used[other]
+    for a, b in zip(fresh[step], used[step], strict=True):
+        assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+
+
+def test_another_seed_gives_other_batches() -> None:
+    one, other = batches(0)[0], batches(1)[0]
+    assert one.patches.shape != other.patches.shape or not torch.equal(one.patches, other.patches)
+
+
+def test_processes_share_the_batch_of_one() -> None:
+    whole = batches()[5]
+    parts = [batches(rank=rank, world=2)[5] for rank in (0, 1)]
+    sizes = sorted(int(s) for part in parts for s in part.sizes1)
+    assert sizes == sorted(whole.sizes1.tolist())
+
+
+def test_matched_rows_are_the_same_unit() -> None:
+    """With constant units of different counts, matched rows have equal patches."""
+    made = population(units=30, bins=1000)
+    level = np.repeat(np.arange(1, 31, dtype=np.uint8)[:, None], 1000, axis=1)
+    batch = PairBatches([replace(made, activity=level)], SMALL, 2, 0)[0]
+    assert batch.match.shape[1] > 0
+    first = batch.patches[: int(batch.sizes1.sum())]
+    second = batch.patches[int(batch.sizes1.sum()) :]
+    assert len(second) == batch.second_units == int(batch.sizes2.sum())
+    assert torch.equal(first[batch.match[0]], second[batch.match[1]])
+    assert batch.largest == (int(batch.sizes1.max()), int(batch.sizes2.max()))
+
+
+def test_a_pair_with_too_few_active_units_is_skipped() -> None:
+    made = population(units=11, bins=1000)
+    assert PairBatches([made], SMALL, 1, 0).pairs_per_epoch >= 1
+    silent = replace(made, activity=np.zeros_like(np.asarray(made.activity)))
+    empty = PairBatches([silent], SMALL, 1, 0)[0]
+    assert empty.patches.shape == (0, SMALL.tokens, SMALL.patch)
+    assert empty.match.shape == (2, 0)
+
+
+def test_an_epoch_shows_every_window_of_every_population() -> None:
+    made = [population(units=12, bins=bins, recording=str(bins)) for bins in (500, 1000)]
+    pairs = epoch_pairs(made, SMALL, 0, 0)
+    assert np.bincount(pairs[:, 0]).tolist() in ([10, 20], [9, 19], [9, 20], [10, 19])
+    assert not np.array_equal(pairs, epoch_pairs(made, SMALL, 0, 1))
+
+
+def test_too_few_windows_for_a_batch_is_said() -> None:
+    with pytest.raises(
+        TrainingError, match=r"fewer than one batch of 121 pairs; lower pretrain\.pairs_per_step"
+    ):
+        batches(pairs=121)
+
+
+def test_the_sampler_goes_on_from_a_step() -> None:
+    assert list(StepSampler(lambda: 3, 7)) == [3, 4, 5, 6]
+    assert len(StepSampler(lambda: 3, 7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("views", "bin_s", "tokens"),
+    [
+        (Views(), 0.02, 10),
+        (Views(window_s=30, patch=4, distance_s=240), 0.23344, 32),
+        (Views(window_s=4, patch=20, grid_s=0.4), 0.02, 10),
+    ],
+)
+def test_windows_are_cut_to_whole_tokens(views: Views, bin_s: float, tokens: int) -> None:
+    assert view_spec(views, bin_s).tokens == tokens
+
+
+def test_a_window_shorter_than_a_patch_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"less than one patch of 50; raise views\.window_s"):
+        view_spec(Views(window_s=0.5), 0.02)
+
+
+def test_calcium_is_divided_by_its_99th_percentile() -> None:
+    made = population(modality="calcium", bin_s=0.3)
+    assert np.percentile(np.asarray(in_memory(made).activity), 99) == pytest.approx(1.0, rel=1e-5)
+    flat = replace(made, activity=np.zeros_like(np.asarray(made.activity)))
+    with pytest.raises(DataError, match="99th percentile of dF/F is 0"):
+        in_memory(flat)
+
+
+def test_populations_of_unlike_bins_are_not_mixed() -> None:
+    def of(bin_s: float, **more: str) -> Population:
+        return population(bin_s=bin_s, recording=str(bin_s), **more)  # type: ignore[arg-type]
+
+    assert common_bin_s([of(0.6, modality="calcium"), of(0.601, modality="calcium")]) == 0.6
+    with pytest.raises(DataError, match=r"calcium at 0\.74 s a bin, but 0\.6"):
+        common_bin_s([of(0.6, modality="calcium"), of(0.74, modality="calcium")])

@@ -1,0 +1,185 @@
+"""The workflow itself, end to end, in the small configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from strategies import poisson_trains, write_units
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL = REPOSITORY / "config" / "small.yaml"
+pytestmark = pytest.mark.workflow
+
+
+def snakemake(folder: Path, *arguments: str, configfile: Path = SMALL) -> subprocess.CompletedProcess[str]:
+    """Run the workflow with its results in ``folder``."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+    command += ["--directory", str(folder), "--configfile", str(configfile), "--cores", "2", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return subprocess.CompletedProcess(command, done.returncode, done.stdout + done.stderr, "")
+
+
+def planned(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
+    """Read the jobs by rule that a dry run would do."""
+    assert done.returncode == 0, done.stdout
+    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", done.stdout, re.M | re.S)
+    if table is None:
+        assert "Nothing to be done" in done.stdout
+        return {}
+    return {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workflow")
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout
+    assert "figure: results/simulated/scaling/cell_type.inductive_zero_shot.png" in done.stdout
+    return folder
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """Give a copy that a test may change; Snakemake goes by dates, so these are kept."""
+    shutil.copytree(finished, tmp_path / "copy", copy_function=shutil.copy2)
+    for path in (tmp_path / "copy").rglob("*"):
+        original = finished / path.relative_to(tmp_path / "copy")
+        os.utime(path, ns=(original.stat().st_atime_ns, original.stat().st_mtime_ns))
+    return tmp_path / "copy"
+
+
+def test_figure_table_and_fit_are_there(finished: Path) -> None:
+    scaling = finished / "results" / "simulated" / "scaling"
+    for task in ("cell_type", "brain_region"):
+        for protocol in ("inductive_zero_shot", "transductive", "transductive_zero_shot"):
+            stem = f"{task}.{protocol}"
+            for suffix in (".png", ".svg", ".csv", ".runs.csv", ".json"):
+                assert (scaling / f"{stem}{suffix}").stat().st_size > 0
+    curve = pd.read_csv(scaling / "cell_type.inductive_zero_shot.csv")
+    assert set(curve["representation"]) == {"nuclr", "untrained", "single_neuron", "population_correlation"}
+    assert curve.loc[curve["representation"] == "nuclr", "animals"].tolist() == [1, 2, 3, 4]
+    fit = json.loads((scaling / "cell_type.inductive_zero_shot.json").read_text())
+    assert {"a", "b", "c"} <= set(fit["fit"])
+    assert fit["runs"]["n4-s0"]["model"]
+    loo = pd.read_csv(scaling / "cell_type.transductive_zero_shot.csv")
+    assert loo.loc[loo["representation"] == "nuclr", "animals"].tolist() == [2, 3, 4]
+    assert "which_recording" in set(loo["representation"])
+
+
+def test_no_test_or_label_animal_was_pretrained_on(finished: Path) -> None:
+    results = finished / "results" / "simulated"
+    splits = json.loads((results / "splits.json").read_text())
+    for path in sorted(results.glob("runs/n*-s*/model.json")):
+        record = json.loads(path.read_text())
+        assert not set(record["animals"]) & {*splits["test"], *splits["label"]}
+        assert {Path(name).parts[0] for name in record["inputs"]} == set(record["animals"])
+
+
+def test_a_second_run_does_nothing(finished: Path) -> None:
+    assert planned(snakemake(finished, "-n")) == {}
+    assert planned(snakemake(finished, "-n", "probe_all")) == {"probe_all": 1, "total": 1} or planned(
+        snakemake(finished, "-n", "probe_all")
+    ) in ({}, {"probe_all": 1})
+
+
+def test_another_seed_adds_only_its_runs(finished: Path, tmp_path: Path) -> None:
+    more = yaml.safe_load(SMALL.read_text())
+    more["scaling"]["seeds"] = 2
+    (tmp_path / "more.yaml").write_text(yaml.safe_dump(more))
+    jobs = planned(snakemake(finished, "-n", configfile=tmp_path / "more.yaml"))
+    assert jobs == {"pretrain": 5, "embed": 5, "probe": 5, "scaling": 6, "scaling_analysis": 1}
+
+
+def test_other_bootstrap_trains_nothing_again(finished: Path, tmp_path: Path) -> None:
+    other = yaml.safe_load(SMALL.read_text())
+    other["probe"]["bootstrap"] = 60
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    jobs = planned(snakemake(finished, "-n", configfile=tmp_path / "other.yaml"))
+    assert "pretrain" not in jobs
+    assert "chunk" not in jobs
+    assert "embed" not in jobs
+
+
+def test_a_deleted_store_makes_only_what_depends_on_it(copy: Path) -> None:
+    results = copy / "results" / "simulated"
+    splits = json.loads((results / "splits.json").read_text())
+    last = splits["orders"][0][3]
+    shutil.rmtree(results / "populations" / last)
+    jobs = planned(snakemake(copy, "-n"))
+    # Of 5 encoders only the one of all four animals was trained on it. It and all that stands
+    # beside the largest runs is embedded with it.
+    assert jobs["chunk"] == 1
+    assert jobs["pretrain"] == 1
+    assert jobs["embed"] == 2
+    assert jobs["baseline"] == 3
+    assert "simulate" not in jobs
+    assert "split" not in jobs
+
+
+def test_nothing_is_left_of_a_step_that_fails_and_its_error_is_shown(tmp_path: Path) -> None:
+    raw = tmp_path / "nwb"
+    for animal in ("a", "b", "c"):
+        trains = poisson_trains(12, 30.0)
+        if animal == "b":
+            trains[3][5] = float("nan")
+        write_units(raw / f"{animal}.nwb", trains, animal=animal, obs_intervals=[[0.0, 30.0]])
+    config = {
+        "dataset": "mine",
+        "nwb": {"folder": str(raw)},
+        "split": {"test_animals": 0, "label_animals": 0},
+        "scaling": {"animal_counts": [1]},
+        "probe": {"protocols": ["transductive"], "tasks": ["brain_region"]},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    done = snakemake(tmp_path, configfile=tmp_path / "c.yaml")
+    assert done.returncode != 0
+    assert "b.nwb: unit b_session_3: spike times hold NaN or infinity; mend or remove the unit" in done.stdout
+    left = [path.name for path in (tmp_path / "results" / "mine" / "populations").iterdir()]
+    assert "b" not in left
+    assert not [name for name in left if "partial" in name]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["pretrain={stepps: 3}"], "unknown key pretrain.stepps; did you mean steps?"),
+        (["scaling={animal_counts: [1, 9]}"], "9 animals asked for, but only 4 are left for pretraining"),
+        (["dataset=mine"], "nwb.folder: data set mine needs the folder of its NWB files"),
+        (["dataset=mine", "nwb={folder: nowhere}"], "nowhere: no .nwb file there; set nwb.folder"),
+    ],
+)
+def test_a_wrong_configuration_stops_before_any_work(tmp_path: Path, settings: list[str], said: str) -> None:
+    done = snakemake(tmp_path, "--config", *settings)
+    assert done.returncode != 0
+    assert said in done.stdout
+    assert not (tmp_path / "results").exists()
+
+
+def test_results_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file is in the way")
+    done = snakemake(tmp_path)
+    assert done.returncode != 0
+    assert "results" in done.stdout
+
+
+def test_the_linter_finds_nothing_but_the_one_environment() -> None:
+    """All rules share the environment of pyproject.toml, so none names one of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--lint", "json"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout[done.stdout.index("{") :])
+    titles = {lint["title"] for rule in found["rules"] for lint in rule["lints"]}
+    assert titles <= {"Specify a conda environment or container for each rule."}
