@@ -1,0 +1,42 @@
+# From recordings to the scaling figure. `snakemake --cores all` does everything; `-n` shows what it would do.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/report.smk"
+
+
+rule scaling_analysis:
+    input:
+        [
+            f"{OUT}/scaling/{task.name}.{protocol}.png"
+            for task in CONFIG.probe.tasks
+            for protocol in CONFIG.probe.protocols
+        ],
+        f"{OUT}/populations.parquet",
+
+
+rule probe_all:
+    input:
+        [
+            probes
+            for protocol in CONFIG.probe.protocols
+            for probes in probes_of(PLAN.representations(protocol))
+        ],
+
+
+onsuccess:
+    for figure in sorted(Path(OUT, "scaling").glob("*.png")):
+        print(f"figure: {figure} (svg, table and fit beside it)")
+
+
+onerror:
+    print(f"A step failed: its error stands above and in {OUT}/logs. The same command goes on from there.")

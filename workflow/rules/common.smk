@@ -1,0 +1,33 @@
+# What the rules share: the checked configuration, and who needs which files.
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from nuclr.config import load_config
+from nuclr.data.plan import make_plan
+from nuclr.errors import NuclrError
+
+try:
+    CONFIG = load_config(config)
+    PLAN = make_plan(CONFIG)
+except NuclrError as error:
+    raise WorkflowError(str(error)) from None
+
+OUT = f"{CONFIG.results}/{CONFIG.dataset}"
+
+
+wildcard_constraints:
+    recording=r"[A-Za-z0-9_.-]+",
+    animals=r"\d+",
+    seed=r"\d+",
+    baseline="|".join(CONFIG.probe.baselines) or "none",
+    task="|".join(task.name for task in CONFIG.probe.tasks),
+    protocol="|".join(CONFIG.probe.protocols),
+
+
+def stores(recordings):
+    return [f"{OUT}/populations/{name}" for name in recordings]
+
+
+def probes_of(representations):
+    return [f"{OUT}/runs/{name}/probes" for name in representations]

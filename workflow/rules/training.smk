@@ -1,0 +1,25 @@
+# One run: an encoder for a number of animals and a seed; 0 animals is the untrained encoder.
+
+
+rule pretrain:
+    input:
+        stores=lambda wildcards: stores(PLAN.to_pretrain(int(wildcards.animals), int(wildcards.seed))),
+        splits=f"{OUT}/splits.json",
+        # No run before the catalog has found every unit id to be unique; its date does not matter.
+        units=ancient(f"{OUT}/units.parquet"),
+    output:
+        model=f"{OUT}/runs/n{{animals}}-s{{seed}}/model.safetensors",
+        record=f"{OUT}/runs/n{{animals}}-s{{seed}}/model.json",
+        metrics=f"{OUT}/runs/n{{animals}}-s{{seed}}/metrics.csv",
+    log:
+        f"{OUT}/logs/pretrain/n{{animals}}-s{{seed}}.log",
+    params:
+        config=CONFIG.sections("model", "views", "pretrain"),
+        # Snakemake deletes the outputs of a killed job, so checkpoints are not outputs.
+        checkpoints=f"{OUT}/checkpoints",
+    message:
+        "pretraining on {wildcards.animals} animals, seed {wildcards.seed}"
+    shell:
+        "nuclr pretrain {input.stores:q} --splits {input.splits:q} --animals {wildcards.animals} "
+        "--seed {wildcards.seed} -o {output.model:q} --checkpoints {params.checkpoints:q} "
+        "--config {params.config:q} > {log:q} 2>&1"
