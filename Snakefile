@@ -34,6 +34,8 @@ rule probe_all:
 
 
 onsuccess:
+    for warning in warnings_said():
+        print(warning)
     for figure in sorted(Path(OUT, "scaling").glob("*.png")):
         print(f"figure: {figure} (svg, table and fit beside it)")
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ from nuclr.config import Config, Task, load_config
 from nuclr.errors import ConfigError
 
 REPOSITORY = Path(__file__).parents[1]
+SCHEMA = REPOSITORY / "workflow" / "schemas" / "config.schema.json"
 
 
 def test_config_yaml_is_the_defaults() -> None:
@@ -93,3 +95,15 @@ def test_sections_are_inline_json_that_is_read_again() -> None:
 def test_the_small_configurations_are_valid() -> None:
     for path in sorted((REPOSITORY / "config").glob("*.yaml")):
         load_config(path)
+
+
+def test_the_published_schema_is_that_of_the_code() -> None:
+    """Editors complete config.yaml by it. To write it again: python tests/test_config.py."""
+    schema = json.loads(SCHEMA.read_text())
+    assert schema == Config.model_json_schema()
+    for path in (REPOSITORY / "config.yaml", *(REPOSITORY / "config").glob("*.yaml")):
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(json.dumps(Config.model_json_schema(), indent=2) + "\n")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic_core import CoreSchema
 
 from nuclr.errors import ConfigError
 
@@ -134,6 +135,11 @@ class Task(Section):
     def _complete(cls, task: Any) -> Any:
         task = {"name": task} if isinstance(task, str) else task
         return {"column": task.get("name", ""), **task} if isinstance(task, dict) else task
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Let the schema take a name alone, as :meth:`_complete` does."""
+        return {"anyOf": [{"type": "string", "pattern": NAME}, handler(core)]}
 
 
 class Probe(Section):

@@ -29,5 +29,11 @@ def stores(recordings):
     return [f"{OUT}/populations/{name}" for name in recordings]
 
 
+def warnings_said():
+    """Each warning of all steps once; the steps write them to their logs."""
+    logs = [path.read_text(errors="replace").splitlines() for path in Path(OUT, "logs").rglob("*.log")]
+    return sorted({line for lines in logs for line in lines if line.startswith("nuclr: warning: ")})
+
+
 def probes_of(representations):
     return [f"{OUT}/runs/{name}/probes" for name in representations]

@@ -23,7 +23,10 @@ for room in (data, training, evaluation, report):
 
 def main() -> None:
     """Run a subcommand; say in one line what a user can put right."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    # "nuclr: warning: ..." is what the workflow looks for in its logs.
+    logging.addLevelName(logging.WARNING, "warning")
+    logging.addLevelName(logging.INFO, "info")
+    logging.basicConfig(level=logging.WARNING, format="nuclr: %(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("nuclr").setLevel(logging.INFO)
     try:
         app()

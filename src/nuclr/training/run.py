@@ -9,6 +9,7 @@ from pathlib import Path
 
 import lightning as L
 import pandas as pd
+from lightning.pytorch.utilities import rank_zero_only
 
 from nuclr.config import Config
 from nuclr.data.population import Population
@@ -84,6 +85,8 @@ def pretrain_run(
         folder = None
         L.seed_everything(seed, verbose=False)
         encoder, metrics = Encoder(spec).eval(), pd.DataFrame({"step": []})
+    if getattr(rank_zero_only, "rank", 0):
+        return  # one of several processes writes
     with whole(output.with_name("metrics.csv")) as partial:
         metrics.to_csv(partial, index=False)
     save_model(output, encoder, {**depends_on, **_reads(chosen or opened, bin_s), "versions": versions()})
