@@ -34,7 +34,7 @@ class Section(BaseModel):
 class Simulated(Section):
     """The simulated data set."""
 
-    animals: Count = Field(30, description="animals, one recording each")
+    animals: Count = Field(40, description="animals, one recording each")
     units: Count = Field(60, description="units in a recording")
     duration_s: Positive = Field(180.0, description="length of a recording (s)")
     seed: int = Field(0, description="another seed draws other animals")
@@ -64,9 +64,9 @@ class Chunk(Section):
 class Split(Section):
     """Who trains, who is labelled, who is tested: always whole animals."""
 
-    test_animals: int = Field(8, ge=0, description="animals that nothing is ever learned from")
+    test_animals: int = Field(16, ge=0, description="animals that nothing is ever learned from")
     label_animals: int = Field(
-        6, ge=0, description="animals whose labels the probe learns, never in pretraining"
+        8, ge=0, description="animals whose labels the probe learns, never in pretraining"
     )
     seed: int = Field(0, description="draws the test and label animals")
 
@@ -99,7 +99,7 @@ class Views(Section):
 class Pretrain(Section):
     """The optimisation."""
 
-    steps: Count = Field(1200, description="optimiser steps (paper: about 50,000)")
+    steps: Count = Field(800, description="optimiser steps (paper: about 50,000)")
     pairs_per_step: Count = Field(2, description="pairs of windows in a step, over all devices (paper: 128)")
     learning_rate: Positive = Field(2e-3, description="peak learning rate (paper: 5e-4 at 128 pairs)")
     weight_decay: float = Field(0.01, ge=0, description="on matrices only")

@@ -17,6 +17,8 @@ rule pretrain:
         config=CONFIG.sections("model", "views", "pretrain"),
         # Snakemake deletes the outputs of a killed job, so checkpoints are not outputs.
         checkpoints=f"{OUT}/checkpoints",
+    # Long and many: none of them should be left to run alone at the end.
+    priority: 1
     message:
         "pretraining on {wildcards.animals} animals, seed {wildcards.seed}"
     shell:

@@ -76,16 +76,16 @@ class SimulationSpec:
     """
 
     units: int = 60
-    duration_s: float = 240.0
-    rate_hz: float = 8.0
-    gain_sd: float = 1.0
+    duration_s: float = 180.0
+    rate_hz: float = 10.0
+    gain_sd: float = 1.3
     unit_sd: float = 0.15
-    type_coupling: tuple[float, float] = (0.25, 0.8)
+    type_coupling: tuple[float, float] = (0.5, 0.8)
     region_rate: float = 0.5
     region_coupling: tuple[float, float] = (0.1, 0.7)
     tau_s: tuple[float, float] = (2.0, 4.0)
-    animal_sd: float = 0.3
-    mix: float = 6.0
+    animal_sd: float = 0.2
+    mix: float = 20.0
 
 
 @dataclass(frozen=True)
