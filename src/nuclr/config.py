@@ -35,8 +35,8 @@ class Simulated(Section):
     """The simulated data set."""
 
     animals: Count = Field(40, description="animals, one recording each")
-    units: Count = Field(60, description="units in a recording")
-    duration_s: Positive = Field(180.0, description="length of a recording (s)")
+    units: Count = Field(40, description="units in a recording")
+    duration_s: Positive = Field(120.0, description="length of a recording (s)")
     seed: int = Field(0, description="another seed draws other animals")
 
 
@@ -99,7 +99,7 @@ class Views(Section):
 class Pretrain(Section):
     """The optimisation."""
 
-    steps: Count = Field(800, description="optimiser steps (paper: about 50,000)")
+    steps: Count = Field(1000, description="optimiser steps (paper: about 50,000)")
     pairs_per_step: Count = Field(2, description="pairs of windows in a step, over all devices (paper: 128)")
     learning_rate: Positive = Field(2e-3, description="peak learning rate (paper: 5e-4 at 128 pairs)")
     weight_decay: float = Field(0.01, ge=0, description="on matrices only")

@@ -45,6 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = snakemake(folder)
     assert done.returncode == 0, done.stdout
     assert "figure: results/simulated/scaling/cell_type.inductive_zero_shot.png" in done.stdout
+    assert "profiles/default for setting default command line arguments" in done.stdout
     return folder
 
 
@@ -124,6 +125,52 @@ def test_a_deleted_store_makes_only_what_depends_on_it(copy: Path) -> None:
     assert jobs["baseline"] == 3
     assert "simulate" not in jobs
     assert "split" not in jobs
+
+
+def test_a_folder_of_nwb_files_goes_to_the_figure_and_warnings_are_repeated(tmp_path: Path) -> None:
+    """Three animals; one has spike times out of order, one a second probe with few units."""
+    for i, animal in enumerate(("a", "b", "c")):
+        trains = poisson_trains(18, 30.0, seed=i)
+        if animal == "b":
+            trains[3] = trains[3][::-1]
+        probes = ["left"] * 14 + (["right"] * 4 if animal == "c" else ["left"] * 4)
+        write_units(
+            tmp_path / "nwb" / f"{animal}.nwb",
+            trains,
+            animal=animal,
+            obs_intervals=[[0.0, 30.0]],
+            regions=["CA1", "VISp"] * 9,
+            probes=probes,
+        )
+    config = {
+        "dataset": "mine",
+        "nwb": {"folder": str(tmp_path / "nwb")},
+        "split": {"test_animals": 0, "label_animals": 0},
+        "model": {"dim": 16, "heads": 2},
+        "views": {"window_s": 4, "distance_s": 10, "unit_dropout": 0.9},
+        "pretrain": {"steps": 5},
+        "scaling": {"animal_counts": [3], "seeds": 1},
+        "probe": {
+            "protocols": ["transductive", "transductive_zero_shot"],
+            "tasks": ["brain_region"],
+            "baselines": ["which_recording"],
+            "bootstrap": 10,
+        },
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    done = snakemake(tmp_path, configfile=tmp_path / "c.yaml")
+    assert done.returncode == 0, done.stdout
+    assert "figure: results/mine/scaling/brain_region.transductive_zero_shot.png" in done.stdout
+    assert "nuclr: warning: " in done.stdout
+    assert "b.nwb: spike times of 1 units were not ascending: sorted" in done.stdout
+    assert "population c/right has 4 units, fewer than views.min_units = 11: skipped" in done.stdout
+    units = pd.read_parquet(tmp_path / "results" / "mine" / "units.parquet")
+    assert units.groupby("population").size().to_dict() == {
+        "a/left": 18,
+        "b/left": 18,
+        "c/left": 14,
+        "c/right": 4,
+    }
 
 
 def test_nothing_is_left_of_a_step_that_fails_and_its_error_is_shown(tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ class SimulationSpec:
         Concentration of the Dirichlet from which an animal's shares of regions and types come.
     """
 
-    units: int = 60
-    duration_s: float = 180.0
+    units: int = 40
+    duration_s: float = 120.0
     rate_hz: float = 10.0
     gain_sd: float = 1.3
     unit_sd: float = 0.15
