@@ -34,7 +34,7 @@ class Section(BaseModel):
 class Simulated(Section):
     """The simulated data set."""
 
-    animals: Count = Field(40, description="animals, one recording each")
+    animals: Count = Field(48, description="animals, one recording each")
     units: Count = Field(40, description="units in a recording")
     duration_s: Positive = Field(120.0, description="length of a recording (s)")
     seed: int = Field(0, description="another seed draws other animals")
@@ -64,7 +64,7 @@ class Chunk(Section):
 class Split(Section):
     """Who trains, who is labelled, who is tested: always whole animals."""
 
-    test_animals: int = Field(16, ge=0, description="animals that nothing is ever learned from")
+    test_animals: int = Field(24, ge=0, description="animals that nothing is ever learned from")
     label_animals: int = Field(
         8, ge=0, description="animals whose labels the probe learns, never in pretraining"
     )
@@ -118,7 +118,7 @@ class Scaling(Section):
     """The scaling analysis."""
 
     animal_counts: list[Count] = Field([1, 2, 4, 8, 16], description="pretraining animals of the runs")
-    seeds: Count = Field(3, description="runs at each count: seeds 0, 1, ...")
+    seeds: Count = Field(4, description="runs at each count: seeds 0, 1, ...")
 
 
 class Task(Section):

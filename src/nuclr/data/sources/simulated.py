@@ -22,8 +22,8 @@ What a unit is shows in how it relates to its population:
 - a **region** is a rate relative to the population, rho_r, and a coupling delta_r to y, which is
   slower than x: two levels of each make four regions.
 
-What it cannot be read from is one unit's firing rate: the animal's log gain g_a varies more than
-rho_r, and the last term keeps a unit's mean rate free of its couplings. Animals also differ in
+What it cannot be read from is one unit's firing rate: the animal's log gain g_a, uniform over a wide
+range, varies more than rho_r, and the last term keeps a unit's mean rate free of its couplings. Animals also differ in
 time constants, in the overall strength of coupling k_a and in their mix of regions and types
 (Dirichlet), so that one animal is not enough.
 """
@@ -77,14 +77,14 @@ class SimulationSpec:
 
     units: int = 40
     duration_s: float = 120.0
-    rate_hz: float = 10.0
+    rate_hz: float = 15.0
     gain_sd: float = 1.3
     unit_sd: float = 0.15
-    type_coupling: tuple[float, float] = (0.5, 0.8)
+    type_coupling: tuple[float, float] = (0.4, 0.6)
     region_rate: float = 0.5
     region_coupling: tuple[float, float] = (0.1, 0.7)
     tau_s: tuple[float, float] = (2.0, 4.0)
-    animal_sd: float = 0.2
+    animal_sd: float = 0.3
     mix: float = 20.0
 
 
@@ -117,7 +117,7 @@ def simulate_recording(spec: SimulationSpec, animal: int, seed: int) -> Simulate
         Of the whole data set.
     """
     rng = np.random.default_rng([seed, animal])
-    gain = np.exp(spec.gain_sd * rng.standard_normal())
+    gain = np.exp(spec.gain_sd * np.sqrt(3) * rng.uniform(-1, 1))
     coupling, *scale = np.exp(spec.animal_sd * rng.standard_normal(3))
     region = rng.choice(4, spec.units, p=rng.dirichlet(np.full(4, spec.mix)))
     cell_type = rng.choice(3, spec.units, p=rng.dirichlet(np.full(3, spec.mix)))
