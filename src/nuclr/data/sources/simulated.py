@@ -22,10 +22,10 @@ What a unit is shows in how it relates to its population:
 - a **region** is a rate relative to the population, rho_r, and a coupling delta_r to y, which is
   slower than x: two levels of each make four regions.
 
-What it cannot be read from is one unit's firing rate: the animal's log gain g_a, uniform over a wide
-range, varies more than rho_r, and the last term keeps a unit's mean rate free of its couplings. Animals also differ in
-time constants, in the overall strength of coupling k_a and in their mix of regions and types
-(Dirichlet), so that one animal is not enough.
+What it cannot be read from is one unit's firing rate: the animal's log gain g_a, uniform over a
+wide range, varies more than rho_r, and the last term keeps a unit's mean rate free of its
+couplings. Animals also differ in time constants, in the overall strength of coupling k_a and in
+their mix of regions and types (Dirichlet), so that one animal is not enough.
 """
 
 from __future__ import annotations
