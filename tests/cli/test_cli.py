@@ -100,6 +100,7 @@ def test_help_names_every_subcommand(tmp_path: Path) -> None:
         "chunk",
         "catalog",
         "split",
+        "import-checkpoint",
         "pretrain",
         "embed",
         "baseline",

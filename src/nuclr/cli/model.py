@@ -1,0 +1,43 @@
+"""Subcommand of the model room: import-checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nuclr.cli.options import OutputOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the subcommands to the app."""
+    app.command()(import_checkpoint)
+
+
+def import_checkpoint(
+    checkpoint: Annotated[Path, typer.Argument(help="a published .pt file")],
+    output: OutputOption,
+) -> None:
+    """Turn a published checkpoint into a model that `nuclr embed` reads; nothing in the file is run."""
+    from nuclr.config import Views
+    from nuclr.files import sha256_of
+    from nuclr.model.published import read_published
+    from nuclr.model.saved import save_model
+    from nuclr.provenance import versions
+
+    published = read_published(checkpoint)
+    spec = published.encoder.spec
+    record = {
+        "modality": published.modality,
+        "bin_s": published.bin_s,
+        "config": {"views": Views(window_s=published.window_s, patch=spec.patch).model_dump(mode="json")},
+        "source": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
+        "versions": versions(),
+    }
+    save_model(output, published.encoder, record)
+    size = sum(parameter.numel() for parameter in published.encoder.parameters())
+    print(
+        f"{output}: {size / 1e6:.1f} million parameters, dim {spec.dim}, reads {published.modality} "
+        f"at {published.bin_s:.4g} s in windows of {published.window_s:g} s"
+    )

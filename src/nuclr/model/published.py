@@ -1,0 +1,205 @@
+"""Checkpoints that others published, read without running anything that is in them.
+
+A published file is a pickle. It is read by torch's restricted unpickler, which builds tensors and
+plain containers and calls nothing else; for the classes of an omegaconf configuration it is given
+stand-ins that only hold what they are told. Two publishers are known: the authors of NuCLR
+(``model_state_dict`` beside ``cfg``) and the IBL's BrainWideBench (the same weights, the run's
+configuration beside them under another name), so weights and configuration are looked for by what
+they hold.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import re
+import typing
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+from nuclr.errors import ModelError
+from nuclr.model.encoder import Encoder, EncoderSpec
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """An encoder that others trained.
+
+    Attributes
+    ----------
+    encoder
+        In evaluation mode.
+    modality
+        ``"spikes"`` or ``"calcium"``.
+    window_s, bin_s
+        Length of a window and of a bin or frame (s).
+    """
+
+    encoder: Encoder
+    modality: str
+    window_s: float
+    bin_s: float
+
+
+class _Held:
+    """Stands in for a configuration's class: holds the state that it is given, and does nothing."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+# One stand-in each: torch tells allowed classes apart by identity.
+_STAND_INS = {
+    f"omegaconf.{name}": type(name.rsplit(".", 1)[1], (_Held,), {})
+    for name in (
+        "dictconfig.DictConfig",
+        "listconfig.ListConfig",
+        "base.ContainerMetadata",
+        "base.Metadata",
+        "nodes.AnyNode",
+        "nodes.StringNode",
+        "nodes.IntegerNode",
+        "nodes.FloatNode",
+        "nodes.BooleanNode",
+        "nodes.PathNode",
+    )
+}
+_ALLOWED: list[Any] = [
+    *((stand_in, name) for name, stand_in in _STAND_INS.items()),
+    (type("Any", (), {}), "typing.Any"),
+    (defaultdict, "collections.defaultdict"),
+    *((kind, f"builtins.{kind.__name__}") for kind in (dict, list, tuple, str, int, float, bool)),
+    *((kind, f"__builtin__.{kind.__name__}") for kind in (dict, list, tuple, str, int, float, bool)),
+]
+
+
+def read_published(path: Path) -> PublishedModel:
+    """Read a checkpoint published by the authors of NuCLR or by BrainWideBench.
+
+    Size, depth, patch and tokens are taken from the weights; window and bin from the configuration
+    beside them (``ctx_duration``; ``bin_size`` and ``latent_step`` for spikes).
+
+    Raises
+    ------
+    ModelError
+        If the file is damaged, asks for anything but tensors and plain containers, or holds no
+        NuCLR encoder or no configuration of one.
+    """
+    content = _read(path)
+    weights = _find(content, lambda x: isinstance(x.get("read_in.weight"), Tensor))
+    if weights is None:
+        raise ModelError(f"{path}: no NuCLR encoder in it (no tensor read_in.weight)")
+    model = _find(content, lambda x: _number(x.get("ctx_duration")) is not None and "dim" in x)
+    if model is None:
+        raise ModelError(f"{path}: no configuration beside the weights (no model.ctx_duration)")
+    own = {name: x for name, x in weights.items() if not name.startswith("projector.")}
+    try:
+        spec = _spec_of(own)
+        encoder = Encoder(spec)
+        encoder.load_state_dict(own)
+    except (KeyError, ValueError, RuntimeError, ModelError) as error:
+        raise ModelError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+
+    window_s = float(model["ctx_duration"])
+    bin_s = _number(model.get("bin_size"))
+    if bin_s is None:
+        # Calcium: the configuration names no frame, but the window is cut into so many.
+        return PublishedModel(encoder.eval(), "calcium", window_s, window_s / (spec.tokens * spec.patch))
+    patch_s = _number(model.get("latent_step")) or spec.patch * bin_s
+    if round(patch_s / bin_s) != spec.patch or round(window_s / patch_s) != spec.tokens:
+        raise ModelError(
+            f"{path}: its configuration ({window_s} s in patches of {patch_s} s, bins of {bin_s} s) "
+            f"is not that of its weights ({spec.tokens} tokens of {spec.patch} bins)"
+        )
+    return PublishedModel(encoder.eval(), "spikes", window_s, bin_s)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Unpickle tensors and plain containers, nothing else; configurations become dictionaries."""
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ModelError(f"{path}: not a checkpoint that torch.save wrote; download it again")
+        with safe_globals(_ALLOWED):
+            if unsafe := get_unsafe_globals_in_checkpoint(path):
+                raise ModelError(
+                    f"{path}: asks to load {', '.join(sorted(unsafe))}; only tensors and plain containers "
+                    "are loaded, since anything else could run code"
+                )
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        reason = re.split(r"[\n.]", str(error).strip())[0][:200]
+        raise ModelError(f"{path}: cannot be loaded safely ({reason}); download it again") from None
+    plain = _plain(content)
+    if not isinstance(plain, dict):
+        raise ModelError(f"{path}: not a checkpoint (no dictionary in it)")
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    """Turn stand-ins of omegaconf's containers and values into what they hold."""
+    if isinstance(value, _Held):
+        state = value.state
+        return _plain(state.get("_content", state.get("_val"))) if isinstance(state, dict) else None
+    if isinstance(value, Mapping):
+        return {_plain(key) if isinstance(key, _Held) else key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _mappings(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _mappings(item)
+
+
+def _find(content: dict[str, Any], wanted: typing.Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """First dictionary, from the outside in, that is what is wanted; a wrapper's prefix is taken off."""
+    for found in _mappings(content):
+        names = [name for name in found if isinstance(name, str)]
+        for prefix in ("", "module.", "model.", "encoder."):
+            inner = {name.removeprefix(prefix): found[name] for name in names if name.startswith(prefix)}
+            if wanted(inner):
+                return inner
+    return None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _spec_of(weights: dict[str, Any]) -> EncoderSpec:
+    """Read the shape of an encoder off its weights."""
+    dim, patch = weights["read_in.weight"].shape
+    omega = weights["rotary_emb.omega"]
+    dim_head = 2 * len(omega)
+    turning = omega[omega > 0]
+    if not len(turning):
+        raise ValueError("rotary_emb.omega does not turn, so the number of tokens is unknown")
+
+    def blocks(kind: str) -> int:
+        found = {name.split(".")[1] for name in weights if name.startswith(f"{kind}.")}
+        return len(found)
+
+    qkv = next(x for name, x in weights.items() if name.endswith("to_qkv.weight"))
+    return EncoderSpec(
+        patch=patch,
+        # The longest period is 8 windows.
+        tokens=round(2 * math.pi / float(turning.min()) / 8),
+        dim=dim,
+        heads=len(qkv) // (3 * dim_head),
+        dim_head=dim_head,
+        temporal_blocks=blocks("t_blocks"),
+        spatiotemporal_blocks=blocks("st_blocks"),
+    )
