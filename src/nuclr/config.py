@@ -34,9 +34,9 @@ class Section(BaseModel):
 class Simulated(Section):
     """The simulated data set."""
 
-    animals: Count = Field(48, description="animals, one recording each")
-    units: Count = Field(40, description="units in a recording")
-    duration_s: Positive = Field(120.0, description="length of a recording (s)")
+    animals: Count = Field(56, description="animals, one recording each")
+    units: Count = Field(25, description="units in a recording")
+    duration_s: Positive = Field(60.0, description="length of a recording (s)")
     seed: int = Field(0, description="another seed draws other animals")
 
 
@@ -64,7 +64,7 @@ class Chunk(Section):
 class Split(Section):
     """Who trains, who is labelled, who is tested: always whole animals."""
 
-    test_animals: int = Field(24, ge=0, description="animals that nothing is ever learned from")
+    test_animals: int = Field(32, ge=0, description="animals that nothing is ever learned from")
     label_animals: int = Field(
         8, ge=0, description="animals whose labels the probe learns, never in pretraining"
     )
@@ -99,7 +99,7 @@ class Views(Section):
 class Pretrain(Section):
     """The optimisation."""
 
-    steps: Count = Field(1000, description="optimiser steps (paper: about 50,000)")
+    steps: Count = Field(1500, description="optimiser steps (paper: about 50,000)")
     pairs_per_step: Count = Field(2, description="pairs of windows in a step, over all devices (paper: 128)")
     learning_rate: Positive = Field(2e-3, description="peak learning rate (paper: 5e-4 at 128 pairs)")
     weight_decay: float = Field(0.01, ge=0, description="on matrices only")
@@ -118,7 +118,7 @@ class Scaling(Section):
     """The scaling analysis."""
 
     animal_counts: list[Count] = Field([1, 2, 4, 8, 16], description="pretraining animals of the runs")
-    seeds: Count = Field(4, description="runs at each count: seeds 0, 1, ...")
+    seeds: Count = Field(5, description="runs at each count: seeds 0, 1, ...")
 
 
 class Task(Section):

@@ -41,7 +41,7 @@ def test_the_fluctuation_has_unit_variance_and_its_time_constant() -> None:
 
 
 def test_followers_go_with_the_population_and_opponents_against_it() -> None:
-    spec = SimulationSpec(units=120, duration_s=300.0, animal_sd=0.0, gain_sd=0.0)
+    spec = SimulationSpec(units=120, duration_s=300.0, tau_sd=0.0, coupling_sd=0.0, gain_sd=0.0)
     made = simulate_recording(spec, 0, 0)
     counts = np.stack([np.histogram(t, np.arange(0, 301, 1.0))[0] for t in made.spike_times])
     z = counts - counts.mean(1, keepdims=True)

@@ -69,23 +69,24 @@ class SimulationSpec:
         The two levels of delta_r.
     tau_s
         Median time constants of x and y.
-    animal_sd
-        Standard deviation of the logarithm of time constants and of k_a.
+    tau_sd, coupling_sd
+        Standard deviation of the logarithm of time constants, and of k_a.
     mix
         Concentration of the Dirichlet from which an animal's shares of regions and types come.
     """
 
-    units: int = 40
-    duration_s: float = 120.0
+    units: int = 25
+    duration_s: float = 60.0
     rate_hz: float = 15.0
-    gain_sd: float = 1.3
+    gain_sd: float = 0.8
     unit_sd: float = 0.15
-    type_coupling: tuple[float, float] = (0.4, 0.6)
+    type_coupling: tuple[float, float] = (0.5, 0.8)
     region_rate: float = 0.5
     region_coupling: tuple[float, float] = (0.1, 0.7)
     tau_s: tuple[float, float] = (2.0, 4.0)
-    animal_sd: float = 0.3
-    mix: float = 20.0
+    tau_sd: float = 0.3
+    coupling_sd: float = 0.1
+    mix: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def simulate_recording(spec: SimulationSpec, animal: int, seed: int) -> Simulate
     """
     rng = np.random.default_rng([seed, animal])
     gain = np.exp(spec.gain_sd * np.sqrt(3) * rng.uniform(-1, 1))
-    coupling, *scale = np.exp(spec.animal_sd * rng.standard_normal(3))
+    coupling = np.exp(spec.coupling_sd * rng.standard_normal())
+    scale = np.exp(spec.tau_sd * rng.standard_normal(2))
     region = rng.choice(4, spec.units, p=rng.dirichlet(np.full(4, spec.mix)))
     cell_type = rng.choice(3, spec.units, p=rng.dirichlet(np.full(3, spec.mix)))
 
