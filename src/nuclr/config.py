@@ -112,6 +112,10 @@ class Pretrain(Section):
     checkpoint_every: Count = Field(200, description="steps between checkpoints")
     devices: Count = Field(1, description="GPUs, or CPU processes where there is no GPU")
     num_nodes: Count = Field(1, description="machines")
+    workers: int = Field(
+        0, ge=0, description="processes that make batches, of each device; 0: none beside it"
+    )
+    cache_gb: Positive = Field(4.0, description="decoded activity kept by all workers of a device (GB)")
 
 
 class Scaling(Section):

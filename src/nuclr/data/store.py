@@ -14,6 +14,7 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
+import zarr
 from zarr.codecs import BloscCodec
 
 from nuclr.data.population import Population
@@ -97,7 +98,10 @@ def open_population(path: Path) -> Population:
     if not path.exists():
         raise StoreError(f"{path}: no such store; run `nuclr chunk` on its recording")
     try:
-        content = xr.open_zarr(path, consolidated=False)
+        # One Dask chunk a shard: the smallest piece that is a file of its own.
+        shards = zarr.open_array(path / "activity", mode="r").shards
+        chunks = None if shards is None else dict(zip(("unit", "time"), shards, strict=True))
+        content = xr.open_zarr(path, consolidated=False, chunks=chunks or {})
         attrs: dict[str, Any] = content.attrs
         if attrs.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(

@@ -137,19 +137,31 @@ class Batches(L.LightningDataModule):
     """The batches still to do, this process's share of each."""
 
     def __init__(
-        self, populations: Sequence[Population], spec: ViewSpec, pairs_per_step: int, steps: int, seed: int
+        self, populations: Sequence[Population], spec: ViewSpec, options: Pretrain, seed: int
     ) -> None:
         super().__init__()
-        self.arguments = (populations, spec, pairs_per_step, seed)
-        self.steps = steps
+        self.arguments = (populations, spec, options.pairs_per_step, seed)
+        self.options = options
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Batches from the step at which the trainer stands."""
         trainer = self.trainer
         assert trainer is not None
-        batches = PairBatches(*self.arguments, rank=trainer.global_rank, world=trainer.world_size)
+        workers = self.options.workers
+        batches = PairBatches(
+            *self.arguments,
+            rank=trainer.global_rank,
+            world=trainer.world_size,
+            cache=int(self.options.cache_gb * 1e9 / max(1, workers)),
+        )
         return DataLoader(
-            batches, batch_size=None, sampler=StepSampler(lambda: trainer.global_step, self.steps)
+            batches,
+            batch_size=None,
+            sampler=StepSampler(lambda: trainer.global_step, self.options.steps),
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            # Views take no number from torch's generator, which belongs to dropout.
+            generator=torch.Generator(),
         )
 
 
@@ -237,8 +249,7 @@ def pretrain(
     Parameters
     ----------
     populations
-        What to learn from, with activity in memory; those with fewer units than a view needs are
-        left out, and the log says so.
+        What to learn from; those with fewer units than a view needs are left out, and the log says so.
     encoder_spec, view_spec
         Shape of the encoder; how windows are cut.
     options
@@ -296,6 +307,6 @@ def pretrain(
     resume = last_checkpoint(checkpoints)
     if resume is not None:
         logger.info("going on from %s", resume.name)
-    data = Batches(large, view_spec, options.pairs_per_step, options.steps, seed)
+    data = Batches(large, view_spec, options, seed)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     return module.encoder.cpu().eval(), pd.DataFrame(progress.rows)

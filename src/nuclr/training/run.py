@@ -20,7 +20,7 @@ from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
 from nuclr.training.pretrain import pretrain
-from nuclr.training.windows import common_bin_s, in_memory, view_spec
+from nuclr.training.windows import common_bin_s, scaled, view_spec
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def pretrain_run(
     if animals:
         folder = checkpoints / f"{output.parent.name}-{fingerprint(depends_on)}"
         encoder, metrics = pretrain(
-            [in_memory(population) for population in chosen], spec, views, config.pretrain, seed, folder
+            [scaled(population) for population in chosen], spec, views, config.pretrain, seed, folder
         )
     else:
         folder = None

@@ -7,6 +7,7 @@ makes it, nor on what was sampled before it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from torch.utils.data import Dataset, Sampler
 from nuclr.config import Views
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError, DataError, TrainingError
+from nuclr.training.cache import ShardCache, shard_edges
 
 
 @dataclass(frozen=True)
@@ -121,17 +123,46 @@ def second_view(start: int, spans: np.ndarray, spec: ViewSpec, rng: np.random.Ge
     return int(low[span] + choice - (room.cumsum() - room)[span]) * spec.grid
 
 
-def epoch_pairs(populations: Sequence[Population], spec: ViewSpec, seed: int, epoch: int) -> np.ndarray:
-    """All pairs of an epoch in their order: population, first start, second start, ``(pair, 3)``."""
-    rows = []
+def epoch_pairs(
+    populations: Sequence[Population], spec: ViewSpec, seed: int, epoch: int, cache: int | None = None
+) -> np.ndarray:
+    """All pairs of an epoch in their order: population, first start, second start, ``(pair, 3)``.
+
+    Parameters
+    ----------
+    populations
+        What there is to learn from.
+    spec
+        How windows are cut.
+    seed, epoch
+        Name the order.
+    cache
+        Bytes of decoded activity that can be kept. Where all fits, or with None, any pair may follow
+        any other. Else shards are visited in a random order, as many together as fill half of it (the
+        rest is for those beside them and those to come), and their pairs are shuffled among each other.
+    """
+    pairs, shards = [np.empty((0, 3), np.int64)], [np.empty(0, np.int64)]
+    sizes: list[int] = []  # bytes of every shard of every population
     for index, population in enumerate(populations):
         rng = generator(seed, epoch, index)
         spans = population.valid_bins()
-        for start in first_views(spans, spec, rng):
-            rows.append((index, start, second_view(int(start), spans, spec, rng)))
-    pairs = np.array(rows, np.int64).reshape(-1, 3)
-    order = generator(seed, epoch, len(populations)).permutation(len(pairs))
-    return pairs[order]
+        first = first_views(spans, spec, rng)
+        if not len(first):
+            continue
+        second = [second_view(int(start), spans, spec, rng) for start in first]
+        edges = shard_edges(population)
+        shards.append(len(sizes) + np.searchsorted(edges, first, side="right") - 1)
+        sizes += list(np.diff(edges) * population.activity.shape[0] * population.activity.dtype.itemsize)
+        pairs.append(np.stack([np.full(len(first), index), first, second], axis=1))
+    together = np.concatenate(pairs)
+    rng = generator(seed, epoch, len(populations))
+    order = rng.permutation(len(together))
+    if cache is not None and sum(sizes) > cache:
+        visited = rng.permutation(len(sizes))
+        stretch = np.empty(len(sizes), np.int64)
+        stretch[visited] = np.cumsum(np.array(sizes)[visited]) // max(1, cache // 2)
+        order = order[np.argsort(stretch[np.concatenate(shards)[order]], kind="stable")]
+    return together[order]
 
 
 def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> np.ndarray:
@@ -154,7 +185,7 @@ class PairBatches(Dataset[PairBatch]):
     Parameters
     ----------
     populations
-        Populations with their activity in memory.
+        What to learn from; activity that is a Dask array is read when it is needed.
     spec
         How windows are cut.
     pairs_per_step
@@ -163,6 +194,8 @@ class PairBatches(Dataset[PairBatch]):
         Names the stream of random numbers.
     rank, world
         This process takes every ``world``-th pair of a batch, from ``rank`` on.
+    cache
+        Bytes of decoded activity to keep; None for all.
 
     Raises
     ------
@@ -179,8 +212,11 @@ class PairBatches(Dataset[PairBatch]):
         *,
         rank: int = 0,
         world: int = 1,
+        cache: int | None = None,
     ) -> None:
         self.populations = populations
+        self.cache = cache
+        self.activity = ShardCache(populations, sys.maxsize if cache is None else cache)
         self.spec = spec
         self.seed = seed
         self.pairs_per_step = pairs_per_step
@@ -207,7 +243,7 @@ class PairBatches(Dataset[PairBatch]):
         """Make the batch of a step; it is empty if all of its pairs had to be skipped."""
         epoch, batch = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
-            self._epoch = epoch, epoch_pairs(self.populations, self.spec, self.seed, epoch)
+            self._epoch = epoch, epoch_pairs(self.populations, self.spec, self.seed, epoch, self.cache)
         first = batch * self.pairs_per_step
         chosen = range(first + self.rank, first + self.pairs_per_step, self.world)
         views = [self._pair(epoch, index, *self._epoch[1][index]) for index in chosen]
@@ -218,8 +254,7 @@ class PairBatches(Dataset[PairBatch]):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
         # Offset from epoch_pairs, which uses the small indices of the same (seed, epoch).
         rng = generator(self.seed, epoch, 2**32 + index)
-        activity = self.populations[population].activity
-        cuts = [np.asarray(activity[:, start : start + self.spec.window]) for start in starts]
+        cuts = [self.activity.read(population, start, start + self.spec.window) for start in starts]
         kept = [keep_units(cut, self.spec, rng) for cut in cuts]
         if min(len(rows) for rows in kept) < self.spec.min_units:
             return None
@@ -294,22 +329,31 @@ def view_spec(views: Views, bin_s: float) -> ViewSpec:
     )
 
 
-def in_memory(population: Population) -> Population:
-    """Read a population's activity as the encoder wants it.
+def scaled(population: Population) -> Population:
+    """Give activity as the encoder wants it; a Dask array stays one.
 
     Spikes stay raw counts. Calcium is divided by the recording's 99th percentile.
+
+    Raises
+    ------
+    DataError
+        If the percentile is not above 0.
     """
-    activity = np.asarray(population.activity)
-    if population.modality == "calcium":
-        scale = float(np.percentile(activity, 99))
-        if not scale > 0:
-            raise DataError(
-                f"population {population.population}: the 99th percentile of dF/F is {scale:g}, so "
-                "it cannot be "
-                "scaled; is it dF/F?"
-            )
-        activity = activity / np.float32(scale)
-    return replace(population, activity=activity)
+    if population.modality == "spikes":
+        return population
+    scale = float(np.percentile(np.asarray(population.activity), 99))
+    if not scale > 0:
+        raise DataError(
+            f"population {population.population}: the 99th percentile of dF/F is {scale:g}, so it cannot be "
+            "scaled; is it dF/F?"
+        )
+    return replace(population, activity=population.activity / np.float32(scale))
+
+
+def in_memory(population: Population) -> Population:
+    """Read a population's activity, :func:`scaled`."""
+    population = scaled(population)
+    return replace(population, activity=np.asarray(population.activity))
 
 
 def common_bin_s(populations: Sequence[Population]) -> float:
