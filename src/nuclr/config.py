@@ -121,7 +121,9 @@ class Pretrain(Section):
 class Scaling(Section):
     """The scaling analysis."""
 
-    animal_counts: list[Count] = Field([1, 2, 4, 8, 16], description="pretraining animals of the runs")
+    animal_counts: list[Count] | None = Field(
+        None, min_length=1, description="pretraining animals of the runs; null: 1, 2, 4, ... and all"
+    )
     seeds: Count = Field(5, description="runs at each count: seeds 0, 1, ...")
 
 

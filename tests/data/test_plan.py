@@ -47,6 +47,14 @@ def test_runs_are_counts_by_seeds_and_the_untrained_encoder() -> None:
     assert "which_recording" not in made.representations("inductive_zero_shot")
 
 
+@pytest.mark.parametrize(
+    ("most", "counts"), [(1, [1]), (2, [1, 2]), (5, [1, 2, 4, 5]), (16, [1, 2, 4, 8, 16])]
+)
+def test_without_counts_they_double_up_to_all(most: int, counts: list[int]) -> None:
+    made = plan(simulated={"animals": most + 5}, scaling={"seeds": 1})
+    assert made.animal_counts == counts
+
+
 def test_too_many_animals_are_refused_before_any_work() -> None:
     with pytest.raises(SplitError, match=r"8 animals asked for, but only 5"):
         plan(scaling={"animal_counts": [8]})

@@ -77,6 +77,11 @@ class Plan:
         return self.encoders(protocol) + [b for b in self.baselines if known or b != "which_recording"]
 
 
+def doubled(most: int) -> list[int]:
+    """Count 1, 2, 4, ... and ``most`` itself."""
+    return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
+
+
 def make_plan(config: Config) -> Plan:
     """Plan the scaling analysis of a configuration.
 
@@ -95,7 +100,7 @@ def make_plan(config: Config) -> Plan:
     plan = Plan(
         recordings=found,
         splits=splits,
-        animal_counts=sorted(set(config.scaling.animal_counts)),
+        animal_counts=sorted(set(config.scaling.animal_counts or doubled(len(splits.orders[0])))),
         seeds=config.scaling.seeds,
         baselines=config.probe.baselines,
     )
