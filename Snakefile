@@ -22,6 +22,8 @@ rule scaling_analysis:
             for protocol in CONFIG.probe.protocols
         ],
         f"{OUT}/populations.parquet",
+        # Asked for here, or Snakemake would not miss a store that was deleted.
+        stores(PLAN.recordings),
 
 
 rule probe_all:

@@ -222,11 +222,7 @@ def test_results_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
 def test_the_linter_finds_nothing_but_the_one_environment() -> None:
     """All rules share the environment of pyproject.toml, so none names one of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", "--lint", "json"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-m", "snakemake", "--lint"], cwd=REPOSITORY, capture_output=True, text=True
     )
-    found = json.loads(done.stdout[done.stdout.index("{") :])
-    titles = {lint["title"] for rule in found["rules"] for lint in rule["lints"]}
-    assert titles <= {"Specify a conda environment or container for each rule."}
+    titles = re.findall(r"^    \* (.+)$", done.stdout + done.stderr, re.M)
+    assert set(titles) == {"Specify a conda environment or container for each rule.:"}
