@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nuclr.errors import NuclrError
-from nuclr.files import whole, whole_folder
+from nuclr.files import check_writable, whole, whole_folder
 
 
 def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
@@ -53,6 +53,14 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, opened: type) -
     (tmp_path / "file").write_text("")
     with pytest.raises(NuclrError, match=r"cannot be written .*; free space, or write elsewhere"):
         opened(tmp_path / "file" / "below").__enter__()
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_any_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "deeper")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NuclrError, match=r"file is not a folder; write elsewhere with the key results"):
+        check_writable(tmp_path / "file" / "below")
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:

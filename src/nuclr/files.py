@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -61,6 +62,20 @@ def _unwritable(path: Path, error: OSError) -> NuclrError:
     return NuclrError(
         f"{path}: cannot be written ({error.strerror or error}); free space, or write elsewhere"
     )
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure, before any work, that a folder is or can be made and written to.
+
+    Raises
+    ------
+    NuclrError
+        If not.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        reason = "is not a folder" if not there.is_dir() else "cannot be written to"
+        raise NuclrError(f"{folder}: {there} {reason}; write elsewhere with the key results")
 
 
 def sha256_of(path: Path) -> str:

@@ -60,6 +60,11 @@ def test_every_step_by_hand(tmp_path: Path) -> None:
     assert (tmp_path / "fig.svg").exists()
 
 
+def test_any_nwb_file_is_chunked_without_a_configuration(tmp_path: Path) -> None:
+    write_units(tmp_path / "mine.nwb", poisson_trains(3, 9.0))
+    assert "mine.nwb: mine/all" in done(tmp_path, "chunk", "mine.nwb", "-o", "stores/mine")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -21,6 +21,11 @@ def write(folder: Path, *made: Population) -> list[Path]:
     return paths
 
 
+def test_no_store_at_all_is_said() -> None:
+    with pytest.raises(DataError, match="no population stores there; run `nuclr chunk`"):
+        catalog([])
+
+
 def test_units_and_populations_are_counted(tmp_path: Path) -> None:
     one = population(units=3, bins=500, spans=[(0.0, 4.0), (6.0, 10.0)])
     two = population(units=5, bins=500, animal="rat", recording="other")

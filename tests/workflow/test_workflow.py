@@ -216,7 +216,7 @@ def test_results_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file is in the way")
     done = snakemake(tmp_path)
     assert done.returncode != 0
-    assert "results" in done.stdout
+    assert "results is not a folder; write elsewhere with the key results" in done.stdout
 
 
 def test_the_linter_finds_nothing_but_the_one_environment() -> None:

@@ -6,14 +6,15 @@ from snakemake.exceptions import WorkflowError
 from nuclr.config import load_config
 from nuclr.data.plan import make_plan
 from nuclr.errors import NuclrError
+from nuclr.files import check_writable
 
 try:
     CONFIG = load_config(config)
     PLAN = make_plan(CONFIG)
+    OUT = f"{CONFIG.results}/{CONFIG.dataset}"
+    check_writable(Path(OUT))
 except NuclrError as error:
     raise WorkflowError(str(error)) from None
-
-OUT = f"{CONFIG.results}/{CONFIG.dataset}"
 
 
 wildcard_constraints:

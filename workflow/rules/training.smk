@@ -13,12 +13,12 @@ rule pretrain:
         metrics=f"{OUT}/runs/n{{animals}}-s{{seed}}/metrics.csv",
     log:
         f"{OUT}/logs/pretrain/n{{animals}}-s{{seed}}.log",
+    # Long and many: none of them should be left to run alone at the end.
+    priority: 1
     params:
         config=CONFIG.sections("model", "views", "pretrain"),
         # Snakemake deletes the outputs of a killed job, so checkpoints are not outputs.
         checkpoints=f"{OUT}/checkpoints",
-    # Long and many: none of them should be left to run alone at the end.
-    priority: 1
     message:
         "pretraining on {wildcards.animals} animals, seed {wildcards.seed}"
     shell:

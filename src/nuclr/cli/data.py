@@ -36,12 +36,16 @@ def chunk(
     output: OutputOption,
     config: ConfigOption = None,
 ) -> None:
-    """Bin a recording's spikes (or copy its dF/F) into one Zarr store a population, in a folder."""
+    """Bin a recording's spikes (or copy its dF/F) into one Zarr store a population, in a folder.
+
+    Without a configuration the file is any NWB file, of data set "nwb".
+    """
     from nuclr.config import load_config
     from nuclr.data.chunk import chunk_recording
     from nuclr.data.sources import nwb, read_recording
 
-    options = load_config(config)
+    plain = {"dataset": "nwb", "nwb": {"folder": str(recording.parent)}}
+    options = load_config(plain if config is None else config)
     names = chunk_recording(
         read_recording(options, recording),
         output,

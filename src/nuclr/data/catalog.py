@@ -27,8 +27,10 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises
     ------
     DataError
-        If a ``unit_id`` stands in two populations.
+        If there is no store, or a ``unit_id`` stands in two populations.
     """
+    if not paths:
+        raise DataError("catalog: no population stores there; run `nuclr chunk` on the recordings first")
     units, populations = [], []
     for path in paths:
         population = open_population(path)

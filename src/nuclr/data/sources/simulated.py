@@ -33,8 +33,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 from pynwb import NWBHDF5IO, NWBFile
@@ -177,8 +179,12 @@ def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: 
             electrodes=[unit],
             cell_type=recording.units["cell_type"].iloc[unit],
         )
-    with whole(path) as partial, NWBHDF5IO(str(partial), "w") as io:
+    # In memory first: HDF5 can crash on a disk that is full, a plain write says so.
+    buffer = BytesIO()
+    with h5py.File(buffer, "w") as file, NWBHDF5IO(file=file, mode="w") as io:
         io.write(nwb)
+    with whole(path) as partial:
+        partial.write_bytes(buffer.getvalue())
 
 
 def simulate(spec: SimulationSpec, animals: int, seed: int, folder: Path) -> Iterator[Path]:
