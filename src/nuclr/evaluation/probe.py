@@ -5,7 +5,6 @@ Source: NuCLR (arXiv 2512.01199), section 4.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from itertools import product
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import StratifiedKFold
@@ -25,8 +23,8 @@ from sklearn.preprocessing import StandardScaler
 from nuclr.config import Probe, Task
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError, SplitError
-from nuclr.evaluation.representations import read_embeddings
-from nuclr.files import sha256_of, whole, whole_folder
+from nuclr.evaluation.representations import read_embeddings, read_recorded, write_recorded
+from nuclr.files import sha256_of, whole_folder
 from nuclr.provenance import versions
 
 logger = logging.getLogger(__name__)
@@ -233,9 +231,9 @@ def probe_all(
             predictions = predict(features, labels, parts)
             identity = units[["unit_id", "population", "animal"]].iloc[predictions.pop("row")]
             predictions = pd.concat([identity.reset_index(drop=True), predictions], axis=1)
-            write_predictions(
+            write_recorded(
                 partial / f"{task.name}.{protocol}.parquet",
-                predictions,
+                pa.Table.from_pandas(predictions, preserve_index=False),
                 {**source, "task": task.name, "protocol": protocol},
             )
             rows.append(
@@ -249,26 +247,13 @@ def probe_all(
     return pd.DataFrame(rows)
 
 
-def write_predictions(path: Path, predictions: pd.DataFrame, record: dict[str, Any]) -> None:
-    """Write predictions as parquet with their record in the metadata."""
-    table = pa.Table.from_pandas(predictions, preserve_index=False)
-    table = table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), b"nuclr": json.dumps(record).encode()}
-    )
-    with whole(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
-
-
 def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read what :func:`write_predictions` wrote.
+    """Read a tested unit's predictions, one row each, and the record of what they come from.
 
     Raises
     ------
     DataError
         If the file is not there or not whole.
     """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: cannot be read ({error}); make it again with `nuclr probe`") from None
-    return table.to_pandas(), json.loads(table.schema.metadata[b"nuclr"])
+    table, record = read_recorded(path, "probe")
+    return table.to_pandas(), record

@@ -40,11 +40,7 @@ def write_embeddings(
     )
     table = pa.Table.from_pandas(units.assign(windows=windows), preserve_index=False)
     table = table.append_column("embedding", values)
-    table = table.replace_schema_metadata(
-        {**(table.schema.metadata or {}), b"nuclr": json.dumps(record, sort_keys=True).encode()}
-    )
-    with whole(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+    write_recorded(path, table, record)
 
 
 def read_embeddings(path: Path) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any]]:
@@ -55,17 +51,35 @@ def read_embeddings(path: Path) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any
     DataError
         If the file is not there or not whole.
     """
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: cannot be read ({error}); make it again with `nuclr embed`") from None
+    table, record = read_recorded(path, "embed")
     column = table["embedding"].combine_chunks()
     dim = column.type.list_size
     embeddings = np.full((len(table), dim), np.nan, np.float32)
     known = np.flatnonzero(np.asarray(column.is_valid()))
     embeddings[known] = np.asarray(column.drop_null().flatten(), np.float32).reshape(-1, dim)
-    record = json.loads((table.schema.metadata or {}).get(b"nuclr", b"{}"))
     return table.drop_columns("embedding").to_pandas(), embeddings, record
+
+
+def write_recorded(path: Path, table: pa.Table, record: dict[str, Any]) -> None:
+    """Write a table as parquet, with the record of what it comes from in its metadata."""
+    metadata = {**(table.schema.metadata or {}), b"nuclr": json.dumps(record, sort_keys=True).encode()}
+    with whole(path) as partial:
+        pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")
+
+
+def read_recorded(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
+    """Read what :func:`write_recorded` wrote; ``command`` is the subcommand that makes it again.
+
+    Raises
+    ------
+    DataError
+        If the file is not there or not whole.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: cannot be read ({error}); make it again with `nuclr {command}`") from None
+    return table, json.loads((table.schema.metadata or {}).get(b"nuclr", b"{}"))
 
 
 def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
