@@ -92,7 +92,7 @@ class Views(Section):
         None, description="windows start at multiples of this (s); null: anywhere"
     )
     unit_dropout: float = Field(0.5, gt=0, le=1, description="smallest share of units that a view keeps")
-    max_units: Count | None = Field(None, description="at most so many units in a view, sampled")
+    max_units: Count | None = Field(None, description="at most so many units in a pair of views, sampled")
     min_units: Count = Field(11, description="pairs with fewer units in a view are skipped in training")
 
 

@@ -38,7 +38,7 @@ class ViewSpec:
     unit_dropout
         The smallest share of units that a view keeps (1 keeps all).
     max_units
-        At most so many units in a view, sampled; None for no limit.
+        At most so many units in a view, sampled for both views of a pair together; None for no limit.
     min_units
         A pair with fewer units in a view is skipped.
     """
@@ -166,7 +166,7 @@ def epoch_pairs(
 
 
 def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> np.ndarray:
-    """Rows of the units that a view keeps, ascending: unit dropout, cap, and only active units.
+    """Rows of the units that a view keeps, ascending: unit dropout, and only active units.
 
     ``counts`` is the view's activity ``(unit, time)``.
     """
@@ -174,8 +174,6 @@ def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> 
     least = min(units, int(np.ceil(spec.unit_dropout * units)))
     kept = rng.permutation(units)[: rng.integers(least, units + 1)]
     kept = kept[counts[kept].any(axis=1)]
-    if spec.max_units is not None:
-        kept = kept[: spec.max_units]
     return np.sort(kept)
 
 
@@ -255,7 +253,11 @@ class PairBatches(Dataset[PairBatch]):
         # Offset from epoch_pairs, which uses the small indices of the same (seed, epoch).
         rng = generator(self.seed, epoch, 2**32 + index)
         cuts = [self.activity.read(population, start, start + self.spec.window) for start in starts]
-        kept = [keep_units(cut, self.spec, rng) for cut in cuts]
+        sampled = np.arange(len(cuts[0]))
+        if self.spec.max_units is not None:
+            # The same for both views: of units drawn apart from a large population hardly any would match.
+            sampled = np.sort(rng.permutation(sampled)[: self.spec.max_units])
+        kept = [sampled[keep_units(cut[sampled], self.spec, rng)] for cut in cuts]
         if min(len(rows) for rows in kept) < self.spec.min_units:
             return None
         _, in_first, in_second = np.intersect1d(kept[0], kept[1], assume_unique=True, return_indices=True)
