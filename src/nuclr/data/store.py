@@ -100,8 +100,8 @@ def open_population(path: Path) -> Population:
     try:
         # One Dask chunk a shard: the smallest piece that is a file of its own.
         shards = zarr.open_array(path / "activity", mode="r").shards
-        chunks = None if shards is None else dict(zip(("unit", "time"), shards, strict=True))
-        content = xr.open_zarr(path, consolidated=False, chunks=chunks or {})
+        chunks = {} if shards is None else dict(zip(("unit", "time"), shards, strict=True))
+        content = xr.open_zarr(path, consolidated=False, chunks=chunks)
         attrs: dict[str, Any] = content.attrs
         if attrs.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(

@@ -76,8 +76,12 @@ _ALLOWED: list[Any] = [
     *((stand_in, name) for name, stand_in in _STAND_INS.items()),
     (type("Any", (), {}), "typing.Any"),
     (defaultdict, "collections.defaultdict"),
-    *((kind, f"builtins.{kind.__name__}") for kind in (dict, list, tuple, str, int, float, bool)),
-    *((kind, f"__builtin__.{kind.__name__}") for kind in (dict, list, tuple, str, int, float, bool)),
+    # Old pickles call the module by its name of Python 2.
+    *(
+        (kind, f"{module}.{kind.__name__}")
+        for module in ("builtins", "__builtin__")
+        for kind in (dict, list, tuple, str, int, float, bool)
+    ),
 ]
 
 
@@ -189,8 +193,7 @@ def _spec_of(weights: dict[str, Any]) -> EncoderSpec:
         raise ValueError("rotary_emb.omega does not turn, so the number of tokens is unknown")
 
     def blocks(kind: str) -> int:
-        found = {name.split(".")[1] for name in weights if name.startswith(f"{kind}.")}
-        return len(found)
+        return len({name.split(".")[1] for name in weights if name.startswith(f"{kind}.")})
 
     qkv = next(x for name, x in weights.items() if name.endswith("to_qkv.weight"))
     return EncoderSpec(
