@@ -60,11 +60,14 @@ class PopulationLayout:
 
     def pad(self, flat: Tensor) -> Tensor:
         """Turn ``(unit, ...)`` into ``(population, slot, ...)``; empty slots repeat the first unit."""
+        if self.filled is None:
+            return flat.unflatten(0, self.index.shape)
         return flat.index_select(0, self.index.flatten()).unflatten(0, self.index.shape)
 
     def flatten(self, padded: Tensor) -> Tensor:
         """Turn ``(population, slot, ...)`` into ``(unit, ...)``."""
-        return padded.flatten(0, 1).index_select(0, self.row)
+        flat = padded.flatten(0, 1)
+        return flat if self.filled is None else flat.index_select(0, self.row)
 
 
 class RotaryTime(nn.Module):
@@ -100,6 +103,10 @@ class RotaryTime(nn.Module):
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn neighbouring dimensions of ``x`` ``(..., token, dim_head)`` by the given angles."""
+    if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+        # One pass over memory in place of six.
+        turn = torch.complex(cos, sin)
+        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
     even, odd = x[..., 0::2], x[..., 1::2]
     turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1)
     return turned.flatten(-2).to(x.dtype)

@@ -14,6 +14,11 @@ from torch.nn import functional as F
 
 from nuclr.errors import ModelError
 from nuclr.model.attention import Attention, PopulationLayout, RotaryTime
+from nuclr.model.dropout import DropAdd, gated_layer
+
+# On a CPU so many values of tokens are worked on together: more leave its cache, and memory that the
+# system takes back and clears between steps costs more than all matrix products.
+GROUP_VALUES = 2**19
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,13 @@ class FeedForward(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.in_proj = nn.Linear(dim, 8 * dim)
-        self.dropout = nn.Dropout(dropout)
         self.out_proj = nn.Linear(4 * dim, dim)
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(..., dim)`` to the same."""
-        value, gate = self.in_proj(self.norm(x)).chunk(2, dim=-1)
-        return self.out_proj(self.dropout(value * F.gelu(gate)))
+        dropout = self.dropout if self.training else 0.0
+        return gated_layer(self.norm(x), self.in_proj, self.out_proj, dropout)
 
 
 class Encoder(nn.Module):
@@ -105,7 +110,7 @@ class Encoder(nn.Module):
             nn.ModuleList([attention(), feed_forward(), attention(), feed_forward()])
             for _ in range(spec.spatiotemporal_blocks)
         )
-        self.dropout = nn.Dropout(spec.dropout)
+        self.add = DropAdd(spec.dropout)
 
     def forward(
         self,
@@ -143,22 +148,44 @@ class Encoder(nn.Module):
                 f"model: made for patches of {self.spec.patch} samples, got an input of shape "
                 f"{tuple(patches.shape)}; use the bin and patch length the model was trained with"
             )
-        largest = largest if largest is not None else int(sizes.max()) if len(sizes) else 0
-        layout = PopulationLayout.from_sizes(sizes, largest, len(patches))
-        cos, sin = self.rotary_emb.angles(patches.shape[1])
-        drop = self.dropout
+        x = patches.to(self.read_in.weight.dtype)
+        if x.device.type != "cpu":
+            largest = largest if largest is not None else int(sizes.max()) if len(sizes) else 0
+            return self._embed(x, sizes, largest, across_units)
+        groups = _groups(sizes.tolist(), most=GROUP_VALUES // (self.spec.dim * max(1, x.shape[1])))
+        units = [sum(group) for group in groups]
+        return torch.cat(
+            [
+                self._embed(part, torch.tensor(group, dtype=torch.int64), max(group, default=0), across_units)
+                for part, group in zip(x.split(units), groups, strict=True)
+            ]
+        )
 
-        x = self.read_in(patches.to(self.read_in.weight.dtype))
+    def _embed(self, x: Tensor, sizes: Tensor, largest: int, across_units: bool) -> Tensor:
+        layout = PopulationLayout.from_sizes(sizes, largest, len(x))
+        cos, sin = self.rotary_emb.angles(x.shape[1])
+        add = self.add
+        x = self.read_in(x)
         for attend, feed in _layers(self.t_blocks):
-            x = x + drop(attend.along_time(x, cos, sin))
-            x = x + drop(feed(x))
+            x = add(x, attend.along_time(x, cos, sin))
+            x = add(x, feed(x))
         for attend_time, feed_time, attend_units, feed_units in _layers(self.st_blocks):
             if across_units:
-                x = x + drop(attend_units.across_units(x, layout))
-                x = x + drop(feed_units(x))
-            x = x + drop(attend_time.along_time(x, cos, sin))
-            x = x + drop(feed_time(x))
+                x = add(x, attend_units.across_units(x, layout))
+                x = add(x, feed_units(x))
+            x = add(x, attend_time.along_time(x, cos, sin))
+            x = add(x, feed_time(x))
         return x.mean(dim=1)
+
+
+def _groups(sizes: list[int], most: int) -> list[list[int]]:
+    """Put neighbouring populations together while they have no more units than ``most``; their sizes."""
+    groups: list[list[int]] = [[]]
+    for size in sizes:
+        if groups[-1] and sum(groups[-1]) + size > most:
+            groups.append([])
+        groups[-1].append(size)
+    return groups
 
 
 def _layers(blocks: nn.ModuleList) -> list[list[Any]]:

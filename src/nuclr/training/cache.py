@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+import dask
 import numpy as np
 
 from nuclr.data.population import Population
@@ -58,7 +59,9 @@ class ShardCache:
             self._shards.move_to_end(key)
             return self._shards[key]
         start, stop = self.edges[population][shard : shard + 2]
-        made = np.asarray(self.populations[population].activity[:, start:stop])
+        # Without Dask's pool of threads, which a forked worker inherits dead and would wait for.
+        with dask.config.set(scheduler="synchronous"):
+            made = np.asarray(self.populations[population].activity[:, start:stop])
         self._held += made.nbytes
         self._shards[key] = made
         while self._held > self.limit and len(self._shards) > 1:

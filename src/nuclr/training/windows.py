@@ -112,15 +112,31 @@ def first_views(spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> 
     return np.concatenate(starts) if starts else np.empty(0, np.int64)
 
 
-def second_view(start: int, spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> int:
-    """Start of the second window: uniform within ``distance`` of the first, in any valid span."""
-    near, far = -(-(start - spec.distance) // spec.grid), (start + spec.distance) // spec.grid
-    allowed = grid_starts(spans, spec.window, spec.grid)
-    low, high = np.maximum(allowed[:, 0], near), np.minimum(allowed[:, 1], far)
-    room = np.maximum(high - low + 1, 0)
-    choice = rng.integers(0, room.sum())
-    span = int(np.searchsorted(room.cumsum(), choice, side="right"))
-    return int(low[span] + choice - (room.cumsum() - room)[span]) * spec.grid
+def second_views(
+    starts: np.ndarray, spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw the starts of the second windows: each uniform within ``distance`` of its first, in any valid span."""
+    first, last = grid_starts(spans, spec.window, spec.grid).T
+    room = (last - first + 1).cumsum()
+    before = room - (last - first + 1)
+
+    def places_below(point: np.ndarray) -> np.ndarray:
+        span = np.maximum(np.searchsorted(first, point) - 1, 0)
+        return before[span] + np.clip(point - first[span], 0, room[span] - before[span])
+
+    near, far = -(-(starts - spec.distance) // spec.grid), (starts + spec.distance) // spec.grid
+    place = rng.integers(places_below(near), places_below(far + 1))
+    span = np.searchsorted(room, place, side="right")
+    return (first[span] + place - before[span]) * spec.grid
+
+
+def pairs_per_epoch(populations: Sequence[Population], spec: ViewSpec) -> int:
+    """Count the pairs that every epoch has at least: an offset can cost each span its last window."""
+    return sum(
+        max(1, int(last - first + 1) // spec.stride)
+        for population in populations
+        for first, last in grid_starts(population.valid_bins(), spec.window, spec.grid)
+    )
 
 
 def epoch_pairs(
@@ -149,7 +165,7 @@ def epoch_pairs(
         first = first_views(spans, spec, rng)
         if not len(first):
             continue
-        second = [second_view(int(start), spans, spec, rng) for start in first]
+        second = second_views(first, spans, spec, rng)
         edges = shard_edges(population)
         shards.append(len(sizes) + np.searchsorted(edges, first, side="right") - 1)
         sizes += list(np.diff(edges) * population.activity.shape[0] * population.activity.dtype.itemsize)
@@ -219,12 +235,7 @@ class PairBatches(Dataset[PairBatch]):
         self.seed = seed
         self.pairs_per_step = pairs_per_step
         self.rank, self.world = rank, world
-        # An offset can cost each span its last window: this many are there in every epoch.
-        self.pairs_per_epoch = sum(
-            max(1, int(last - first + 1) // spec.stride)
-            for population in populations
-            for first, last in grid_starts(population.valid_bins(), spec.window, spec.grid)
-        )
+        self.pairs_per_epoch = pairs_per_epoch(populations, spec)
         if self.pairs_per_epoch < pairs_per_step:
             raise TrainingError(
                 f"pretrain: the {len(populations)} populations hold {self.pairs_per_epoch} windows, fewer "
