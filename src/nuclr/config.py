@@ -5,6 +5,7 @@ A configuration may hold any part of the keys; the rest have the defaults given 
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 from pathlib import Path
@@ -104,18 +105,41 @@ class Pretrain(Section):
     learning_rate: Positive = Field(2e-3, description="peak learning rate (paper: 5e-4 at 128 pairs)")
     weight_decay: float = Field(0.01, ge=0, description="on matrices only")
     warmup_steps: int | None = Field(None, ge=0, description="linear warm-up; null: one epoch")
+    loss: Literal["contrastive", "vicreg"] = Field("contrastive", description="what is minimised")
     temperature: Positive = Field(0.2, description="of the contrastive loss")
     same_view_temperature: Positive = Field(
         1.0, description="of similarities inside a view (authors' code: 1)"
     )
     clip: Positive = Field(1.0, description="largest norm of the gradient")
-    checkpoint_every: Count = Field(200, description="steps between checkpoints")
+    cache_gb: Positive = Field(
+        4.0, description="decoded activity that a process keeps (GB); of more, parts are visited in turn"
+    )
+    probe_every: Count | None = Field(
+        None, description="epochs between probes of the label animals while training; null: none"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="the model of the end, or of the best probe of the label animals"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Pretrain:
+        if self.keep == "best" and self.probe_every is None:
+            raise ValueError("keep: best needs probe_every, the epochs between probes of the label animals")
+        return self
+
+
+class Machine(Section):
+    """How a run is carried out; nothing here changes what is learned, beyond rounding."""
+
     devices: Count = Field(1, description="GPUs, or CPU processes where there is no GPU")
     num_nodes: Count = Field(1, description="machines")
-    workers: int = Field(
-        0, ge=0, description="processes that make batches, of each device; 0: none beside it"
+    workers: int = Field(0, ge=0, description="processes that make batches, of each device")
+    compile: bool = Field(False, description="compile the encoder with torch.compile")
+    checkpoint_every: Count = Field(200, description="steps between checkpoints")
+    checkpoint_minutes: Positive = Field(10.0, description="and at most so long between them")
+    logger: Literal["tensorboard", "wandb"] | None = Field(
+        None, description="tensorboard or wandb, beside metrics.csv"
     )
-    cache_gb: Positive = Field(4.0, description="decoded activity kept by all workers of a device (GB)")
 
 
 class Scaling(Section):
@@ -184,6 +208,7 @@ class Config(Section):
     model: Model = Model()
     views: Views = Views()
     pretrain: Pretrain = Pretrain()
+    machine: Machine = Machine()
     scaling: Scaling = Scaling()
     probe: Probe = Probe()
 
@@ -203,34 +228,40 @@ class Config(Section):
         return self.model_dump_json(include=set(names))
 
 
-def load_config(source: str | Path | dict[str, Any] | None) -> Config:
+def load_config(*sources: str | Path | dict[str, Any]) -> Config:
     """Read and check a configuration.
 
     Parameters
     ----------
-    source
-        A path to a YAML file, the same as inline JSON (a string that begins with ``{``), a
-        dictionary, or None for the defaults.
+    *sources
+        Paths to YAML files, the same as inline JSON (a string that begins with ``{``), or
+        dictionaries; a later one replaces the keys that it holds. None gives the defaults.
 
     Raises
     ------
     ConfigError
         Naming the key, what is wrong with it, and the nearest right key.
     """
+    values: dict[str, Any] = {}
     where = "config"
-    if isinstance(source, dict):
-        values: Any = source
-    elif source is None:
-        values = {}
-    elif str(source).lstrip().startswith("{"):
+    for source in sources:
+        if not isinstance(source, dict) and not str(source).lstrip().startswith("{"):
+            where = str(source)
+        _merge(values, _read(source, where))
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
+
+
+def _read(source: str | Path | dict[str, Any], where: str) -> dict[str, Any]:
+    values: Any = source
+    if not isinstance(source, dict):
         try:
-            values = json.loads(str(source))
+            inline = str(source).lstrip().startswith("{")
+            values = json.loads(str(source)) if inline else yaml.safe_load(Path(source).read_text()) or {}
         except json.JSONDecodeError as error:
             raise ConfigError(f"config: not JSON ({error})") from None
-    else:
-        where = str(source)
-        try:
-            values = yaml.safe_load(Path(source).read_text()) or {}
         except OSError as error:
             raise ConfigError(
                 f"{where}: cannot be read ({error.strerror}); give the path of a YAML file"
@@ -239,10 +270,16 @@ def load_config(source: str | Path | dict[str, Any] | None) -> Config:
             raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{where}: must hold keys and values, as in config.yaml")
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
+    return values
+
+
+def _merge(values: dict[str, Any], more: dict[str, Any]) -> None:
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            # Copied, so that merging does not reach into what the caller gave.
+            values[key] = copy.deepcopy(value)
 
 
 def _explain(error: Any) -> str:

@@ -23,7 +23,7 @@ def simulate(output: OutputOption, config: ConfigOption = None) -> None:
     from nuclr.config import load_config
     from nuclr.data.sources import simulated
 
-    options = load_config(config).simulated
+    options = load_config(*(config or ())).simulated
     spec = simulated.SimulationSpec(units=options.units, duration_s=options.duration_s)
     files = simulated.simulate(spec, options.animals, options.seed, output)
     for _ in track(files, total=options.animals, description="simulating"):
@@ -45,7 +45,7 @@ def chunk(
     from nuclr.data.sources import nwb, read_recording
 
     plain = {"dataset": "nwb", "nwb": {"folder": str(recording.parent)}}
-    options = load_config(plain if config is None else config)
+    options = load_config(*config) if config else load_config(plain)
     names = chunk_recording(
         read_recording(options, recording),
         output,
@@ -72,7 +72,7 @@ def catalog(
     from nuclr.evaluation.probe import class_labels
     from nuclr.files import whole
 
-    tasks = load_config(config).probe.tasks if config is not None else []
+    tasks = load_config(*(config or ())).probe.tasks if config else []
     unit_table, population_table = room.catalog([store for folder in populations for store in stores(folder)])
     for task in tasks:
         counts = pd.Series(class_labels(unit_table, task)).value_counts().drop("", errors="ignore")
@@ -92,7 +92,7 @@ def split(output: OutputOption, config: ConfigOption = None) -> None:
     from nuclr.data.sources import recordings
     from nuclr.data.splits import make_splits, write_splits
 
-    options = load_config(config)
+    options = load_config(*(config or ()))
     animals = [recording.animal for recording in recordings(options)]
     splits = make_splits(animals, options.split.test_animals, options.split.label_animals, options.split.seed)
     write_splits(output, splits)

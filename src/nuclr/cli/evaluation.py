@@ -71,5 +71,7 @@ def probe(
     from nuclr.data.splits import read_splits
     from nuclr.evaluation.probe import probe_all
 
-    table = probe_all(embeddings, read_splits(splits), animals, seed, load_config(config).probe, output)
+    table = probe_all(
+        embeddings, read_splits(splits), animals, seed, load_config(*(config or ())).probe, output
+    )
     print(table.to_string(index=False, float_format="{:.3f}".format))

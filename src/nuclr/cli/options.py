@@ -8,8 +8,13 @@ from typing import Annotated
 import typer
 
 ConfigOption = Annotated[
-    str | None,
-    typer.Option("--config", "-c", help="config.yaml, or any part of one as inline JSON", show_default=False),
+    list[str] | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="config.yaml, or any part of one as inline JSON; given again, a later one goes before",
+        show_default=False,
+    ),
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="what to write")]
 SplitsOption = Annotated[Path, typer.Option("--splits", help="splits.json")]

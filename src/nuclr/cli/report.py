@@ -26,6 +26,6 @@ def scaling(
     from nuclr.config import load_config
     from nuclr.report.scaling import write_scaling
 
-    options = load_config(config)
+    options = load_config(*(config or ()))
     for path in write_scaling(probes, task, protocol, output, resamples=options.probe.bootstrap):
         print(path)

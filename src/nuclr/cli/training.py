@@ -22,19 +22,29 @@ def pretrain(
     output: OutputOption,
     checkpoints: Annotated[Path, typer.Option(help="folder for the checkpoints of all runs")],
     seed: Annotated[int, typer.Option(help="of the animals' order, weights, views and dropout")] = 0,
+    devices: Annotated[int | None, typer.Option(help="GPUs or CPU processes; else machine.devices")] = None,
+    num_nodes: Annotated[int | None, typer.Option(help="machines; else machine.num_nodes")] = None,
     config: ConfigOption = None,
 ) -> None:
     """Pretrain an encoder; killed and started again, it goes on from its last checkpoint."""
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
+    from nuclr.evaluation.label_score import label_score
     from nuclr.training.run import pretrain_run
 
-    pretrain_run(
+    given = {"devices": devices, "num_nodes": num_nodes}
+    machine = {name: value for name, value in given.items() if value is not None}
+    options = load_config(*(config or ()), {"machine": machine})
+    who = read_splits(splits)
+    probed = options.pretrain.probe_every is not None and animals > 0
+    wrote = pretrain_run(
         populations,
-        read_splits(splits).pretraining(animals, seed),
-        load_config(config),
+        who.pretraining(animals, seed),
+        options,
         seed,
         output=output,
         checkpoints=checkpoints,
+        score=label_score(populations, who, options) if probed else None,
     )
-    print(f"{output}: {animals} animals, seed {seed}")
+    if wrote:
+        print(f"{output}: {animals} animals, seed {seed}")

@@ -28,6 +28,8 @@ class Plan:
         One run for each pair; runs of 0 animals are the untrained encoder.
     baselines
         Representations without a run.
+    probes_in_training
+        Whether a run also needs the label animals.
     """
 
     recordings: dict[str, Recording]
@@ -35,6 +37,7 @@ class Plan:
     animal_counts: Sequence[int]
     seeds: int
     baselines: Sequence[str]
+    probes_in_training: bool = False
 
     def of_animals(self, animals: Sequence[str]) -> list[str]:
         """Name the recordings of some animals."""
@@ -43,7 +46,8 @@ class Plan:
 
     def to_pretrain(self, animals: int, seed: int) -> list[str]:
         """Name the recordings of a run; an untrained encoder takes its bin from one of them."""
-        return self.of_animals(self.splits.pretraining(max(1, animals), seed))
+        own = self.splits.pretraining(max(1, animals), seed)
+        return self.of_animals([*own, *(self.splits.label if self.probes_in_training else [])])
 
     def to_embed(self, animals: int, seed: int) -> list[str]:
         """Name the recordings that the probes of a run need: its own, and those of label and test animals."""
@@ -103,6 +107,7 @@ def make_plan(config: Config) -> Plan:
         animal_counts=sorted(set(config.scaling.animal_counts or doubled(len(splits.orders[0])))),
         seeds=config.scaling.seeds,
         baselines=config.probe.baselines,
+        probes_in_training=config.pretrain.probe_every is not None,
     )
     for seed in range(plan.seeds):
         plan.to_pretrain(max(plan.animal_counts), seed)

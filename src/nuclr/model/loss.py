@@ -1,6 +1,7 @@
-"""The contrastive loss of NuCLR.
+"""What is minimised: the contrastive loss of NuCLR, or VICReg.
 
-Source: NuCLR (arXiv 2512.01199), section 3.3; decoupled as in DCL (arXiv 2110.06848).
+Source: NuCLR (arXiv 2512.01199), section 3.3; decoupled as in DCL (arXiv 2110.06848). VICReg:
+arXiv 2105.04906, with NuCLR's projector and factors.
 """
 
 from __future__ import annotations
@@ -26,11 +27,33 @@ class LossParts(NamedTuple):
     repulsion: Tensor
 
 
+class VicregParts(NamedTuple):
+    """The VICReg loss and what it is made of.
+
+    ``total = 25 * invariance + 25 * variance + covariance``
+    """
+
+    total: Tensor
+    invariance: Tensor
+    variance: Tensor
+    covariance: Tensor
+
+
 class Projector(nn.Sequential):
     """LayerNorm, linear, ReLU, linear: from embeddings to the space in which they are compared."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+
+
+class WideProjector(nn.Sequential):
+    """Three linear layers to ``4 * dim`` with ReLU between them: the projector of VICReg."""
+
+    def __init__(self, dim: int) -> None:
+        wide = 4 * dim
+        super().__init__(
+            nn.Linear(dim, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, wide)
+        )
 
 
 def contrastive_loss(
@@ -143,3 +166,49 @@ def _others(layout: PopulationLayout, population: Tensor, slot: Tensor) -> Tenso
     slots = torch.arange(layout.index.shape[1], device=slot.device)
     others = slots != slot[:, None]
     return others if layout.filled is None else others & layout.filled[population]
+
+
+def vicreg_loss(
+    z1: Tensor,
+    z2: Tensor,
+    match: Tensor,
+    factors: tuple[float, float, float] = (25.0, 25.0, 1.0),
+    cutoff: float = 1.0,
+) -> VicregParts:
+    """Pull the two views of a unit together; keep all dimensions wide and uncorrelated (VICReg).
+
+    There are no negatives, so populations do not matter: variance and covariance are those of all
+    units of a view in the batch.
+
+    Parameters
+    ----------
+    z1, z2
+        Projected embeddings of the two views, ``(unit, dim)``; two units or more.
+    match
+        Rows in z1 and z2 of the same unit, ``(2, matched)``.
+    factors
+        Weights of invariance (mean squared distance of matched units), variance (how far each
+        dimension's standard deviation is below ``cutoff``, both views) and covariance (sum of squares
+        off the covariance's diagonal over dim, both views).
+    cutoff
+        See above.
+
+    Returns
+    -------
+    VicregParts
+        Scalars.
+    """
+    z1, z2 = z1.float(), z2.float()
+    invariance = (z1.index_select(0, match[0]) - z2.index_select(0, match[1])).square().mean()
+    (variance1, covariance1), (variance2, covariance2) = _spread(z1, cutoff), _spread(z2, cutoff)
+    variance, covariance = variance1 + variance2, covariance1 + covariance2
+    total = factors[0] * invariance + factors[1] * variance + factors[2] * covariance
+    return VicregParts(total, invariance, variance, covariance)
+
+
+def _spread(z: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    covariance = torch.cov(z.T)
+    variances = covariance.diagonal()
+    # The small number keeps the root's gradient finite where a dimension does not vary.
+    narrow = (cutoff - (variances + 1e-4).sqrt()).clamp_min(0).mean()
+    return narrow, (covariance.square().sum() - variances.square().sum()) / z.shape[1]

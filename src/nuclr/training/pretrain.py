@@ -8,35 +8,42 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import sys
-import time
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nuclr.config import Pretrain
+from nuclr.config import Config, Machine, Pretrain
 from nuclr.data.population import Population
 from nuclr.errors import TrainingError
 from nuclr.model.encoder import Encoder, EncoderSpec
-from nuclr.model.loss import Projector, contrastive_loss
-from nuclr.training.windows import PairBatch, PairBatches, StepSampler, ViewSpec
+from nuclr.model.loss import (
+    LossParts,
+    Projector,
+    VicregParts,
+    WideProjector,
+    contrastive_loss,
+    vicreg_loss,
+)
+from nuclr.training.checkpoints import Checkpoints, last_checkpoint
+from nuclr.training.monitor import Monitor, ProgressBar, StepRecord
+from nuclr.training.selection import Score, Selection
+from nuclr.training.windows import PairBatch, PairBatches, StepSampler, ViewSpec, pairs_per_epoch
 
 logger = logging.getLogger(__name__)
-LOG_EVERY = 10
-SAY_EVERY_S = 15.0
 
 
 class Pretraining(L.LightningModule):
-    """Encoder and projector under the contrastive loss.
+    """Encoder and projector under the contrastive loss or VICReg.
 
     Parameters
     ----------
@@ -51,47 +58,69 @@ class Pretraining(L.LightningModule):
     def __init__(self, spec: EncoderSpec, options: Pretrain, warmup: int) -> None:
         super().__init__()
         self.encoder = Encoder(spec)
-        self.projector = Projector(spec.dim)
+        self.projector = (WideProjector if options.loss == "vicreg" else Projector)(spec.dim)
         self.options = options
         self.warmup = warmup
-        self.last: dict[str, Tensor] = {}
+        self.record: StepRecord | None = None
+        self._generators: Tensor | None = None
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         """Loss of a batch, weighted by matched units over all processes."""
         matched = batch.match.shape[1]
-        if not matched:
-            # Every pair was too small. The step still counts, or processes would fall out of step.
-            total = self._nothing()
+        if matched:
+            sizes = torch.cat([batch.sizes1, batch.sizes2])
+            embeddings = self.encoder(batch.patches, sizes, max(batch.largest))
+            parts = self.loss(self.projector(embeddings), batch)
         else:
-            z = self.projector(
-                self.encoder(batch.patches, torch.cat([batch.sizes1, batch.sizes2]), max(batch.largest))
-            )
-            first = len(z) - batch.second_units
-            parts = contrastive_loss(
-                z[:first],
-                z[first:],
-                batch.sizes1,
-                batch.sizes2,
-                batch.match,
-                temperature=self.options.temperature,
-                same_view_temperature=self.options.same_view_temperature,
-                largest=batch.largest,
-            )
-            total = parts.total
-            self.last = {
-                "loss": total.detach(),
-                "attraction": parts.attraction.detach(),
-                "repulsion": parts.repulsion.detach(),
-            }
+            # Every pair was too small. The step still counts, or processes would fall out of step.
+            nothing = torch.stack([p.sum() for p in self.parameters()]).sum() * 0.0
+            kind = VicregParts if self.options.loss == "vicreg" else LossParts
+            parts = kind(*[nothing] * len(kind._fields))
+        # DDP averages gradients over processes; weighted so, they are a mean over matched units.
+        sums = matched * torch.stack([torch.ones_like(parts.total), *(part.detach() for part in parts)])
+        total = parts.total
         if self.trainer.world_size > 1:
-            # DDP averages gradients over processes; this makes it a mean over matched units.
-            everywhere = total.new_tensor(float(matched))
-            torch.distributed.all_reduce(everywhere)
-            total = total * matched * self.trainer.world_size / everywhere.clamp_min(1)
+            torch.distributed.all_reduce(sums)
+            total = total * matched * self.trainer.world_size / sums[0].clamp_min(1)
+        self.record = None
+        if matched:
+            means = dict(zip(("loss", *parts._fields[1:]), sums[1:] / sums[0], strict=True))
+            bad = ~torch.isfinite(embeddings.detach()).all(dim=1)
+            self.record = StepRecord(
+                values=means,
+                bad_row=torch.where(bad.any(), bad.int().argmax(), -1),
+                embeddings=embeddings.detach(),
+                learning_rate=self.trainer.optimizers[0].param_groups[0]["lr"],
+            )
         return total
 
-    def _nothing(self) -> Tensor:
-        return torch.stack([p.sum() for p in self.parameters()]).sum() * 0.0
+    def loss(self, z: Tensor, batch: PairBatch) -> LossParts | VicregParts:
+        """Loss of projected embeddings, ``(unit, dim)``, all first views, then all second views."""
+        first, second = z.split([len(z) - batch.second_units, batch.second_units])
+        if self.options.loss == "vicreg":
+            return vicreg_loss(first, second, batch.match)
+        return contrastive_loss(
+            first,
+            second,
+            batch.sizes1,
+            batch.sizes2,
+            batch.match,
+            temperature=self.options.temperature,
+            same_view_temperature=self.options.same_view_temperature,
+            largest=batch.largest,
+        )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by norm, and write the norm down."""
+        assert gradient_clip_val is not None
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        if self.record is not None:
+            self.record.values["gradient_norm"] = norm
 
     def configure_optimizers(self) -> Any:
         """AdamW, decay on matrices only; linear warm-up, then cosine to zero."""
@@ -103,6 +132,7 @@ class Pretraining(L.LightningModule):
                 {"params": others, "weight_decay": 0.0},
             ],
             lr=self.options.learning_rate,
+            fused=True,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self.share_of_peak)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -115,119 +145,83 @@ class Pretraining(L.LightningModule):
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - self.warmup) / rest)))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Dropout's generators belong to the run's state."""
-        checkpoint["generators"] = [torch.get_rng_state()]
-        if torch.cuda.is_available():
-            checkpoint["generators"].append(torch.cuda.get_rng_state())
+        """Dropout's generators, of every process, belong to the run's state."""
+        own = [torch.get_rng_state()]
+        if self.device.type == "cuda":
+            own.append(torch.cuda.get_rng_state(self.device))
+        # The same length in every process, so one call gathers them; (process, bytes).
+        everyone = self.all_gather(torch.cat(own).to(self.device))
+        assert isinstance(everyone, Tensor)
+        checkpoint["generators"] = everyone.reshape(self.trainer.world_size, -1).cpu()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember the generators until training starts: building the loop draws from them."""
         self._generators = checkpoint["generators"]
 
     def on_train_start(self) -> None:
-        """Set the generators of a run that goes on."""
-        generators = getattr(self, "_generators", None)
-        if generators is not None:
-            torch.set_rng_state(generators[0].cpu())
-            if len(generators) > 1 and torch.cuda.is_available():
-                torch.cuda.set_rng_state(generators[1].cpu())
+        """Set the generators of a run that goes on; give each process of a new one its own."""
+        rank = self.trainer.global_rank
+        if self._generators is None:
+            if rank:
+                torch.manual_seed(torch.initial_seed() + rank)
+            return
+        # Those of another number of processes are left: the run goes on, not bit for bit.
+        own = self._generators[rank % len(self._generators)]
+        length = len(torch.get_rng_state())
+        torch.set_rng_state(own[:length])
+        if self.device.type == "cuda" and len(own) > length:
+            torch.cuda.set_rng_state(own[length:], self.device)
 
 
 class Batches(L.LightningDataModule):
     """The batches still to do, this process's share of each."""
 
     def __init__(
-        self, populations: Sequence[Population], spec: ViewSpec, options: Pretrain, seed: int
+        self, populations: Sequence[Population], spec: ViewSpec, options: Pretrain, seed: int, workers: int
     ) -> None:
         super().__init__()
         self.arguments = (populations, spec, options.pairs_per_step, seed)
         self.options = options
+        self.workers = workers
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Batches from the step at which the trainer stands."""
         trainer = self.trainer
         assert trainer is not None
-        workers = self.options.workers
         batches = PairBatches(
             *self.arguments,
             rank=trainer.global_rank,
             world=trainer.world_size,
-            cache=int(self.options.cache_gb * 1e9 / max(1, workers)),
+            cache=int(self.options.cache_gb * 1e9),
         )
         return DataLoader(
             batches,
             batch_size=None,
             sampler=StepSampler(lambda: trainer.global_step, self.options.steps),
-            num_workers=workers,
+            num_workers=self.workers,
             pin_memory=torch.cuda.is_available(),
             # Views take no number from torch's generator, which belongs to dropout.
             generator=torch.Generator(),
         )
 
 
-class Progress(Callback):
-    """Metrics every few steps, a line in the log every few seconds, and checkpoints.
+def make_logger(machine: Machine, folder: Path) -> Logger | None:
+    """Make the logger that is asked for beside metrics.csv, writing to a folder.
 
-    The rows of metrics are part of a checkpoint, so a run that goes on keeps them.
+    Raises
+    ------
+    TrainingError
+        If it is not installed.
     """
-
-    def __init__(self, folder: Path, steps: int, checkpoint_every: int) -> None:
-        self.folder = folder
-        self.steps = steps
-        self.checkpoint_every = checkpoint_every
-        self.rows: list[dict[str, float]] = []
-        self._said = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Rows so far."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Rows up to the checkpoint."""
-        self.rows = state_dict["rows"]
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_index: int
-    ) -> None:
-        """Write down where the run stands."""
-        assert isinstance(module, Pretraining)
-        step = trainer.global_step
-        if step % LOG_EVERY == 0 or step == self.steps:
-            values = {name: value.item() for name, value in module.last.items()}
-            if not all(map(math.isfinite, values.values())):
-                raise TrainingError(
-                    f"pretrain: the loss is not finite at step {step}; lower pretrain.learning_rate, or look "
-                    "for NaN in the recordings"
-                )
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self.rows.append({"step": step, **values, "learning_rate": rate})
-            if time.monotonic() - self._said > SAY_EVERY_S and not sys.stderr.isatty():
-                self._said = time.monotonic()
-                logger.info("step %d of %d, loss %.3f", step, self.steps, values.get("loss", math.nan))
-        if step % self.checkpoint_every == 0 and step < self.steps:
-            save_checkpoint(trainer, self.folder / f"step-{step:08d}.ckpt")
-
-
-def save_checkpoint(trainer: L.Trainer, path: Path, keep: int = 2) -> None:
-    """Write a checkpoint under its name only when it is whole; keep the last few."""
-    partial = path.with_suffix(".partial")
-    trainer.save_checkpoint(partial)
-    if trainer.is_global_zero:
-        os.replace(partial, path)
-        for old in sorted(path.parent.glob("step-*.ckpt"))[:-keep]:
-            old.unlink()
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Newest checkpoint that can be read; a damaged one is passed over with a warning."""
-    for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
-        try:
-            torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises whatever its unzipping stumbled on
-            logger.warning("%s cannot be read (%s); going on from the one before", path, type(error).__name__)
-        else:
-            return path
-    return None
+    if machine.logger is None:
+        return None
+    if find_spec(machine.logger) is None:
+        raise TrainingError(
+            f"machine.logger: {machine.logger} is not installed; run `python -m pip install {machine.logger}`"
+        )
+    if machine.logger == "tensorboard":
+        return TensorBoardLogger(folder, name=None, version="tensorboard")
+    return WandbLogger(project="nuclr", name=folder.name, save_dir=folder)
 
 
 def _quiet_lightning() -> None:
@@ -238,11 +232,13 @@ def _quiet_lightning() -> None:
 
 def pretrain(
     populations: Sequence[Population],
-    encoder_spec: EncoderSpec,
-    view_spec: ViewSpec,
-    options: Pretrain,
+    specs: tuple[EncoderSpec, ViewSpec],
+    config: Config,
     seed: int,
+    *,
     checkpoints: Path,
+    logs: Path,
+    score: Score | None = None,
 ) -> tuple[Encoder, pd.DataFrame]:
     """Train an encoder, going on from the last checkpoint if there is one.
 
@@ -250,56 +246,79 @@ def pretrain(
     ----------
     populations
         What to learn from; those with fewer units than a view needs are left out, and the log says so.
-    encoder_spec, view_spec
+    specs
         Shape of the encoder; how windows are cut.
-    options
-        The optimisation.
+    config
+        Its sections ``pretrain`` and ``machine``.
     seed
         Of weights, views and dropout.
     checkpoints
         Folder of this run's checkpoints, for nothing else.
+    logs
+        Where TensorBoard or Weights & Biases write.
+    score
+        Says how good an encoder is, for ``pretrain.probe_every`` and ``keep``.
 
     Returns
     -------
     encoder
         In evaluation mode, on the CPU.
     metrics
-        One row every few steps: loss and its parts, learning rate.
+        One row every few steps: loss and its parts, norm of the gradient, learning rate, speed; with
+        every epoch the embeddings' effective rank; with every probe its score.
 
     Raises
     ------
     TrainingError
-        If there is too little to learn from, or the loss is not finite.
+        If there is too little to learn from, the loss is not finite, or SIGTERM came.
     """
-    large = [p for p in populations if len(p.units) >= view_spec.min_units]
+    encoder_spec, spec = specs
+    options, machine = config.pretrain, config.machine
+    large = [p for p in populations if len(p.units) >= spec.min_units]
     for p in populations:
-        if len(p.units) < view_spec.min_units:
+        if len(p.units) < spec.min_units:
             logger.warning(
                 "population %s has %d units, fewer than views.min_units = %d: skipped in pretraining",
                 p.population,
                 len(p.units),
-                view_spec.min_units,
+                spec.min_units,
             )
-    steps_per_epoch = PairBatches(large, view_spec, options.pairs_per_step, seed).steps_per_epoch
-    warmup = options.warmup_steps if options.warmup_steps is not None else steps_per_epoch
+    # At least one: where there are fewer pairs than that, the batches say so.
+    epoch = max(1, pairs_per_epoch(large, spec) // options.pairs_per_step)
+    warmup = options.warmup_steps if options.warmup_steps is not None else epoch
+    if warmup > options.steps:
+        logger.warning(
+            "pretrain: warm-up takes %d steps and the run has %d: the learning rate never reaches its peak; "
+            "set pretrain.warmup_steps",
+            warmup,
+            options.steps,
+        )
     _quiet_lightning()
     L.seed_everything(seed, verbose=False)
-    module = Pretraining(encoder_spec, options, min(warmup, options.steps))
+    module = Pretraining(encoder_spec, options, warmup)
+    if machine.compile:
+        module.encoder.compile(dynamic=True)
     checkpoints.mkdir(parents=True, exist_ok=True)
-    progress = Progress(checkpoints, options.steps, options.checkpoint_every)
+    monitor = Monitor(options.steps, epoch)
+    callbacks: list[L.Callback] = [monitor]
+    selection = None
+    if score is not None and options.probe_every is not None:
+        selection = Selection(score, options.probe_every * epoch, options.steps)
+        callbacks.append(selection)
+    callbacks.append(Checkpoints(checkpoints, machine.checkpoint_every, machine.checkpoint_minutes))
     on_gpu = torch.cuda.is_available()
     at_terminal = sys.stderr.isatty()
     trainer = L.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
-        devices=options.devices,
-        num_nodes=options.num_nodes,
-        strategy="auto" if options.devices * options.num_nodes == 1 else "ddp",
+        devices=machine.devices,
+        num_nodes=machine.num_nodes,
+        strategy="auto" if machine.devices * machine.num_nodes == 1 else "ddp",
         precision="bf16-mixed" if on_gpu else "32-true",
         max_steps=options.steps,
         gradient_clip_val=options.clip,
         use_distributed_sampler=False,
-        callbacks=[progress, *([RichProgressBar(leave=True)] if at_terminal else [])],
-        logger=False,
+        callbacks=[*callbacks, *([ProgressBar(monitor)] if at_terminal else [])],
+        logger=make_logger(machine, logs) or False,
         enable_checkpointing=False,
         enable_progress_bar=at_terminal,
         enable_model_summary=False,
@@ -307,6 +326,11 @@ def pretrain(
     resume = last_checkpoint(checkpoints)
     if resume is not None:
         logger.info("going on from %s", resume.name)
-    data = Batches(large, view_spec, options, seed)
+    data = Batches(large, spec, options, seed, machine.workers)
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    return module.encoder.cpu().eval(), pd.DataFrame(progress.rows)
+    metrics = pd.DataFrame(monitor.rows)
+    if selection is not None and selection.rows:
+        metrics = metrics.merge(pd.DataFrame(selection.rows), on="step", how="outer")
+        if options.keep == "best":
+            module.encoder.load_state_dict(selection.best)
+    return module.encoder.cpu().eval(), metrics

@@ -20,6 +20,7 @@ from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
 from nuclr.training.pretrain import pretrain
+from nuclr.training.selection import Score
 from nuclr.training.windows import common_bin_s, scaled, view_spec
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ def pretrain_run(
     *,
     output: Path,
     checkpoints: Path,
-) -> None:
+    score: Score | None = None,
+) -> bool:
     """Pretrain on the populations of some animals and save the model and its metrics.
 
     Writes ``output`` (model.safetensors), model.json and metrics.csv beside it. Checkpoints lie in
@@ -48,11 +50,18 @@ def pretrain_run(
     animals
         Whom to learn from; none writes an encoder at its random weights.
     config
-        Its sections ``model``, ``views`` and ``pretrain``.
+        Its sections ``model``, ``views``, ``pretrain`` and ``machine``; of ``probe`` what ``score`` uses.
     seed
         Of weights, views and dropout.
     output, checkpoints
         See above.
+    score
+        Says how good an encoder is while it is trained (``pretrain.probe_every``).
+
+    Returns
+    -------
+    bool
+        Whether this process wrote the model: of several, one does.
 
     Raises
     ------
@@ -70,8 +79,9 @@ def pretrain_run(
     bin_s = common_bin_s(chosen or opened)
     views = view_spec(config.views, bin_s)
     spec = EncoderSpec(patch=views.patch, tokens=views.tokens, **config.model.model_dump())
+    sections = {"model", "views", "pretrain"} | ({"probe"} if score is not None else set())
     depends_on = {
-        "config": config.model_dump(mode="json", include={"model", "views", "pretrain"}),
+        "config": config.model_dump(mode="json", include=sections),
         "seed": seed,
         "animals": list(animals),
         "inputs": {population.population: population.source for population in chosen},
@@ -79,19 +89,26 @@ def pretrain_run(
     if animals:
         folder = checkpoints / f"{output.parent.name}-{fingerprint(depends_on)}"
         encoder, metrics = pretrain(
-            [scaled(population) for population in chosen], spec, views, config.pretrain, seed, folder
+            [scaled(population) for population in chosen],
+            (spec, views),
+            config,
+            seed,
+            checkpoints=folder,
+            logs=output.parent,
+            score=score,
         )
     else:
         folder = None
         L.seed_everything(seed, verbose=False)
         encoder, metrics = Encoder(spec).eval(), pd.DataFrame({"step": []})
     if getattr(rank_zero_only, "rank", 0):
-        return  # one of several processes writes
+        return False
     with whole(output.with_name("metrics.csv")) as partial:
         metrics.to_csv(partial, index=False)
     save_model(output, encoder, {**depends_on, **_reads(chosen or opened, bin_s), "versions": versions()})
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+    return True
 
 
 def _reads(populations: Sequence[Population], bin_s: float) -> dict[str, object]:

@@ -77,6 +77,8 @@ class PairBatch(NamedTuple):
         The largest of ``sizes1`` and of ``sizes2``.
     second_units
         Sum of ``sizes2``.
+    populations
+        Which population each pair is from, ``(pair,)``.
     """
 
     patches: Tensor
@@ -85,6 +87,7 @@ class PairBatch(NamedTuple):
     match: Tensor
     largest: tuple[int, int]
     second_units: int
+    populations: Tensor
 
 
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -115,7 +118,7 @@ def first_views(spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> 
 def second_views(
     starts: np.ndarray, spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw the starts of the second windows: each uniform within ``distance`` of its first, in any valid span."""
+    """Draw the starts of the second windows, each uniform within ``distance`` of its first in any span."""
     first, last = grid_starts(spans, spec.window, spec.grid).T
     room = (last - first + 1).cumsum()
     before = room - (last - first + 1)
@@ -258,9 +261,7 @@ class PairBatches(Dataset[PairBatch]):
         views = [self._pair(epoch, index, *self._epoch[1][index]) for index in chosen]
         return collate([view for view in views if view is not None], self.spec)
 
-    def _pair(
-        self, epoch: int, index: int, population: int, *starts: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    def _pair(self, epoch: int, index: int, population: int, *starts: int) -> Pair | None:
         # Offset from epoch_pairs, which uses the small indices of the same (seed, epoch).
         rng = generator(self.seed, epoch, 2**32 + index)
         cuts = [self.activity.read(population, start, start + self.spec.window) for start in starts]
@@ -274,20 +275,36 @@ class PairBatches(Dataset[PairBatch]):
         _, in_first, in_second = np.intersect1d(kept[0], kept[1], assume_unique=True, return_indices=True)
         if not len(in_first):
             return None
-        return cuts[0][kept[0]], cuts[1][kept[1]], np.stack([in_first, in_second])
+        return Pair(population, cuts[0][kept[0]], cuts[1][kept[1]], np.stack([in_first, in_second]))
+
+    def population_of(self, step: int, row: int) -> str:
+        """Name the population that a row of a step's patches is from."""
+        batch = self[step]
+        ends = torch.cat([batch.sizes1, batch.sizes2]).cumsum(0)
+        pair = int(torch.searchsorted(ends, row, right=True)) % len(batch.sizes1)
+        return self.populations[int(batch.populations[pair])].population
 
 
-def collate(pairs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], spec: ViewSpec) -> PairBatch:
+class Pair(NamedTuple):
+    """Two views of a population: ``(unit, time)`` each, and the rows of the same unit, ``(2, matched)``."""
+
+    population: int
+    first: np.ndarray
+    second: np.ndarray
+    match: np.ndarray
+
+
+def collate(pairs: Sequence[Pair], spec: ViewSpec) -> PairBatch:
     """Put the views of several populations one after another; of none, an empty batch."""
     if not pairs:
         # Not None, which Lightning would pass over without counting a step.
         none = torch.zeros(0, dtype=torch.int64)
         patches = torch.zeros(0, spec.tokens, spec.patch)
-        return PairBatch(patches, none, none, none.expand(2, 0), largest=(0, 0), second_units=0)
-    sizes = np.array([[len(first), len(second)] for first, second, _ in pairs]).T
+        return PairBatch(patches, none, none, none.expand(2, 0), (0, 0), 0, none)
+    sizes = np.array([[len(pair.first), len(pair.second)] for pair in pairs]).T
     starts = sizes.cumsum(axis=1) - sizes
-    match = np.concatenate([match + starts[:, [i]] for i, (_, _, match) in enumerate(pairs)], axis=1)
-    views = np.concatenate([pair[view] for view in (0, 1) for pair in pairs])
+    match = np.concatenate([pair.match + starts[:, [i]] for i, pair in enumerate(pairs)], axis=1)
+    views = np.concatenate([pair.first for pair in pairs] + [pair.second for pair in pairs])
     return PairBatch(
         patches=torch.from_numpy(views).unflatten(1, (spec.tokens, spec.patch)),
         sizes1=torch.from_numpy(sizes[0]),
@@ -295,6 +312,7 @@ def collate(pairs: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], spec: Vi
         match=torch.from_numpy(match),
         largest=(int(sizes[0].max()), int(sizes[1].max())),
         second_units=int(sizes[1].sum()),
+        populations=torch.tensor([pair.population for pair in pairs]),
     )
 
 

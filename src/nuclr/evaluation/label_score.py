@@ -1,0 +1,75 @@
+"""How good an encoder is for the label animals: what may choose among epochs, unlike the test animals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nuclr.config import Config
+from nuclr.data.catalog import unit_table
+from nuclr.data.splits import Splits
+from nuclr.data.store import open_population, stores
+from nuclr.errors import SplitError, TrainingError
+from nuclr.evaluation.embed import embed_population
+from nuclr.evaluation.probe import class_labels, folds, predict, scores
+from nuclr.evaluation.representations import concatenate
+from nuclr.model.encoder import Encoder
+from nuclr.training.windows import common_bin_s, in_memory, view_spec
+
+
+def label_score(folders: Sequence[Path], splits: Splits, config: Config) -> Callable[[Encoder], float]:
+    """Make a function that probes an encoder on the label animals, leaving one of them out at a time.
+
+    Parameters
+    ----------
+    folders
+        Where the label animals' population stores are.
+    splits
+        Name the label animals.
+    config
+        Its sections ``views`` and ``probe``.
+
+    Returns
+    -------
+    Callable
+        Macro-F1 of an encoder in evaluation mode, mean over tasks.
+
+    Raises
+    ------
+    SplitError
+        If there are fewer than two label animals.
+    TrainingError
+        If one of them has no store.
+    """
+    animals = list(splits.label)
+    if len(animals) < 2:
+        raise SplitError(
+            f"pretrain.probe_every: leaves one label animal out at a time, and there are {len(animals)}; "
+            "raise split.label_animals"
+        )
+    opened = [open_population(path) for folder in folders for path in stores(folder)]
+    populations = [population for population in opened if population.animal in set(animals)]
+    if missing := sorted(set(animals) - {population.animal for population in populations}):
+        raise TrainingError(
+            f"pretrain.probe_every: no store of label animal {missing[0]}; chunk its recordings first"
+        )
+    spec = view_spec(config.views, common_bin_s(populations))
+    populations = [in_memory(population) for population in populations]
+    units = concatenate([unit_table(population) for population in populations])
+    labels = {task.name: class_labels(units, task) for task in config.probe.tasks}
+
+    def score(encoder: Encoder) -> float:
+        features = np.concatenate([embed_population(encoder, p, spec)[0] for p in populations])
+        found = [
+            scores(
+                predict(
+                    features, own, folds("transductive_zero_shot", units, own, splits, animals, n_folds=0)
+                )
+            )
+            for own in labels.values()
+        ]
+        return float(np.mean([each["macro_f1"] for each in found]))
+
+    return score

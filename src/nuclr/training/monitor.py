@@ -1,0 +1,184 @@
+"""What is written down while a run goes on, and what it warns of."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from typing import Any, NamedTuple, Protocol
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+from torch import Tensor
+
+from nuclr.errors import TrainingError
+from nuclr.model.encoder import rankme
+
+logger = logging.getLogger(__name__)
+LOG_EVERY = 10
+SAY_EVERY_S = 15.0
+# Below this effective rank the embeddings of a batch lie on little more than a line.
+COLLAPSED = 1.5
+
+
+class StepRecord(NamedTuple):
+    """What a training step leaves for the monitor; tensors stay on their device.
+
+    Attributes
+    ----------
+    values
+        Loss, its parts and the gradient's norm before clipping, scalars over all processes.
+    bad_row
+        First row of ``embeddings`` that is not finite; -1 if all are.
+    embeddings
+        Of both views of this process's units, ``(unit, dim)``.
+    learning_rate
+        Of this step.
+    """
+
+    values: dict[str, Tensor]
+    bad_row: Tensor
+    embeddings: Tensor
+    learning_rate: float
+
+
+class Monitored(Protocol):
+    """A module that keeps the record of its last step; None where its batch was empty."""
+
+    record: StepRecord | None
+
+
+class Monitor(Callback):
+    """Metrics every few steps, a line in the log every few seconds, and early warnings.
+
+    Reading a number from a GPU makes the CPU wait for it, so the numbers of several steps are read
+    together. The rows of metrics are part of a checkpoint: a run that goes on keeps them, and none is
+    saved before its numbers were looked at.
+
+    Parameters
+    ----------
+    steps, steps_per_epoch
+        Of the whole run and of an epoch.
+    """
+
+    def __init__(self, steps: int, steps_per_epoch: int) -> None:
+        self.steps = steps
+        self.steps_per_epoch = steps_per_epoch
+        self.rows: list[dict[str, float]] = []
+        self._pending: list[tuple[int, StepRecord]] = []
+        self._trainer: L.Trainer | None = None
+        self._warned: set[str] = set()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows so far."""
+        self._read()
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Rows up to the checkpoint."""
+        self.rows = state_dict["rows"]
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the clocks."""
+        self._trainer = trainer
+        self._epoch = trainer.global_step // self.steps_per_epoch
+        self._said = time.monotonic()
+        self._restart_clocks()
+
+    def _restart_clocks(self) -> None:
+        self._since = self._ended = time.perf_counter()
+        self._waited, self._units = 0.0, 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_index: int
+    ) -> None:
+        """Count how long the step had to wait for its batch."""
+        self._waited += time.perf_counter() - self._ended
+        self._units += len(batch.patches)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_index: int
+    ) -> None:
+        """Write down where the run stands."""
+        record = module.record
+        assert record is None or isinstance(record, StepRecord)
+        step = trainer.global_step
+        if record is not None:
+            self._pending.append((step, record))
+        if step % LOG_EVERY == 0 or step == self.steps:
+            self._log(step, record)
+        self._ended = time.perf_counter()
+
+    def _log(self, step: int, record: StepRecord | None) -> None:
+        assert self._trainer is not None
+        row: dict[str, float] = {"step": step, **self._read()}
+        if record is not None:
+            row["learning_rate"] = record.learning_rate
+            if record.learning_rate == 0:
+                self._warn(f"the learning rate is 0 at step {step} of {self.steps}: nothing is learned")
+            if step // self.steps_per_epoch > self._epoch or step == self.steps:
+                self._epoch = step // self.steps_per_epoch
+                row["rankme"] = rankme(record.embeddings)
+                if row["rankme"] < COLLAPSED:
+                    self._warn(
+                        f"the embeddings have collapsed by step {step}: their effective rank is "
+                        f"{row['rankme']:.2f} of {record.embeddings.shape[1]}; lower pretrain.learning_rate"
+                    )
+        passed = time.perf_counter() - self._since
+        row |= {"units_per_s": self._units / passed, "data_wait": self._waited / passed}
+        self._restart_clocks()
+        self.rows.append(row)
+        if self._trainer.logger is not None:
+            self._trainer.logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step)
+        if time.monotonic() - self._said > SAY_EVERY_S and not sys.stderr.isatty():
+            self._said = time.monotonic()
+            logger.info("step %d of %d, loss %.3f", step, self.steps, row.get("loss", math.nan))
+
+    def _read(self) -> dict[str, float]:
+        """Read the numbers of the steps since the last time; those of the newest."""
+        if not self._pending:
+            return {}
+        steps, records = zip(*self._pending, strict=True)
+        self._pending = []
+        names = list(records[0].values)
+        numbers = torch.stack(
+            [torch.stack([*record.values.values(), record.bad_row.float()]) for record in records]
+        ).tolist()
+        for step, (*values, bad_row) in zip(steps, numbers, strict=True):
+            if not all(map(math.isfinite, values)):
+                raise TrainingError(
+                    self._not_finite(step, dict(zip(names, values, strict=True)), int(bad_row))
+                )
+        return dict(zip(names, numbers[-1], strict=False))
+
+    def _not_finite(self, step: int, values: dict[str, float], bad_row: int) -> str:
+        which = next(name for name, value in values.items() if not math.isfinite(value))
+        where = ""
+        if bad_row >= 0 and self._trainer is not None and self._trainer.train_dataloader is not None:
+            # A batch is a pure function of its step, so it need not have been kept for this.
+            batches = self._trainer.train_dataloader.dataset
+            where = f", first in population {batches.population_of(step - 1, bad_row)}"
+        return (
+            f"pretrain: the {which.replace('_', ' ')} is not finite at step {step}{where}; lower "
+            "pretrain.learning_rate, or look for very large values in the recordings"
+        )
+
+    def _warn(self, message: str) -> None:
+        kind = message.split(" at ")[0].split(" by ")[0]
+        if kind not in self._warned:
+            self._warned.add(kind)
+            logger.warning("pretrain: %s", message)
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar with the last loss that was read."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        super().__init__(leave=True)
+        self.monitor = monitor
+
+    def get_metrics(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
+        """Add the loss."""
+        return {"loss": self.monitor.rows[-1].get("loss", math.nan)} if self.monitor.rows else {}
