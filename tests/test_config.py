@@ -92,6 +92,15 @@ def test_sections_are_inline_json_that_is_read_again() -> None:
     assert load_config(text) == config
 
 
+def test_a_later_source_replaces_only_the_keys_that_it_holds() -> None:
+    first = {"model": {"dim": 64, "heads": 2}, "pretrain": {"steps": 7}}
+    config = load_config(first, '{"model": {"dim": 16}}', {"dataset": "nwb", "nwb": {"folder": "there"}})
+    assert (config.model.dim, config.model.heads, config.pretrain.steps) == (16, 2, 7)
+    assert config.dataset == "nwb"
+    assert first == {"model": {"dim": 64, "heads": 2}, "pretrain": {"steps": 7}}
+    assert load_config() == Config()
+
+
 def test_the_small_configurations_are_valid() -> None:
     for path in sorted((REPOSITORY / "config").glob("*.yaml")):
         load_config(path)

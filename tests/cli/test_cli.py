@@ -113,3 +113,12 @@ def test_help_names_every_subcommand(tmp_path: Path) -> None:
         "scaling",
     ):
         assert name in said
+
+
+def test_devices_of_the_command_go_before_those_of_the_configuration(tmp_path: Path) -> None:
+    words = ["pretrain", "stores", "--splits", "s.json", "--animals", "1", "-o", "m", "--checkpoints", "c"]
+    result = nuclr(tmp_path, *words, "--devices", "0", "-c", '{"machine": {"devices": 2}}')
+    assert result.returncode == 1
+    assert "machine.devices: Input should be greater than or equal to 1" in result.stderr
+    result = nuclr(tmp_path, *words, "--num-nodes", "0", "-c", CONFIG)
+    assert "machine.num_nodes: Input should be greater than or equal to 1" in result.stderr

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from nuclr.model.loss import contrastive_loss
+from nuclr.model.loss import WideProjector, contrastive_loss, vicreg_loss
 
 
 def plain(z1: torch.Tensor, z2: torch.Tensor, match: torch.Tensor, t: float, same: float) -> torch.Tensor:
@@ -69,3 +70,36 @@ def test_views_may_change_places() -> None:
     there = contrastive_loss(z1, z2, sizes1, sizes2, match).total
     back = contrastive_loss(z2, z1, sizes2, sizes1, match.flip(0)).total
     torch.testing.assert_close(there, back)
+
+
+def test_vicreg_is_its_three_terms() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z1, z2 = (0.7 * torch.randn(n, 5, generator=generator) for n in (9, 12))
+    match = torch.tensor([[0, 3, 8], [11, 2, 5]])
+    parts = vicreg_loss(z1, z2, match)
+    x1, x2 = z1.double().numpy(), z2.double().numpy()
+    invariance = np.mean((x1[[0, 3, 8]] - x2[[11, 2, 5]]) ** 2)
+    variance = sum(np.maximum(0, 1 - np.sqrt(x.var(0, ddof=1) + 1e-4)).mean() for x in (x1, x2))
+    covariances = [np.cov(x.T) for x in (x1, x2)]
+    covariance = sum((c**2)[~np.eye(5, dtype=bool)].sum() / 5 for c in covariances)
+    np.testing.assert_allclose(
+        [float(part) for part in parts],
+        [25 * invariance + 25 * variance + covariance, invariance, variance, covariance],
+        rtol=1e-5,
+    )
+
+
+def test_vicreg_pushes_apart_what_has_collapsed() -> None:
+    z = torch.zeros(6, 4, requires_grad=True)
+    loss = vicreg_loss(
+        z + 1e-3 * torch.randn(6, 4), z + 1e-3 * torch.randn(6, 4), torch.arange(6).repeat(2, 1)
+    )
+    loss.total.backward()
+    assert torch.isfinite(z.grad).all()
+    assert float(loss.variance.detach()) > 1.9
+    assert float(loss.invariance.detach()) < 1e-4
+
+
+def test_vicregs_projector_is_three_layers_of_four_times_the_width() -> None:
+    shapes = [tuple(p.shape) for p in WideProjector(8).parameters() if p.ndim == 2]
+    assert shapes == [(32, 8), (32, 32), (32, 32)]

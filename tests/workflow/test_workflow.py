@@ -8,9 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 import yaml
 from strategies import poisson_trains, write_units
@@ -109,6 +112,41 @@ def test_other_bootstrap_trains_nothing_again(finished: Path, tmp_path: Path) ->
     assert "pretrain" not in jobs
     assert "chunk" not in jobs
     assert "embed" not in jobs
+
+
+def test_another_way_to_carry_it_out_trains_nothing_again(finished: Path, tmp_path: Path) -> None:
+    other = yaml.safe_load(SMALL.read_text())
+    other["machine"] = {"workers": 2, "checkpoint_minutes": 1}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    assert planned(snakemake(finished, "-n", configfile=tmp_path / "other.yaml")) == {}
+
+
+def test_a_killed_job_goes_on_from_its_checkpoint(copy: Path, tmp_path: Path) -> None:
+    """Snakemake deletes what a killed job has declared; checkpoints are not declared."""
+    longer = yaml.safe_load(SMALL.read_text())
+    longer["pretrain"] = {"steps": 600, "probe_every": 200}
+    longer["machine"] = {"checkpoint_every": 20}
+    (tmp_path / "longer.yaml").write_text(yaml.safe_dump(longer))
+    model = "results/simulated/runs/n1-s0/model.safetensors"
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(snakemake, copy, model, configfile=tmp_path / "longer.yaml")
+        waiting = time.monotonic()
+        while not list(copy.rglob("step-*.ckpt")):
+            assert time.monotonic() - waiting < 120
+            assert not killed.done(), killed.result().stdout
+            time.sleep(0.02)
+        for process in psutil.process_iter(["cmdline", "cwd"]):
+            words = process.info["cmdline"] or []
+            if "pretrain" in words and model in words and process.info["cwd"] == str(copy):
+                process.kill()
+        assert killed.result().returncode != 0
+    assert not (copy / model).exists()
+    done = snakemake(copy, model, configfile=tmp_path / "longer.yaml")
+    assert done.returncode == 0, done.stdout
+    assert (copy / model).exists()
+    log = (copy / "results/simulated/logs/pretrain/n1-s0.log").read_text()
+    assert "going on from step-" in log
+    assert "macro-F1 of the label animals" in log
 
 
 def test_a_deleted_store_makes_only_what_depends_on_it(copy: Path) -> None:

@@ -205,6 +205,8 @@ def rankme(embeddings: Tensor) -> float:
     L2-normalised rows (after RankMe, arXiv 2210.02885).
     """
     x = F.normalize(embeddings.double(), dim=-1)
-    eigenvalues = torch.linalg.eigvalsh(torch.cov(x.T)).clamp_min(0)
-    p = eigenvalues / eigenvalues.sum()
+    eigenvalues = torch.linalg.eigvalsh(torch.cov(x.T))
+    # Rows that are equal but for rounding have no direction of their own.
+    eigenvalues = torch.where(eigenvalues < 1e-12, 0.0, eigenvalues)
+    p = eigenvalues / eigenvalues.sum().clamp_min(1e-12)
     return float(torch.special.entr(p).sum().exp())

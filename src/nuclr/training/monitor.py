@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -14,13 +14,14 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch import Tensor
 
 from nuclr.errors import TrainingError
-from nuclr.model.encoder import rankme
+from nuclr.model.encoder import Encoder, rankme
+from nuclr.training.windows import PairBatch
 
 logger = logging.getLogger(__name__)
 LOG_EVERY = 10
 SAY_EVERY_S = 15.0
-# Below this effective rank the embeddings of a batch lie on little more than a line.
-COLLAPSED = 1.5
+# Below this effective rank the embeddings lie on hardly more than a line (untrained ones have 1.4 and more).
+COLLAPSED = 1.2
 
 
 class StepRecord(NamedTuple):
@@ -31,23 +32,14 @@ class StepRecord(NamedTuple):
     values
         Loss, its parts and the gradient's norm before clipping, scalars over all processes.
     bad_row
-        First row of ``embeddings`` that is not finite; -1 if all are.
-    embeddings
-        Of both views of this process's units, ``(unit, dim)``.
+        First row of the embeddings that is not finite; -1 if all are.
     learning_rate
         Of this step.
     """
 
     values: dict[str, Tensor]
     bad_row: Tensor
-    embeddings: Tensor
     learning_rate: float
-
-
-class Monitored(Protocol):
-    """A module that keeps the record of its last step; None where its batch was empty."""
-
-    record: StepRecord | None
 
 
 class Monitor(Callback):
@@ -68,22 +60,22 @@ class Monitor(Callback):
         self.steps_per_epoch = steps_per_epoch
         self.rows: list[dict[str, float]] = []
         self._pending: list[tuple[int, StepRecord]] = []
+        self._newest: dict[str, float] = {}
         self._trainer: L.Trainer | None = None
         self._warned: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows so far."""
+        """Rows so far, and the beginning of the next."""
         self._read()
-        return {"rows": self.rows}
+        return {"rows": self.rows, "newest": self._newest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Rows up to the checkpoint."""
-        self.rows = state_dict["rows"]
+        """Rows up to the checkpoint, and the beginning of the next."""
+        self.rows, self._newest = state_dict["rows"], state_dict["newest"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clocks."""
         self._trainer = trainer
-        self._epoch = trainer.global_step // self.steps_per_epoch
         self._said = time.monotonic()
         self._restart_clocks()
 
@@ -103,29 +95,24 @@ class Monitor(Callback):
     ) -> None:
         """Write down where the run stands."""
         record = module.record
-        assert record is None or isinstance(record, StepRecord)
         step = trainer.global_step
         if record is not None:
+            assert isinstance(record, StepRecord)
             self._pending.append((step, record))
         if step % LOG_EVERY == 0 or step == self.steps:
-            self._log(step, record)
+            self._log(step, module, batch)
         self._ended = time.perf_counter()
 
-    def _log(self, step: int, record: StepRecord | None) -> None:
+    def _log(self, step: int, module: L.LightningModule, batch: PairBatch) -> None:
         assert self._trainer is not None
-        row: dict[str, float] = {"step": step, **self._read()}
-        if record is not None:
-            row["learning_rate"] = record.learning_rate
-            if record.learning_rate == 0:
-                self._warn(f"the learning rate is 0 at step {step} of {self.steps}: nothing is learned")
-            if step // self.steps_per_epoch > self._epoch or step == self.steps:
-                self._epoch = step // self.steps_per_epoch
-                row["rankme"] = rankme(record.embeddings)
-                if row["rankme"] < COLLAPSED:
-                    self._warn(
-                        f"the embeddings have collapsed by step {step}: their effective rank is "
-                        f"{row['rankme']:.2f} of {record.embeddings.shape[1]}; lower pretrain.learning_rate"
-                    )
+        self._read()
+        row = {"step": step, **self._newest}
+        self._newest = {}
+        if row.get("learning_rate") == 0:
+            self._warn(f"the learning rate is 0 at step {step} of {self.steps}: nothing is learned")
+        ended = step // self.steps_per_epoch > (step - LOG_EVERY) // self.steps_per_epoch
+        if len(batch.patches) and (ended or step == self.steps):
+            row["rankme"] = self._effective_rank(step, module, batch)
         passed = time.perf_counter() - self._since
         row |= {"units_per_s": self._units / passed, "data_wait": self._waited / passed}
         self._restart_clocks()
@@ -136,10 +123,25 @@ class Monitor(Callback):
             self._said = time.monotonic()
             logger.info("step %d of %d, loss %.3f", step, self.steps, row.get("loss", math.nan))
 
-    def _read(self) -> dict[str, float]:
-        """Read the numbers of the steps since the last time; those of the newest."""
+    @torch.no_grad()
+    def _effective_rank(self, step: int, module: L.LightningModule, batch: PairBatch) -> float:
+        encoder = module.encoder
+        assert isinstance(encoder, Encoder)
+        # Without dropout, whose noise would hide a collapse.
+        sizes = torch.cat([batch.sizes1, batch.sizes2])
+        rank = rankme(encoder.eval()(batch.patches, sizes, max(batch.largest)))
+        encoder.train()
+        if rank < COLLAPSED:
+            self._warn(
+                f"the embeddings have collapsed by step {step}: their effective rank is {rank:.2f} of "
+                f"{encoder.spec.dim}; lower pretrain.learning_rate"
+            )
+        return rank
+
+    def _read(self) -> None:
+        """Read the numbers of the steps since the last time, and keep those of the newest."""
         if not self._pending:
-            return {}
+            return
         steps, records = zip(*self._pending, strict=True)
         self._pending = []
         names = list(records[0].values)
@@ -151,7 +153,8 @@ class Monitor(Callback):
                 raise TrainingError(
                     self._not_finite(step, dict(zip(names, values, strict=True)), int(bad_row))
                 )
-        return dict(zip(names, numbers[-1], strict=False))
+        self._newest = dict(zip(names, numbers[-1], strict=False))
+        self._newest["learning_rate"] = records[-1].learning_rate
 
     def _not_finite(self, step: int, values: dict[str, float], bad_row: int) -> str:
         which = next(name for name, value in values.items() if not math.isfinite(value))

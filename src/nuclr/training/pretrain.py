@@ -88,8 +88,8 @@ class Pretraining(L.LightningModule):
             bad = ~torch.isfinite(embeddings.detach()).all(dim=1)
             self.record = StepRecord(
                 values=means,
-                bad_row=torch.where(bad.any(), bad.int().argmax(), -1),
-                embeddings=embeddings.detach(),
+                # Where all are, it is the weights, and no population is to blame.
+                bad_row=torch.where(bad.any() & ~bad.all(), bad.int().argmax(), -1),
                 learning_rate=self.trainer.optimizers[0].param_groups[0]["lr"],
             )
         return total
@@ -168,9 +168,10 @@ class Pretraining(L.LightningModule):
         # Those of another number of processes are left: the run goes on, not bit for bit.
         own = self._generators[rank % len(self._generators)]
         length = len(torch.get_rng_state())
-        torch.set_rng_state(own[:length])
+        # Copies: torch reads a state from where a tensor's memory begins, not from where a part of it does.
+        torch.set_rng_state(own[:length].clone())
         if self.device.type == "cuda" and len(own) > length:
-            torch.cuda.set_rng_state(own[length:], self.device)
+            torch.cuda.set_rng_state(own[length:].clone(), self.device)
 
 
 class Batches(L.LightningDataModule):
