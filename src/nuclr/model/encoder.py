@@ -156,7 +156,7 @@ class Encoder(nn.Module):
         units = [sum(group) for group in groups]
         return torch.cat(
             [
-                self._embed(part, torch.tensor(group, dtype=torch.int64), max(group, default=0), across_units)
+                self._embed(part, torch.tensor(group, dtype=torch.int64), max([0, *group]), across_units)
                 for part, group in zip(x.split(units), groups, strict=True)
             ]
         )
