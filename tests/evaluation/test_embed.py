@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from strategies import population
 
 from nuclr.config import Views
@@ -58,6 +60,16 @@ def test_a_silent_unit_has_no_embedding_and_changes_no_other() -> None:
     rest = [i for i in range(12) if i != 3]
     without = replace(made, activity=activity[rest], units=made.units.iloc[rest].reset_index(drop=True))
     np.testing.assert_allclose(embeddings[rest], embed_population(encoder(), without, SPEC)[0], atol=1e-6)
+
+
+@given(st.permutations(range(10)))
+def test_the_order_of_windows_does_not_matter(order: list[int]) -> None:
+    made = population(units=12, bins=500, rate=0.05)
+    windows = np.split(np.asarray(made.activity), 10, axis=1)
+    other = replace(made, activity=np.concatenate([windows[i] for i in order], axis=1))
+    one, two = embed_population(encoder(), made, SPEC), embed_population(encoder(), other, SPEC)
+    np.testing.assert_allclose(one[0], two[0], atol=1e-5)
+    np.testing.assert_array_equal(one[1], two[1])
 
 
 def test_a_window_in_which_nobody_fires_is_passed_over() -> None:

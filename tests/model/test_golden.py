@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_files import golden_encoder, load_golden
 
-from nuclr.model.encoder import Encoder, EncoderSpec, as_patches, rankme
+from nuclr.model.encoder import as_patches, rankme
 from nuclr.model.loss import Projector, contrastive_loss
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-def load(name: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / name, allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
-
-
-def golden_encoder(golden: dict[str, np.ndarray], patch: int, tokens: int) -> Encoder:
-    config = {k.removeprefix("config/"): v.item() for k, v in golden.items() if k.startswith("config/")}
-    spec = EncoderSpec(
-        patch=patch,
-        tokens=tokens,
-        dim=config["dim"],
-        heads=config["self_heads"],
-        dim_head=config["dim_head"],
-        temporal_blocks=config["t_layers"],
-        spatiotemporal_blocks=config["st_layers"],
-    )
-    encoder = Encoder(spec)
-    made_by_us = encoder.rotary_emb.omega.clone()
-    weights = {
-        k.removeprefix("weights/"): torch.from_numpy(v) for k, v in golden.items() if k.startswith("weights/")
-    }
-    encoder.load_state_dict(weights, strict=True)
-    torch.testing.assert_close(made_by_us, encoder.rotary_emb.omega)
-    return encoder.eval()
 
 
 @torch.no_grad()
 def test_ephys_embeddings_equal_the_authors() -> None:
-    golden = load("encoder_ephys.npz")
+    golden = load_golden("encoder_ephys.npz")
     encoder = golden_encoder(golden, patch=50, tokens=10)
     patches = torch.from_numpy(golden["patches"]).unflatten(0, (-1, 10))
     embeddings = encoder(patches, torch.from_numpy(golden["population_sizes"]))
@@ -51,7 +22,7 @@ def test_ephys_embeddings_equal_the_authors() -> None:
 
 @torch.no_grad()
 def test_calcium_embeddings_equal_the_authors() -> None:
-    golden = load("encoder_calcium.npz")
+    golden = load_golden("encoder_calcium.npz")
     encoder = golden_encoder(golden, patch=4, tokens=32)
     patches = as_patches(torch.from_numpy(golden["traces"]), 4)
     embeddings = encoder(patches, torch.from_numpy(golden["population_sizes"]))
@@ -59,7 +30,7 @@ def test_calcium_embeddings_equal_the_authors() -> None:
 
 
 def test_loss_and_gradients_equal_the_authors() -> None:
-    golden = load("loss.npz")
+    golden = load_golden("loss.npz")
     projector = Projector(16)
     projector.load_state_dict(
         {
@@ -90,5 +61,5 @@ def test_loss_and_gradients_equal_the_authors() -> None:
 
 
 def test_rankme_equals_the_authors() -> None:
-    golden = load("rankme.npz")
+    golden = load_golden("rankme.npz")
     assert rankme(torch.from_numpy(golden["x"])) == pytest.approx(golden["rankme"].item(), rel=1e-4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partialmethod
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import torch
 from small_run import SMALL, finish, metrics, run, same, small, start
 from strategies import population
 
+from nuclr.config import load_config
 from nuclr.data.store import write_population
 from nuclr.errors import DataError, TrainingError
-from nuclr.model.encoder import EncoderSpec
+from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import load_model
 from nuclr.training.pretrain import Pretraining
 from nuclr.training.run import pretrain_run
@@ -61,6 +63,32 @@ def test_batches_made_by_other_processes_give_the_same_model(folder: Path, tmp_p
         assert code == 0, said
         models.append(output)
     assert same(*models)
+
+
+def test_a_compiled_encoder_learns_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced as torch.compile does it; its C++ takes a minute to build and is torch's own matter."""
+    plain = run(folder, tmp_path, "plain", config=load_config(SMALL, {"pretrain": {"steps": 2}}))
+    traced = partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(Encoder, "compile", traced)
+    compiled = load_config(SMALL, {"pretrain": {"steps": 2}, "machine": {"compile": True}})
+    other = run(folder, tmp_path, "compiled", config=compiled)
+    assert metrics(other)["loss"].tolist() == pytest.approx(metrics(plain)["loss"].tolist(), rel=1e-4)
+
+
+def test_a_batch_of_small_populations_counts_as_a_step(tmp_path: Path) -> None:
+    """Units that fire in the first half only: most pairs of the second have none, whole batches too."""
+    for animal in ("a", "b"):
+        made = population(units=16, bins=3000, animal=animal, recording=animal)
+        activity = np.array(made.activity)
+        activity[:, 1200:] = 0
+        write_population(
+            replace(made, activity=activity), tmp_path / f"{animal}.zarr", chunk_s=20, shard_s=60
+        )
+    found = metrics(run(tmp_path, tmp_path / "out", "one", config=small(steps=100, pairs_per_step=1)))
+    assert found["step"].tolist() == list(range(10, 101, 10))
+    assert found["loss"].notna().any()
 
 
 def test_vicreg_trains_too(folder: Path, tmp_path: Path) -> None:

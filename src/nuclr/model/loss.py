@@ -207,7 +207,9 @@ def vicreg_loss(
 
 
 def _spread(z: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    covariance = torch.cov(z.T)
+    centred = z - z.mean(dim=0)
+    # Not torch.cov, which reads a number and so makes the CPU wait for a GPU.
+    covariance = centred.T @ centred / (len(z) - 1)
     variances = covariance.diagonal()
     # The small number keeps the root's gradient finite where a dimension does not vary.
     narrow = (cutoff - (variances + 1e-4).sqrt()).clamp_min(0).mean()
