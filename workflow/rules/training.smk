@@ -1,7 +1,5 @@
 # One run: an encoder for a number of animals and a seed; 0 animals is the untrained encoder.
 
-# Not a parameter of the rule: a run need not be done again because it is done in another way.
-MACHINE = CONFIG.sections("machine")
 TASKS_IN_TRAINING = ["probe"] if CONFIG.pretrain.probe_every else []
 
 
@@ -19,6 +17,9 @@ rule pretrain:
         f"{OUT}/logs/pretrain/n{{animals}}-s{{seed}}.log",
     # Long and many: none of them should be left to run alone at the end.
     priority: 1
+    resources:
+        # Not a parameter: a run need not be done again because it is carried out in another way.
+        machine=CONFIG.sections("machine"),
     params:
         config=CONFIG.sections("model", "views", "pretrain", *TASKS_IN_TRAINING),
         # Snakemake deletes the outputs of a killed job, so checkpoints are not outputs.
@@ -28,4 +29,4 @@ rule pretrain:
     shell:
         "nuclr pretrain {input.stores:q} --splits {input.splits:q} --animals {wildcards.animals} "
         "--seed {wildcards.seed} -o {output.model:q} --checkpoints {params.checkpoints:q} "
-        "--config {params.config:q} --config {MACHINE:q} > {log:q} 2>&1"
+        "--config {params.config:q} --config {resources.machine:q} > {log:q} 2>&1"
