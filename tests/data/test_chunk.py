@@ -30,7 +30,7 @@ def counts_of(trains: list[np.ndarray], bins: int, bin_s: float) -> np.ndarray:
     return np.stack([np.bincount((t // bin_s).astype(int), minlength=bins)[:bins] for t in trains])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.floats(3.0, 40.0),
     st.sampled_from([0.01, 0.02, 0.1]),

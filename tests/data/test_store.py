@@ -19,7 +19,7 @@ from nuclr.data.store import open_population, shard_bins, stores, write_populati
 from nuclr.errors import StoreError
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(populations(), st.floats(0.1, 3), st.floats(0.1, 20))
 def test_what_is_written_is_read_again(made: Population, chunk_s: float, shard_s: float) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ from nuclr.errors import ConfigError
 from nuclr.evaluation.baselines import BASELINES, baseline_table, population_correlation, rebin, single_neuron
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(populations())
 def test_every_unit_has_finite_features_whatever_the_recording(made: Population) -> None:
     for compute in BASELINES.values():

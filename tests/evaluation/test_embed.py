@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import population
 
@@ -62,6 +62,7 @@ def test_a_silent_unit_has_no_embedding_and_changes_no_other() -> None:
     np.testing.assert_allclose(embeddings[rest], embed_population(encoder(), without, SPEC)[0], atol=1e-6)
 
 
+@settings(max_examples=20)
 @given(st.permutations(range(10)))
 def test_the_order_of_windows_does_not_matter(order: list[int]) -> None:
     made = population(units=12, bins=500, rate=0.05)

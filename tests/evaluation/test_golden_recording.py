@@ -16,7 +16,8 @@ from nuclr.data.sources.nwb import read_populations
 from nuclr.data.store import open_population, stores
 from nuclr.evaluation.embed import embed_population
 from nuclr.model.encoder import as_patches
-from nuclr.training.windows import ViewSpec, in_memory
+from nuclr.training.inputs import in_memory
+from nuclr.training.windows import ViewSpec
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])

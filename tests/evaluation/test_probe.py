@@ -43,7 +43,7 @@ def features_of(table: pd.DataFrame, noise: float = 0.1, seed: int = 0) -> np.nd
     ).astype(np.float32)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.sampled_from(["transductive", "transductive_zero_shot", "inductive_zero_shot"]),
     st.integers(2, 4),

@@ -33,7 +33,7 @@ def predictions(right: float, seed: int = 0, animals: int = 6, units: int = 60) 
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 99), st.floats(0, 1))
 def test_macro_f1_from_confusions_is_that_of_scikit_learn(seed: int, right: float) -> None:
     made = predictions(right, seed, animals=2, units=9)
@@ -89,7 +89,7 @@ def test_a_run_is_a_row_and_a_count_is_a_point() -> None:
     assert mine["macro_f1"].is_monotonic_increasing
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0.1, 0.6), st.floats(0.2, 1.5), st.floats(0.0, 0.3))
 def test_a_law_is_found_again(a: float, b: float, c: float) -> None:
     animals = np.repeat([1, 2, 4, 8, 16, 32], 2)

@@ -25,7 +25,7 @@ def counts(units: int, seed: int = 0) -> torch.Tensor:
     return torch.poisson(torch.full((units, SPEC.tokens, SPEC.patch), 1.5), generator).double()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SIZES, st.integers(0, 99))
 def test_permuting_units_permutes_embeddings(sizes: list[int], seed: int) -> None:
     net, x, tensor = encoder(), counts(sum(sizes), seed), torch.tensor(sizes)
@@ -38,7 +38,7 @@ def test_permuting_units_permutes_embeddings(sizes: list[int], seed: int) -> Non
     torch.testing.assert_close(net(x[order], tensor), net(x, tensor)[order])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(SIZES, st.integers(0, 99))
 def test_a_batch_is_each_of_its_populations_alone(sizes: list[int], seed: int) -> None:
     net, x = encoder(), counts(sum(sizes), seed)

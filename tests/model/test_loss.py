@@ -38,7 +38,7 @@ def views(draw: st.DrawFn) -> tuple[list[int], list[int], list[torch.Tensor], in
     return sizes1, sizes2, matches, draw(st.integers(0, 99))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(views(), st.sampled_from([0.1, 0.2, 1.0]), st.sampled_from([0.2, 1.0]))
 def test_the_loss_is_the_formula(
     made: tuple[list[int], list[int], list[torch.Tensor], int], t: float, same: float

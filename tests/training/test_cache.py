@@ -26,7 +26,7 @@ def recordings(shard: int | None) -> list[Population]:
     return [replace(p, activity=da.from_array(p.activity, chunks=(-1, shard))) for p in made]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 900), st.integers(0, 200_000), st.lists(st.integers(0, 1999), min_size=1, max_size=9))
 def test_windows_are_those_of_the_whole_recording(shard: int, limit: int, starts: list[int]) -> None:
     whole, cache = recordings(None), ShardCache(recordings(shard), limit)

@@ -105,4 +105,4 @@ def test_a_run_that_ends_in_its_warm_up_is_warned_of(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(folder, tmp_path, "one", config=small(warmup_steps=100))
-    assert "warm-up takes 100 steps and the run has 12" in caplog.text
+    assert "all 12 steps are warm-up (100 steps)" in caplog.text

@@ -15,7 +15,7 @@ from nuclr.data.catalog import unit_table
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError
 from nuclr.evaluation.representations import concatenate
-from nuclr.training.windows import in_memory
+from nuclr.training.inputs import in_memory
 
 WIDTHS_S = (0.02, 0.1, 0.5, 1.0, 3.0)
 LAG_BIN_S = 0.1

@@ -16,7 +16,8 @@ from nuclr.errors import ModelError
 from nuclr.evaluation.representations import concatenate
 from nuclr.model.encoder import Encoder, as_patches
 from nuclr.model.saved import SavedModel
-from nuclr.training.windows import ViewSpec, grid_starts, in_memory, view_spec
+from nuclr.training.inputs import in_memory
+from nuclr.training.windows import ViewSpec, grid_starts, view_spec
 
 logger = logging.getLogger(__name__)
 UNITS_AT_ONCE = 2048
@@ -33,7 +34,7 @@ def embed_population(
     encoder
         In evaluation mode.
     population
-        Its activity in memory and scaled (:func:`nuclr.training.windows.in_memory`).
+        Its activity in memory and scaled (:func:`nuclr.training.inputs.in_memory`).
     spec
         Window and grid that the encoder was trained with.
 

@@ -16,7 +16,8 @@ from nuclr.evaluation.embed import embed_population
 from nuclr.evaluation.probe import class_labels, folds, predict, scores
 from nuclr.evaluation.representations import concatenate
 from nuclr.model.encoder import Encoder
-from nuclr.training.windows import common_bin_s, in_memory, view_spec
+from nuclr.training.inputs import common_bin_s, in_memory
+from nuclr.training.windows import view_spec
 
 
 def label_score(folders: Sequence[Path], splits: Splits, config: Config) -> Callable[[Encoder], float]:

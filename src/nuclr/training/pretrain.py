@@ -286,13 +286,13 @@ def pretrain(
             )
     # At least one: where there are fewer pairs than that, the batches say so.
     epoch = max(1, pairs_per_epoch(large, spec) // options.pairs_per_step)
-    warmup = options.warmup_steps if options.warmup_steps is not None else epoch
-    if warmup > options.steps:
+    warmup = options.warmup_steps if options.warmup_steps is not None else min(epoch, options.steps)
+    if warmup >= options.steps:
         logger.warning(
-            "pretrain: warm-up takes %d steps and the run has %d: the learning rate never reaches its peak; "
-            "set pretrain.warmup_steps",
-            warmup,
+            "pretrain: all %d steps are warm-up (%d steps): the learning rate never comes down; raise "
+            "pretrain.steps or set pretrain.warmup_steps",
             options.steps,
+            warmup,
         )
     _quiet_lightning()
     L.seed_everything(seed, verbose=False)

@@ -19,9 +19,10 @@ from nuclr.files import whole
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
+from nuclr.training.inputs import common_bin_s, scaled
 from nuclr.training.pretrain import pretrain
 from nuclr.training.selection import Score
-from nuclr.training.windows import common_bin_s, scaled, view_spec
+from nuclr.training.windows import view_spec
 
 logger = logging.getLogger(__name__)
 

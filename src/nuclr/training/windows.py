@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, Sampler
 
 from nuclr.config import Views
 from nuclr.data.population import Population
-from nuclr.errors import ConfigError, DataError, TrainingError
+from nuclr.errors import ConfigError, TrainingError
 from nuclr.training.cache import ShardCache, shard_edges
 
 
@@ -358,49 +358,3 @@ def view_spec(views: Views, bin_s: float) -> ViewSpec:
         max_units=views.max_units,
         min_units=views.min_units,
     )
-
-
-def scaled(population: Population) -> Population:
-    """Give activity as the encoder wants it; a Dask array stays one.
-
-    Spikes stay raw counts. Calcium is divided by the recording's 99th percentile.
-
-    Raises
-    ------
-    DataError
-        If the percentile is not above 0.
-    """
-    if population.modality == "spikes":
-        return population
-    scale = float(np.percentile(np.asarray(population.activity), 99))
-    if not scale > 0:
-        raise DataError(
-            f"population {population.population}: the 99th percentile of dF/F is {scale:g}, so it cannot be "
-            "scaled; is it dF/F?"
-        )
-    return replace(population, activity=population.activity / np.float32(scale))
-
-
-def in_memory(population: Population) -> Population:
-    """Read a population's activity, :func:`scaled`."""
-    population = scaled(population)
-    return replace(population, activity=np.asarray(population.activity))
-
-
-def common_bin_s(populations: Sequence[Population]) -> float:
-    """Length of a bin that all populations share, to 5 %.
-
-    Raises
-    ------
-    DataError
-        If they differ more, or in modality: one encoder cannot read both.
-    """
-    first = populations[0]
-    for other in populations:
-        if other.modality != first.modality or abs(other.bin_s / first.bin_s - 1) > 0.05:
-            raise DataError(
-                f"population {other.population} is {other.modality} at {other.bin_s:.4g} s a bin, but "
-                f"{first.population} is {first.modality} at {first.bin_s:.4g} s; use them in data "
-                "sets of their own"
-            )
-    return first.bin_s
