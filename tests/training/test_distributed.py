@@ -64,29 +64,37 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(two, one, atol=1e-5, rtol=0)
 
 
-def test_two_processes_that_were_stopped_go_on_as_if_they_had_not(folder: Path, tmp_path: Path) -> None:
-    """With dropout: each process has its own random numbers, and they are saved too."""
-    config = small(steps=30, machine={"devices": 2, "checkpoint_every": 10})
-    process, expected = start(folder, tmp_path, "undisturbed", config)
-    assert finish(process)[0] == 0
-    stop = """
+STOP = """
 import os, signal
 from nuclr.training import checkpoints
 save = checkpoints.save_checkpoint
-def save_and_die(trainer, path):
+
+def save_and_stop(trainer, path):
     save(trainer, path)
     if trainer.global_step == 20:
         trainer.strategy.barrier()
-        os.kill(os.getpid(), signal.SIGKILL)
-checkpoints.save_checkpoint = save_and_die
+        if trainer.global_rank in {ranks}:
+            os.kill(os.getpid(), signal.{name})
+
+checkpoints.save_checkpoint = save_and_stop
 """
-    process, output = start(folder, tmp_path, "killed", config, stop)
-    assert finish(process)[0] != 0
-    code, said = finish(start(folder, tmp_path, "killed", config)[0])
-    assert code == 0, said
-    assert "going on from step-00000020.ckpt" in said
-    one, two = (load_model(path).encoder.state_dict() for path in (expected, output))
-    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_two_processes_that_were_stopped_go_on_as_if_they_had_not(folder: Path, tmp_path: Path) -> None:
+    """With dropout: each process has its own random numbers, and they are saved too."""
+    config = small(steps=50, machine={"devices": 2, "checkpoint_every": 20})
+    process, expected = start(folder, tmp_path, "undisturbed", config)
+    assert finish(process)[0] == 0
+    for name, ranks, step in (("SIGKILL", [0, 1], 20), ("SIGTERM", [0], 30)):
+        process, output = start(folder, tmp_path, name, config, STOP.format(name=name, ranks=ranks))
+        code, said = finish(process)
+        assert code != 0
+        assert (f"stopped by SIGTERM; step {step} is saved" in said) == (name == "SIGTERM")
+        code, said = finish(start(folder, tmp_path, name, config)[0])
+        assert code == 0, said
+        assert f"going on from step-{step:08d}.ckpt" in said
+        one, two = (load_model(path).encoder.state_dict() for path in (expected, output))
+        assert all(torch.equal(one[key], two[key]) for key in one)
 
 
 @pytest.mark.parametrize("cache", [None, 30_000])

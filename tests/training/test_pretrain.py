@@ -13,14 +13,16 @@ import pytest
 import torch
 from small_run import SMALL, finish, metrics, run, same, small, start
 from strategies import population
+from torch.nn import functional as F
 
 from nuclr.config import load_config
-from nuclr.data.store import write_population
+from nuclr.data.store import open_population, stores, write_population
 from nuclr.errors import DataError, TrainingError
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import load_model
 from nuclr.training.pretrain import Pretraining
 from nuclr.training.run import pretrain_run
+from nuclr.training.windows import PairBatches, view_spec
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(folder: Path, tmp_path: Path) -> None:
@@ -75,6 +77,28 @@ def test_a_compiled_encoder_learns_the_same(
     compiled = load_config(SMALL, {"pretrain": {"steps": 2}, "machine": {"compile": True}})
     other = run(folder, tmp_path, "compiled", config=compiled)
     assert metrics(other)["loss"].tolist() == pytest.approx(metrics(plain)["loss"].tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["contrastive", "vicreg"])
+def test_a_step_in_bf16_is_near_one_in_single_precision(folder: Path, loss: str) -> None:
+    """As on a GPU, on a CPU that does the same roundings."""
+    torch.manual_seed(0)
+    config = load_config(SMALL, {"pretrain": {"loss": loss}})
+    views = view_spec(config.views, 0.02)
+    module = Pretraining(EncoderSpec(patch=25, tokens=4, **SMALL["model"]), config.pretrain, 1).eval()
+    batch = PairBatches([open_population(path) for path in stores(folder)], views, 4, 0)[0]
+    losses, gradients = [], []
+    for enabled in (False, True):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            z = module.projector(module.encoder(batch.patches, torch.cat([batch.sizes1, batch.sizes2])))
+            total = module.loss(z, batch).total
+        assert total.dtype == torch.float32
+        losses.append(float(total.detach()))
+        found = torch.autograd.grad(total, list(module.parameters()))
+        gradients.append(torch.cat([g.flatten() for g in found]))
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert float(F.cosine_similarity(*gradients, dim=0)) > 0.99
 
 
 def test_a_batch_of_small_populations_counts_as_a_step(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -96,19 +97,21 @@ class Pretraining(L.LightningModule):
 
     def loss(self, z: Tensor, batch: PairBatch) -> LossParts | VicregParts:
         """Loss of projected embeddings, ``(unit, dim)``, all first views, then all second views."""
-        first, second = z.split([len(z) - batch.second_units, batch.second_units])
-        if self.options.loss == "vicreg":
-            return vicreg_loss(first, second, batch.match)
-        return contrastive_loss(
-            first,
-            second,
-            batch.sizes1,
-            batch.sizes2,
-            batch.match,
-            temperature=self.options.temperature,
-            same_view_temperature=self.options.same_view_temperature,
-            largest=batch.largest,
-        )
+        # In single precision where the encoder is not: bf16 would round similarities to 1 in 256.
+        with torch.autocast(z.device.type, enabled=False):
+            first, second = z.float().split([len(z) - batch.second_units, batch.second_units])
+            if self.options.loss == "vicreg":
+                return vicreg_loss(first, second, batch.match)
+            return contrastive_loss(
+                first,
+                second,
+                batch.sizes1,
+                batch.sizes2,
+                batch.match,
+                temperature=self.options.temperature,
+                same_view_temperature=self.options.same_view_temperature,
+                largest=batch.largest,
+            )
 
     def configure_gradient_clipping(
         self,
@@ -309,11 +312,13 @@ def pretrain(
     callbacks.append(Checkpoints(checkpoints, machine.checkpoint_every, machine.checkpoint_minutes))
     on_gpu = torch.cuda.is_available()
     at_terminal = sys.stderr.isatty()
+    several = machine.devices * machine.num_nodes > 1
     trainer = L.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=machine.devices,
         num_nodes=machine.num_nodes,
-        strategy="auto" if machine.devices * machine.num_nodes == 1 else "ddp",
+        # No parameter goes unused, and no buffer changes.
+        strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True) if several else "auto",
         precision="bf16-mixed" if on_gpu else "32-true",
         max_steps=options.steps,
         gradient_clip_val=options.clip,
@@ -324,6 +329,10 @@ def pretrain(
         enable_progress_bar=at_terminal,
         enable_model_summary=False,
     )
+    if several:
+        # Lightning asks all processes before every step whether one got SIGTERM, and waits for the answer
+        # to come from the GPU. Checkpoints asks every few steps.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
     resume = last_checkpoint(checkpoints)
     if resume is not None:
         logger.info("going on from %s", resume.name)
