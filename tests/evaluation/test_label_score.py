@@ -10,16 +10,15 @@ import pytest
 import torch
 from strategies import population
 
-from nuclr.config import load_config
+from nuclr.config import Task, Views
 from nuclr.data.splits import Splits
 from nuclr.data.store import write_population
 from nuclr.errors import SplitError, TrainingError
 from nuclr.evaluation.label_score import label_score
 from nuclr.model.encoder import Encoder, EncoderSpec
 
-CONFIG = load_config(
-    {"views": {"window_s": 2, "patch": 25, "distance_s": 5}, "probe": {"tasks": ["cell_type"]}}
-)
+VIEWS = Views(window_s=2, patch=25, distance_s=5)
+TASKS = [Task(name="cell_type", column="cell_type")]
 SPEC = EncoderSpec(patch=25, tokens=4, dim=16, heads=2, dim_head=8)
 
 
@@ -42,16 +41,16 @@ def splits(*label: str) -> Splits:
 def test_an_encoder_is_scored_by_the_label_animals_alone(stores: Path) -> None:
     torch.manual_seed(0)
     encoder = Encoder(SPEC).eval()
-    assert label_score([stores], splits("x", "y"), CONFIG)(encoder) > 0.9
+    assert label_score([stores], splits("x", "y"), VIEWS, TASKS)(encoder) > 0.9
     torch.nn.init.zeros_(encoder.read_in.weight)
-    assert label_score([stores], splits("x", "y"), CONFIG)(encoder) < 0.6
+    assert label_score([stores], splits("x", "y"), VIEWS, TASKS)(encoder) < 0.6
 
 
 def test_one_label_animal_is_too_few(stores: Path) -> None:
     with pytest.raises(SplitError, match=r"there are 1; raise split\.label_animals"):
-        label_score([stores], splits("x"), CONFIG)
+        label_score([stores], splits("x"), VIEWS, TASKS)
 
 
 def test_a_label_animal_without_a_store_is_named(stores: Path) -> None:
     with pytest.raises(TrainingError, match="no store of label animal q"):
-        label_score([stores], splits("q", "x"), CONFIG)
+        label_score([stores], splits("q", "x"), VIEWS, TASKS)

@@ -44,7 +44,7 @@ def pretrain(
         seed,
         output=output,
         checkpoints=checkpoints,
-        score=label_score(populations, who, options) if probed else None,
+        score=label_score(populations, who, options.views, options.probe.tasks) if probed else None,
     )
     if wrote:
         print(f"{output}: {animals} animals, seed {seed}")

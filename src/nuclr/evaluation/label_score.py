@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclr.config import Config
+from nuclr.config import Task, Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.splits import Splits
 from nuclr.data.store import open_population, stores
@@ -20,7 +20,9 @@ from nuclr.training.inputs import common_bin_s, in_memory
 from nuclr.training.windows import view_spec
 
 
-def label_score(folders: Sequence[Path], splits: Splits, config: Config) -> Callable[[Encoder], float]:
+def label_score(
+    folders: Sequence[Path], splits: Splits, views: Views, tasks: Sequence[Task]
+) -> Callable[[Encoder], float]:
     """Make a function that probes an encoder on the label animals, leaving one of them out at a time.
 
     Parameters
@@ -29,8 +31,10 @@ def label_score(folders: Sequence[Path], splits: Splits, config: Config) -> Call
         Where the label animals' population stores are.
     splits
         Name the label animals.
-    config
-        Its sections ``views`` and ``probe``.
+    views
+        How windows are cut.
+    tasks
+        What is predicted.
 
     Returns
     -------
@@ -56,10 +60,10 @@ def label_score(folders: Sequence[Path], splits: Splits, config: Config) -> Call
         raise TrainingError(
             f"pretrain.probe_every: no store of label animal {missing[0]}; chunk its recordings first"
         )
-    spec = view_spec(config.views, common_bin_s(populations))
+    spec = view_spec(views, common_bin_s(populations))
     populations = [in_memory(population) for population in populations]
     units = concatenate([unit_table(population) for population in populations])
-    labels = {task.name: class_labels(units, task) for task in config.probe.tasks}
+    labels = {task.name: class_labels(units, task) for task in tasks}
 
     def score(encoder: Encoder) -> float:
         features = np.concatenate([embed_population(encoder, p, spec)[0] for p in populations])

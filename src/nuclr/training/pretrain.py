@@ -23,7 +23,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nuclr.config import Config, Machine, Pretrain
+from nuclr.config import Machine, Pretrain
 from nuclr.data.population import Population
 from nuclr.errors import TrainingError
 from nuclr.model.encoder import Encoder, EncoderSpec
@@ -237,7 +237,8 @@ def _quiet_lightning() -> None:
 def pretrain(
     populations: Sequence[Population],
     specs: tuple[EncoderSpec, ViewSpec],
-    config: Config,
+    options: Pretrain,
+    machine: Machine,
     seed: int,
     *,
     checkpoints: Path,
@@ -252,8 +253,8 @@ def pretrain(
         What to learn from; those with fewer units than a view needs are left out, and the log says so.
     specs
         Shape of the encoder; how windows are cut.
-    config
-        Its sections ``pretrain`` and ``machine``.
+    options, machine
+        The optimisation, and how it is carried out.
     seed
         Of weights, views and dropout.
     checkpoints
@@ -277,7 +278,6 @@ def pretrain(
         If there is too little to learn from, the loss is not finite, or SIGTERM came.
     """
     encoder_spec, spec = specs
-    options, machine = config.pretrain, config.machine
     large = [p for p in populations if len(p.units) >= spec.min_units]
     for p in populations:
         if len(p.units) < spec.min_units:

@@ -92,7 +92,8 @@ def pretrain_run(
         encoder, metrics = pretrain(
             [scaled(population) for population in chosen],
             (spec, views),
-            config,
+            config.pretrain,
+            config.machine,
             seed,
             checkpoints=folder,
             logs=output.parent,
