@@ -122,3 +122,21 @@ def test_devices_of_the_command_go_before_those_of_the_configuration(tmp_path: P
     assert "machine.devices: Input should be greater than or equal to 1" in result.stderr
     result = nuclr(tmp_path, *words, "--num-nodes", "0", "-c", CONFIG)
     assert "machine.num_nodes: Input should be greater than or equal to 1" in result.stderr
+
+
+def test_recordings_can_be_looked_at(tmp_path: Path) -> None:
+    for animal in ("a", "b"):
+        write_units(
+            tmp_path / "nwb" / f"{animal}.nwb",
+            poisson_trains(5, 30.0),
+            animal=animal,
+            obs_intervals=[[0.0, 30.0]],
+            regions=["CA1", "CA1", "VISp", "CA1", "SUB"],
+        )
+    said = done(tmp_path, "inspect", "nwb", "--picture", "raster", "--population", "b/probe")
+    assert "2 animals, 2 populations, 10 units, 1.0 minutes" in said
+    assert "brain_region: CA1 6, VISp 2, SUB 2; 0 units without" in said
+    assert (tmp_path / "raster.png").stat().st_size > 0
+    result = nuclr(tmp_path, "inspect", "nwb", "--picture", "raster", "--population", "c")
+    assert result.returncode == 1
+    assert "no population c; there are a/probe, b/probe" in result.stderr

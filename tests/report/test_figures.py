@@ -5,11 +5,14 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from strategies import population
 
-from nuclr.report.figures import COLUMN_INCHES, LINES, save_figure, scaling_figure
+from nuclr.errors import DataError
+from nuclr.report.figures import COLUMN_INCHES, LINES, activity_figure, save_figure, scaling_figure
 
 
 @pytest.fixture
@@ -64,3 +67,31 @@ def test_the_same_numbers_are_the_same_file(
         written.append([path.read_bytes() for path in save_figure(figure, tmp_path / name)])
     assert written[0] == written[1]
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".png", ".png", ".svg", ".svg"]
+
+
+def test_a_raster_has_a_dot_for_each_bin_with_spikes_at_its_time() -> None:
+    made = population(units=12, bins=1000, rate=0.05, start_s=5.0, spans=[(5.0, 9.0), (10.0, 25.0)])
+    figure = activity_figure(made, 8.0, 4.0)
+    (dots,) = figure.axes[0].collections
+    unit, time = np.nonzero(np.asarray(made.activity)[:, 150:350])
+    expected = np.stack([8.0 + (time + 0.5) * 0.02, unit + 0.5], axis=1)
+    np.testing.assert_allclose(dots.get_offsets(), expected)
+    assert figure.axes[0].get_xlim() == pytest.approx((8.0, 12.0))
+    (shaded,) = figure.axes[0].patches
+    assert (shaded.get_x(), shaded.get_width()) == pytest.approx((9.0, 1.0))
+    plt.close(figure)
+
+
+def test_traces_are_an_image_that_ends_with_the_recording() -> None:
+    made = population(units=12, bins=100, modality="calcium", bin_s=0.5)
+    figure = activity_figure(made, 40.0, 30.0)
+    (image,) = figure.axes[0].images
+    np.testing.assert_array_equal(image.get_array(), np.asarray(made.activity)[:, 80:])
+    assert image.get_extent() == pytest.approx([40.0, 50.0, 0, 12])
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("start", [-1.0, 20.0, 1e9])
+def test_a_time_that_was_not_recorded_is_refused(start: float) -> None:
+    with pytest.raises(DataError, match=r"nothing at .* s; it goes from 0\.0 to 20\.0 s"):
+        activity_figure(population(units=12, bins=1000), start, 10.0)

@@ -1,7 +1,8 @@
-"""Subcommand of the report room: scaling."""
+"""Subcommands of the report room: inspect, scaling."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,68 @@ from nuclr.cli.options import ConfigOption, OutputOption
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
-    app.command()(scaling)
+    for command in (inspect, scaling):
+        app.command()(command)
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="population store, NWB file, or a folder of either")],
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="also draw the first population; files that begin so", show_default=False),
+    ] = None,
+    population: Annotated[str | None, typer.Option(help="draw this one instead", show_default=False)] = None,
+    start: Annotated[
+        float | None, typer.Option(help="where the picture begins (s); else the first valid second")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="length of the picture (s)")] = 30.0,
+    config: ConfigOption = None,
+) -> None:
+    """Look at recordings: animals, populations, units, minutes, activity, labels; and a picture of them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from nuclr.config import load_config
+    from nuclr.errors import DataError
+    from nuclr.report.figures import activity_figure, save_figure
+    from nuclr.report.inspect import count_labels, describe, populations_in
+
+    options = load_config({"dataset": "nwb", "nwb": {"folder": str(path)}}, *(config or ()))
+    opened = populations_in(path, options.nwb, options.chunk)
+    found = describe(opened)
+    table = Table(
+        "population", "animal", "kind", "units", "minutes", "bin (ms)", "activity, median (5 to 95 %)"
+    )
+    for row in found.to_dict("records"):
+        unit = "Hz" if row["modality"] == "spikes" else "dF/F"
+        table.add_row(
+            row["population"],
+            row["animal"],
+            row["modality"],
+            f"{row['units']}",
+            f"{row['minutes']:.1f}",
+            f"{1000 * row['bin_s']:.4g}",
+            f"{row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f}) {unit}",
+        )
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    print(
+        f"{found['animal'].nunique()} animals, {len(found)} populations, {found['units'].sum()} units, "
+        f"{found['minutes'].sum():.1f} minutes"
+    )
+    for name, counts in count_labels(opened).items():
+        known = counts.drop("", errors="ignore")
+        shown = ", ".join(f"{value} {count}" for value, count in known.head(12).items())
+        rest = f", and {len(known) - 12} more" if len(known) > 12 else ""
+        print(f"{name}: {shown or 'nothing'}{rest}; {counts.get('', 0)} units without")
+    if picture is not None:
+        chosen = [one for one in opened if population in (None, one.population)]
+        if not chosen:
+            raise DataError(f"{path}: no population {population}; there are {', '.join(found['population'])}")
+        first = chosen[0]
+        begin = start if start is not None else float(first.valid_spans[0, 0])
+        for written in save_figure(activity_figure(first, begin, seconds), picture):
+            print(written)
 
 
 def scaling(

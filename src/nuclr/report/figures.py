@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from nuclr.data.population import Population
+from nuclr.errors import DataError
 from nuclr.evaluation.scaling import power_law
 from nuclr.files import whole
 
@@ -110,6 +113,57 @@ def _label_at_right(ax: Axes, heights: dict[str, float]) -> None:
             va="center",
             annotation_clip=False,
         )
+
+
+def activity_figure(population: Population, start_s: float, seconds: float) -> Figure:
+    """Activity of all units of a population for some seconds: a raster of spikes, or dF/F in grey.
+
+    What is not valid is shaded.
+
+    Raises
+    ------
+    DataError
+        If the recording holds nothing of that time.
+    """
+    first = max(0, int((start_s - population.start_s) / population.bin_s))
+    last = min(population.activity.shape[1], first + max(1, round(seconds / population.bin_s)))
+    if start_s < population.start_s or first >= last:
+        raise DataError(
+            f"population {population.population}: nothing at {start_s:g} s; it goes from "
+            f"{population.start_s:.1f} to {population.stop_s:.1f} s"
+        )
+    activity = np.asarray(population.activity[:, first:last])
+    begin, end = (population.start_s + bins * population.bin_s for bins in (first, last))
+    units = len(activity)
+    with plt.style.context(STYLE):
+        figure, ax = plt.subplots(figsize=(2 * COLUMN_INCHES, 2.9), layout="constrained")
+        if population.modality == "spikes":
+            unit, time = np.nonzero(activity)
+            ax.scatter(
+                begin + (time + 0.5) * population.bin_s, unit + 0.5, s=1.2, color="black", linewidths=0
+            )
+        else:
+            image = ax.imshow(
+                activity,
+                aspect="auto",
+                origin="lower",
+                cmap="Greys",
+                vmin=np.percentile(activity, 1),
+                vmax=np.percentile(activity, 99),
+                extent=(begin, end, 0, units),
+                interpolation="nearest",
+            )
+            figure.colorbar(image, ax=ax, label="dF/F (1)", pad=0.01)
+        valid = [(begin, begin), *population.valid_spans, (end, end)]
+        for (_, stop), (start, _) in pairwise(valid):
+            if start > stop:
+                ax.axvspan(stop, start, color=LINES["single_neuron"][1], alpha=0.25, linewidth=0)
+        ax.set_xlim(begin, end)
+        ax.set_ylim(0, units)
+        ax.set_xlabel("time (s)")
+        ax.set_ylabel("unit (row of the table)")
+        ax.set_title(f"{population.population}: animal {population.animal}, {units} units", loc="left")
+    return figure
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:

@@ -1,0 +1,50 @@
+"""What a recording holds is counted as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from strategies import poisson_trains, population, write_traces, write_units
+
+from nuclr.config import Chunk, Nwb
+from nuclr.data.store import write_population
+from nuclr.errors import DataError
+from nuclr.report.inspect import count_labels, describe, populations_in
+
+
+def opened(path: Path, *columns: str) -> list:
+    return populations_in(path, Nwb(unit_columns=list(columns)), Chunk())
+
+
+def test_a_store_a_file_and_a_folder_of_either(tmp_path: Path) -> None:
+    made = population(units=12, bins=3000, rate=0.1, spans=[(0.0, 30.0), (40.0, 60.0)])
+    write_population(made, tmp_path / "stores" / "a.zarr", chunk_s=20, shard_s=60)
+    trains = poisson_trains(6, 30.0)
+    regions = ["CA1", "CA1", "VISp", "CA1", "VISp", "SUB"]
+    file = write_units(tmp_path / "nwb" / "b.nwb", trains, obs_intervals=[[0.0, 30.0]], regions=regions)
+    write_traces(tmp_path / "nwb" / "c.nwb", np.ones((120, 3)), columns={"cell_type": ["x", "", "x"]})
+
+    (store,) = describe(opened(tmp_path / "stores" / "a.zarr")).to_dict("records")
+    assert (store["units"], store["animal"], store["modality"]) == (12, "mouse", "spikes")
+    assert store["minutes"] == pytest.approx(50 / 60)
+    valid = np.r_[0:1500, 2000:3000]
+    rates = np.asarray(made.activity)[:, valid].mean(axis=1) / 0.02
+    assert [store["low"], store["median"], store["high"]] == pytest.approx(np.percentile(rates, [5, 50, 95]))
+
+    (one,) = describe(opened(file)).to_dict("records")
+    counts = [len(times) / 30 for times in trains]
+    assert one["median"] == pytest.approx(np.median(counts), rel=0.01)
+    both = opened(tmp_path / "nwb")
+    assert describe(both)["units"].tolist() == [6, 3]
+    assert count_labels(both)["brain_region"].to_dict() == {"CA1": 3, "": 3, "VISp": 2, "SUB": 1}
+    (traces,) = opened(tmp_path / "nwb" / "c.nwb", "cell_type")
+    assert count_labels([traces])["cell_type"].to_dict() == {"x": 2, "": 1}
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere: not there"):
+        opened(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"no population store \(\.zarr\) and no NWB file"):
+        opened(tmp_path)
