@@ -138,3 +138,38 @@ def test_the_source_file_is_kept_by_its_hash(tmp_path: Path) -> None:
     (made,) = chunk(path, tmp_path / "out")
     assert made.source["file"] == "a.nwb"
     assert len(made.source["sha256"]) == 64
+
+
+def test_chunking_the_same_again_in_the_same_way_does_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def chunked(columns: list[str] | None = None, **options: float) -> int:
+        """Chunk, and say which store is there by its inode."""
+        read = read_populations(path, columns)
+        names = chunk_recording(
+            read, tmp_path / "out", dataset="d", animal="a", recording="r", options=Chunk(**options)
+        )
+        assert names == ["r/all"]
+        return (tmp_path / "out" / "all.zarr").stat().st_ino
+
+    path = write_units(
+        tmp_path / "a.nwb",
+        [*poisson_trains(4, 30.0), np.array([1.0])],
+        obs_intervals=[[0.0, 30.0]],
+        columns={"layer": ["2", "3", "4", "5", "6"], "quality": [0.1, 0.2, 0.3, 0.4, 0.5]},
+    )
+    caplog.set_level(logging.INFO)
+    first = chunked()
+    assert chunked() == first
+    assert caplog.text.count("chunked before, in the same way: nothing to do") == 1
+    another = chunked(min_rate_hz=1.0)
+    assert another != first
+    assert chunked(min_rate_hz=1.0) == another
+    labelled = chunked(["layer", "quality"], min_rate_hz=1.0)
+    assert labelled != another
+    assert chunked(["layer", "quality"], min_rate_hz=1.0) == labelled
+    (tmp_path / "out" / "all.zarr" / "zarr.json").write_text("{")
+    mended = chunked(["layer", "quality"], min_rate_hz=1.0)
+    assert mended != labelled
+    write_units(path, poisson_trains(4, 30.0, seed=1), obs_intervals=[[0.0, 30.0]])
+    assert chunked() != mended

@@ -10,11 +10,12 @@ import dask.array as da
 import h5py
 import numpy as np
 
+from nuclr import __version__
 from nuclr.config import Chunk
 from nuclr.data.population import Population
 from nuclr.data.sources.nwb import SpikeTrains, Traces
-from nuclr.data.store import shard_bins, write_population
-from nuclr.errors import DataError
+from nuclr.data.store import open_population, shard_bins, stores, write_population
+from nuclr.errors import DataError, StoreError
 from nuclr.files import sha256_of, whole_folder
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ def chunk_recording(
     options: Chunk,
 ) -> list[str]:
     """Write the stores of all populations of a recording to ``folder``, all or none.
+
+    Stores that were made from the same file in the same way are left as they are.
 
     Parameters
     ----------
@@ -54,12 +57,20 @@ def chunk_recording(
     NuclrError
         If the disk is full or the folder cannot be written.
     """
+    identity = {"dataset": dataset, "animal": animal, "recording": recording}
+    source = {
+        "file": populations[0].path.name,
+        "sha256": sha256_of(populations[0].path),
+        "chunk": options.model_dump_json(),
+        "nuclr": __version__,
+    }
+    if names := _made_before(populations, folder, identity, source):
+        logger.info("%s: chunked before, in the same way: nothing to do", populations[0].path)
+        return names
     written = []
     with whole_folder(folder) as partial:
         for raw in populations:
-            population = to_population(
-                raw, dataset=dataset, animal=animal, recording=recording, options=options
-            )
+            population = to_population(raw, **identity, options=options, source=source)
             if not len(population.units):
                 logger.warning(
                     "%s: no unit of population %s fires at chunk.min_rate_hz = %g; left out",
@@ -82,8 +93,38 @@ def chunk_recording(
     return written
 
 
+def _made_before(
+    populations: list[SpikeTrains] | list[Traces],
+    folder: Path,
+    identity: dict[str, str],
+    source: dict[str, str],
+) -> list[str]:
+    """Names of the stores in ``folder`` if they are what these populations would become; else none."""
+    names = []
+    for raw in populations:
+        try:
+            store = open_population(folder / f"{raw.population}.zarr")
+        except StoreError:
+            return []
+        same = store.source == source and all(getattr(store, key) == value for key, value in identity.items())
+        # Labels come from columns that the configuration names.
+        if not same or set(raw.units) != set(store.units):
+            return []
+        units = raw.units[raw.units["unit_id"].isin(store.units["unit_id"])].reset_index(drop=True)
+        if not units.fillna("").astype(str).equals(store.units[list(units)].fillna("").astype(str)):
+            return []
+        names.append(store.population)
+    return names if len(names) == len(stores(folder)) else []
+
+
 def to_population(
-    raw: SpikeTrains | Traces, *, dataset: str, animal: str, recording: str, options: Chunk
+    raw: SpikeTrains | Traces,
+    *,
+    dataset: str,
+    animal: str,
+    recording: str,
+    options: Chunk,
+    source: dict[str, str],
 ) -> Population:
     """Describe a raw population as a :class:`Population` whose activity is computed when asked for."""
     if isinstance(raw, SpikeTrains):
@@ -103,7 +144,7 @@ def to_population(
         modality="spikes" if isinstance(raw, SpikeTrains) else "calcium",
         bin_s=bin_s,
         start_s=start_s,
-        source={"file": raw.path.name, "sha256": sha256_of(raw.path)},
+        source=source,
     )
 
 

@@ -50,6 +50,7 @@ def populations_in(path: Path, columns: Nwb, chunk: Chunk) -> list[Population]:
             animal=nwb.animal_of(file),
             recording=nwb.name_of(file),
             options=chunk,
+            source={"file": file.name},
         )
         for file in files
         for raw in nwb.read_populations(file, columns.unit_columns, columns.region_column)
