@@ -32,7 +32,7 @@ class StepRecord(NamedTuple):
     values
         Loss, its parts and the gradient's norm before clipping, scalars over all processes.
     bad_row
-        First row of the embeddings that is not finite; -1 if all are.
+        First row of the embeddings that is not finite; -1 if all are, or none is.
     learning_rate
         Of this step.
     """
