@@ -18,9 +18,14 @@ def load_golden(name: str) -> dict[str, np.ndarray]:
         return {key: file[key] for key in file.files}
 
 
+def part_of(golden: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """Arrays whose names begin with ``name/``, without it."""
+    return {key.removeprefix(f"{name}/"): x for key, x in golden.items() if key.startswith(f"{name}/")}
+
+
 def golden_encoder(golden: dict[str, np.ndarray], patch: int, tokens: int) -> Encoder:
     """Make the encoder of a golden file, with its weights."""
-    config = {k.removeprefix("config/"): v.item() for k, v in golden.items() if k.startswith("config/")}
+    config = {key: x.item() for key, x in part_of(golden, "config").items()}
     spec = EncoderSpec(
         patch=patch,
         tokens=tokens,
@@ -32,9 +37,7 @@ def golden_encoder(golden: dict[str, np.ndarray], patch: int, tokens: int) -> En
     )
     encoder = Encoder(spec)
     made_by_us = encoder.rotary_emb.omega.clone()
-    weights = {
-        k.removeprefix("weights/"): torch.from_numpy(v) for k, v in golden.items() if k.startswith("weights/")
-    }
+    weights = {key: torch.from_numpy(x) for key, x in part_of(golden, "weights").items()}
     encoder.load_state_dict(weights, strict=True)
     torch.testing.assert_close(made_by_us, encoder.rotary_emb.omega)
     return encoder.eval()

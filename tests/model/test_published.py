@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from golden_files import load_golden, part_of
 from omegaconf import OmegaConf
 from strategies import population
 from typer.testing import CliRunner
@@ -20,7 +21,6 @@ from nuclr.model.encoder import as_patches
 from nuclr.model.published import read_published
 from nuclr.model.saved import load_model
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CFG = {
     "ephys": {"ctx_duration": 10.0, "latent_step": 1.0, "bin_size": 0.02},
     "calcium": {"ctx_duration": 30.0},
@@ -28,24 +28,15 @@ CFG = {
 
 
 def golden(kind: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / f"encoder_{kind}.npz", allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
+    return load_golden(f"encoder_{kind}.npz")
 
 
 def weights_of(kind: str) -> dict[str, torch.Tensor]:
-    return {
-        name.removeprefix("weights/"): torch.from_numpy(x)
-        for name, x in golden(kind).items()
-        if name.startswith("weights/")
-    }
+    return {key: torch.from_numpy(x) for key, x in part_of(golden(kind), "weights").items()}
 
 
 def config_of(kind: str) -> dict[str, Any]:
-    shape = {
-        name.removeprefix("config/"): x.item()
-        for name, x in golden(kind).items()
-        if name.startswith("config/")
-    }
+    shape = {key: x.item() for key, x in part_of(golden(kind), "config").items()}
     return {"model": {**shape, **CFG[kind]}, "optim": {"lr": 5e-4, "betas": [0.9, 0.99]}, "name": None}
 
 

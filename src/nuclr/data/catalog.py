@@ -43,7 +43,7 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "modality": population.modality,
                 "bin_s": population.bin_s,
                 "units": len(population.units),
-                "minutes": float(np.diff(population.valid_spans, axis=1).sum()) / 60,
+                "minutes": population.valid_minutes,
                 "file": population.source.get("file", ""),
                 "store": str(path),
             }

@@ -90,6 +90,11 @@ class Population:
         """Time of the end of the last bin (s)."""
         return self.start_s + self.activity.shape[1] * self.bin_s
 
+    @property
+    def valid_minutes(self) -> float:
+        """Length of all valid spans (minutes)."""
+        return float(np.diff(self.valid_spans, axis=1).sum()) / 60
+
     def valid_bins(self) -> np.ndarray:
         """First bin and one past the last of every valid span, whole bins only, ``(interval, 2)``."""
         # A tolerance of a thousandth of a bin forgives times that were rounded on their way here.

@@ -11,12 +11,12 @@ from nuclr.config import Task, Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.splits import Splits
 from nuclr.data.store import open_population, stores
-from nuclr.errors import SplitError, TrainingError
+from nuclr.errors import SplitError
 from nuclr.evaluation.embed import embed_population
 from nuclr.evaluation.probe import class_labels, folds, predict, scores
 from nuclr.evaluation.representations import concatenate
 from nuclr.model.encoder import Encoder
-from nuclr.training.inputs import common_bin_s, in_memory
+from nuclr.training.inputs import common_bin_s, in_memory, of_animals
 from nuclr.training.windows import view_spec
 
 
@@ -55,11 +55,7 @@ def label_score(
             "raise split.label_animals"
         )
     opened = [open_population(path) for folder in folders for path in stores(folder)]
-    populations = [population for population in opened if population.animal in set(animals)]
-    if missing := sorted(set(animals) - {population.animal for population in populations}):
-        raise TrainingError(
-            f"pretrain.probe_every: no store of label animal {missing[0]}; chunk its recordings first"
-        )
+    populations = of_animals(opened, animals, "pretrain.probe_every: no store of label animal")
     spec = view_spec(views, common_bin_s(populations))
     populations = [in_memory(population) for population in populations]
     units = concatenate([unit_table(population) for population in populations])

@@ -76,7 +76,7 @@ def describe(populations: Sequence[Population]) -> pd.DataFrame:
                 "animal": population.animal,
                 "modality": population.modality,
                 "units": len(population.units),
-                "minutes": float(np.diff(population.valid_spans, axis=1).sum()) / 60,
+                "minutes": population.valid_minutes,
                 "bin_s": population.bin_s,
                 "low": low,
                 "median": median,

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from nuclr.data.population import Population
-from nuclr.errors import DataError
+from nuclr.errors import DataError, TrainingError
 
 
 def scaled(population: Population) -> Population:
@@ -34,8 +34,21 @@ def scaled(population: Population) -> Population:
 
 def in_memory(population: Population) -> Population:
     """Read a population's activity, :func:`scaled`."""
-    population = scaled(population)
-    return replace(population, activity=np.asarray(population.activity))
+    return scaled(replace(population, activity=np.asarray(population.activity)))
+
+
+def of_animals(populations: Sequence[Population], animals: Sequence[str], lacking: str) -> list[Population]:
+    """Choose the populations of some animals.
+
+    Raises
+    ------
+    TrainingError
+        If an animal has none; ``lacking`` begins the message, before the animal's name.
+    """
+    chosen = [population for population in populations if population.animal in set(animals)]
+    if missing := sorted(set(animals) - {population.animal for population in chosen}):
+        raise TrainingError(f"{lacking} {missing[0]}; chunk its recordings first")
+    return chosen
 
 
 def common_bin_s(populations: Sequence[Population]) -> float:

@@ -109,7 +109,9 @@ class Monitor(Callback):
         row = {"step": step, **self._newest}
         self._newest = {}
         if row.get("learning_rate") == 0:
-            self._warn(f"the learning rate is 0 at step {step} of {self.steps}: nothing is learned")
+            self._warn_once(
+                "rate", f"the learning rate is 0 at step {step} of {self.steps}: nothing is learned"
+            )
         ended = step // self.steps_per_epoch > (step - LOG_EVERY) // self.steps_per_epoch
         if len(batch.patches) and (ended or step == self.steps):
             row["rankme"] = self._effective_rank(step, module, batch)
@@ -132,9 +134,10 @@ class Monitor(Callback):
         rank = rankme(encoder.eval()(batch.patches, sizes, max(batch.largest)))
         encoder.train()
         if rank < COLLAPSED:
-            self._warn(
+            self._warn_once(
+                "collapse",
                 f"the embeddings have collapsed by step {step}: their effective rank is {rank:.2f} of "
-                f"{encoder.spec.dim}; lower pretrain.learning_rate"
+                f"{encoder.spec.dim}; lower pretrain.learning_rate",
             )
         return rank
 
@@ -168,8 +171,7 @@ class Monitor(Callback):
             "pretrain.learning_rate, or look for very large values in the recordings"
         )
 
-    def _warn(self, message: str) -> None:
-        kind = message.split(" at ")[0].split(" by ")[0]
+    def _warn_once(self, kind: str, message: str) -> None:
         if kind not in self._warned:
             self._warned.add(kind)
             logger.warning("pretrain: %s", message)

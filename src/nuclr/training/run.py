@@ -14,12 +14,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from nuclr.config import Config
 from nuclr.data.population import Population
 from nuclr.data.store import open_population, stores
-from nuclr.errors import DataError, TrainingError
+from nuclr.errors import DataError
 from nuclr.files import whole
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
-from nuclr.training.inputs import common_bin_s, scaled
+from nuclr.training.inputs import common_bin_s, of_animals, scaled
 from nuclr.training.pretrain import pretrain
 from nuclr.training.selection import Score
 from nuclr.training.windows import view_spec
@@ -72,11 +72,7 @@ def pretrain_run(
     opened = [open_population(path) for folder in folders for path in stores(folder)]
     if not opened:
         raise DataError(f"{folders[0]}: no population stores in it; run `nuclr chunk` first")
-    chosen = [population for population in opened if population.animal in set(animals)]
-    if missing := sorted(set(animals) - {population.animal for population in chosen}):
-        raise TrainingError(
-            f"pretrain: no population store of animal {missing[0]}; chunk its recordings first"
-        )
+    chosen = of_animals(opened, animals, "pretrain: no population store of animal")
     bin_s = common_bin_s(chosen or opened)
     views = view_spec(config.views, bin_s)
     spec = EncoderSpec(patch=views.patch, tokens=views.tokens, **config.model.model_dump())
