@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nuclr.errors import NuclrError
-from nuclr.files import check_writable, whole, whole_folder
+from nuclr.files import check_writable, sha256_of, whole, whole_folder
 
 
 def test_a_file_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
@@ -75,3 +75,14 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(NuclrError, match="No space left on device"):
         fill()
     assert not list(tmp_path.iterdir())
+
+
+def test_the_hash_of_a_folder_is_of_all_names_and_contents(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").write_text("1")
+    first = sha256_of(tmp_path / "a")
+    assert sha256_of(tmp_path / "a") == first
+    (tmp_path / "a" / "b" / "x").rename(tmp_path / "a" / "x")
+    moved = sha256_of(tmp_path / "a")
+    (tmp_path / "a" / "x").write_text("2")
+    assert len({first, moved, sha256_of(tmp_path / "a")}) == 3

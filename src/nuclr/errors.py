@@ -11,6 +11,10 @@ class ConfigError(NuclrError):
     """A key of the configuration is unknown, of the wrong type, or out of range."""
 
 
+class DownloadError(NuclrError):
+    """A file cannot be fetched, or what came is not what should have come."""
+
+
 class DataError(NuclrError):
     """A recording cannot be read, or what it holds cannot be trusted."""
 

@@ -13,6 +13,13 @@ from typing import Any
 
 from nuclr.errors import NuclrError
 
+PARTIAL = ".partial-"
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file or folder is made before it has its name; after a kill it is still there."""
+    return path.with_name(f"{PARTIAL}{path.name}")
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -24,7 +31,7 @@ def whole(path: Path) -> Iterator[Path]:
         If the disk is full or the folder cannot be written.
     """
     # The suffix stays, since some writers choose a format by it.
-    partial = path.with_name(f".partial-{path.name}")
+    partial = partial_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -45,7 +52,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     NuclrError
         If the disk is full or the folder cannot be written.
     """
-    partial = path.with_name(f".partial-{path.name}")
+    partial = partial_of(path)
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -79,7 +86,11 @@ def check_writable(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Hash of a file's content."""
+    """Hash of a file's content, or of all names and contents in a folder."""
+    if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        listed = "".join(f"{sha256_of(file)} {file.relative_to(path).as_posix()}\n" for file in inside)
+        return hashlib.sha256(listed.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,0 +1,61 @@
+"""What long transfers show: bars at a terminal, a plain line now and then in a log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nuclr.data.download import Progress
+
+logger = logging.getLogger("nuclr.download")
+
+EVERY_S = 15.0
+
+
+@contextmanager
+def transfers() -> Iterator[Progress]:
+    """Give what a download is to tell of every block."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    columns = (
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
+    )
+    with bars.Progress(*columns, console=Console(stderr=True)) as shown:
+        tasks: dict[str, bars.TaskID] = {}
+
+        def show(name: str, done: int, size: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = shown.add_task(name)
+            shown.update(tasks[name], completed=done, total=size)
+
+        yield show
+
+
+class _Lines:
+    """Writes a line at most every :data:`EVERY_S`, and when a file is whole."""
+
+    def __init__(self) -> None:
+        self.name, self.began, self.at_first, self.said = "", 0.0, 0, 0.0
+
+    def __call__(self, name: str, done: int, size: int | None) -> None:
+        now = time.monotonic()
+        if name != self.name:
+            self.name, self.began, self.at_first, self.said = name, now, done, now
+        if now - self.said < EVERY_S and done != size:
+            return
+        self.said = now
+        rate = (done - self.at_first) / max(now - self.began, 1e-3)
+        of = f" of {size / 1e6:.1f} MB ({100 * done / size:.0f} %)" if size else " MB"
+        left = f", {(size - done) / rate:.0f} s left" if size and rate and done < size else ""
+        logger.info("%s: %.1f%s, %.1f MB/s%s", name, done / 1e6, of, rate / 1e6, left)
