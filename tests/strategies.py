@@ -154,7 +154,7 @@ def write_traces(
     device = nwb.create_device("microscope")
     plane = nwb.create_imaging_plane(
         name="plane",
-        optical_channel=OpticalChannel("channel", "", 500.0),
+        optical_channel=OpticalChannel(name="channel", description="", emission_lambda=500.0),
         description="",
         device=device,
         excitation_lambda=600.0,

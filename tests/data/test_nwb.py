@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from strategies import new_nwb, poisson_trains, save_nwb, span_lists, write_traces, write_units
 
-from nuclr.data.sources.nwb import (
-    SpikeTrains,
-    Traces,
-    find_recordings,
-    intersect_spans,
-    read_populations,
-)
+from nuclr.data.recording import SpikeTrains, Traces
+from nuclr.data.sources.nwb import find_recordings, read_populations
+from nuclr.data.spans import intersect_spans
 from nuclr.errors import DataError
 
 
@@ -29,7 +24,7 @@ def spikes(path: Path, **options: object) -> list[SpikeTrains]:
 def test_spike_times_come_back_as_written(tmp_path: Path) -> None:
     trains = poisson_trains(5, 20.0)
     (only,) = spikes(write_units(tmp_path / "a.nwb", trains))
-    for mine, written in zip(only.read(), trains, strict=True):
+    for mine, written in zip(only.spikes.trains(), trains, strict=True):
         np.testing.assert_array_equal(mine, written)
     assert only.units["unit_id"].tolist() == [f"mouse_session_{i}" for i in range(5)]
 
@@ -43,7 +38,7 @@ def test_each_electrode_group_is_a_population(tmp_path: Path) -> None:
     assert (first.population, second.population) == ("p0", "p1")
     assert first.units["brain_region"].tolist() == ["CA1", "TH"]
     assert second.units["brain_region"].tolist() == ["CA1", "VISp"]
-    np.testing.assert_array_equal(next(second.read()), trains[0])
+    np.testing.assert_array_equal(next(second.spikes.trains()), trains[0])
 
 
 def test_the_region_may_be_a_unit_column_and_labels_are_kept(tmp_path: Path) -> None:
@@ -90,8 +85,8 @@ def test_dff_is_read_with_its_labels(tmp_path: Path) -> None:
     assert only.frame_s == 0.5
     np.testing.assert_allclose(only.valid_spans, [[0.0, 2.0]])
     assert only.units["kind"].tolist() == ["s", "m", ""]
-    with h5py.File(only.path) as file:
-        np.testing.assert_array_equal(file[only.dataset][:], traces)
+    (frames,) = only.frames
+    np.testing.assert_array_equal(frames.read(0, frames.count), traces)
 
 
 def test_unevenly_spaced_frames_are_refused(tmp_path: Path) -> None:
@@ -150,6 +145,7 @@ def test_recordings_of_the_same_name_are_refused(tmp_path: Path) -> None:
 
 def test_recordings_are_found_at_any_depth_with_safe_names(tmp_path: Path) -> None:
     write_units(tmp_path / "deep" / "er" / "my file (1).nwb", poisson_trains(1, 9.0), animal="M 1")
+    (tmp_path / "deep" / "._my file (1).nwb").write_bytes(b"left there by another system")
     (found,) = find_recordings(tmp_path)
     assert found.recording == "my-file-1"
     assert found.animal == "M 1"

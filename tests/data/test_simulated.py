@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from nuclr.data.sources.nwb import SpikeTrains, animal_of, read_populations
+from nuclr.data.recording import SpikeTrains
+from nuclr.data.sources.nwb import animal_of, read_populations
 from nuclr.data.sources.simulated import (
     LABELS,
     STEP_S,
@@ -71,7 +72,7 @@ def test_recordings_are_read_back_through_the_nwb_source(tmp_path: Path) -> None
     (read,) = read_populations(path, list(LABELS))
     assert isinstance(read, SpikeTrains)
     assert animal_of(path) == "sim000"
-    for mine, written in zip(read.read(), made.spike_times, strict=True):
+    for mine, written in zip(read.spikes.trains(), made.spike_times, strict=True):
         np.testing.assert_array_equal(mine, written)
     for column in ("cell_type", "brain_region"):
         assert read.units[column].tolist() == made.units[column].tolist()

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import dask
 import dask.array as da
-import h5py
 import numpy as np
 
 from nuclr import __version__
 from nuclr.config import Chunk
 from nuclr.data.population import Population
-from nuclr.data.sources.nwb import SpikeTrains, Traces
+from nuclr.data.recording import SpikeTrains, Traces
+from nuclr.data.spans import remove_spans
+from nuclr.data.spikes import Grid, SpikesByUnit
 from nuclr.data.store import open_population, shard_bins, stores, write_population
 from nuclr.errors import DataError, StoreError
 from nuclr.files import sha256_of, whole_folder
@@ -71,13 +72,13 @@ def chunk_recording(
     with whole_folder(folder) as partial:
         for raw in populations:
             population = to_population(raw, **identity, options=options, source=source)
-            if not len(population.units):
-                logger.warning(
-                    "%s: no unit of population %s fires at chunk.min_rate_hz = %g; left out",
-                    raw.path,
-                    raw.population,
-                    options.min_rate_hz,
+            if not len(population.units) or not len(population.valid_spans):
+                why = (
+                    f"no unit fires at chunk.min_rate_hz = {options.min_rate_hz:g}"
+                    if len(population.valid_spans)
+                    else "silent throughout"
                 )
+                logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
                 continue
             write_population(
                 population,
@@ -128,15 +129,15 @@ def to_population(
 ) -> Population:
     """Describe a raw population as a :class:`Population` whose activity is computed when asked for."""
     if isinstance(raw, SpikeTrains):
-        activity, kept = bin_spikes(raw, options)
+        activity, kept, spans = bin_spikes(raw, options)
         bin_s, start_s = options.bin_s, float(raw.valid_spans[0, 0])
     else:
-        activity, kept = _traces(raw, options), np.arange(len(raw.units))
+        activity, kept, spans = _traces(raw, options), np.arange(len(raw.units)), raw.valid_spans
         bin_s, start_s = raw.frame_s, raw.start_s
     return Population(
         activity=activity,
         units=raw.units.iloc[kept].reset_index(drop=True),
-        valid_spans=raw.valid_spans,
+        valid_spans=spans,
         dataset=dataset,
         animal=animal,
         recording=recording,
@@ -148,12 +149,12 @@ def to_population(
     )
 
 
-def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray]:
+def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, np.ndarray]:
     """Count spikes per bin, lazily, one task a shard.
 
-    One pass over the file checks every unit and finds where each shard's spikes begin; a task then
-    reads its own spikes only. Policy: NaN is refused; unsorted times are sorted and times outside
-    the valid spans are left out, both with a warning.
+    One pass over the files checks every spike and finds where each shard's spikes are; a task then
+    reads its own spikes only. Times out of order are sorted and times outside the session left out,
+    both with a warning. Seconds in which the whole probe is silent are taken out of the valid spans.
 
     Returns
     -------
@@ -161,6 +162,8 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray]:
         ``(unit, time)``, uint8, or uint16 where a count passes 255.
     kept
         Rows of ``raw.units`` that fire at ``options.min_rate_hz`` or more.
+    valid_spans
+        Without the silences, ``(interval, 2)``.
 
     Raises
     ------
@@ -169,107 +172,85 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray]:
     """
     start, stop = raw.valid_spans[0, 0], raw.valid_spans[-1, 1]
     bins = max(1, int(np.ceil((stop - start) / options.bin_s - 1e-6)))
-    _, shard = shard_bins(bins, options.bin_s, options.chunk_s, options.shard_s)
-    edges = np.minimum(np.arange(0, bins + shard, shard), bins)
-    edge_s = start + edges * options.bin_s
-    edge_s[-1] = stop
-    observed_s = float(np.diff(raw.valid_spans, axis=1).sum())
-
-    offsets = np.zeros((len(raw.units), len(edges)), np.int64)
-    unsorted = np.zeros(len(raw.units), bool)
-    rate = np.zeros(len(raw.units))
-    densest, outside, total = 0, 0, 0
-    for unit, times in enumerate(raw.read()):
-        if not np.isfinite(times).all():
-            raise DataError(
-                f"{raw.path}: unit {raw.units['unit_id'][unit]}: spike times hold NaN or infinity; "
-                "mend or remove the unit"
-            )
-        if len(times) > 1 and (np.diff(times) < 0).any():
-            unsorted[unit] = True
-            times = np.sort(times)
-        offsets[unit] = np.searchsorted(times, edge_s)
-        inside = times[offsets[unit, 0] : offsets[unit, -1]]
-        outside += len(times) - len(inside)
-        total += len(times)
-        if len(inside):
-            counts = np.unique(_bins_of(inside, start, options.bin_s), return_counts=True)[1]
-            densest = max(densest, int(counts.max()))
-        spans = np.searchsorted(times, raw.valid_spans)
-        rate[unit] = (spans[:, 1] - spans[:, 0]).sum() / observed_s
-    if unsorted.any():
-        logger.warning("%s: spike times of %d units were not ascending: sorted", raw.path, unsorted.sum())
-    if outside:
+    _, shard = shard_bins(bins, options.bin_s, options.chunk_s, options.shard_s, len(raw.units))
+    grid = Grid(start, stop, options.bin_s, np.minimum(np.arange(0, bins + shard, shard), bins))
+    found = raw.spikes.survey(grid, raw.valid_spans, list(raw.units["unit_id"]))
+    if found.unsorted:
+        what = "units" if isinstance(raw.spikes, SpikesByUnit) else "files"
+        logger.warning("%s: spike times of %d %s were not ascending: sorted", raw.path, found.unsorted, what)
+    if found.outside and not raw.cut:
         logger.warning(
             "%s: %d of %d spikes lie outside the session [%g, %g] s (negative or beyond its end): left out",
             raw.path,
-            outside,
-            total,
+            found.outside,
+            found.total,
             start,
             stop,
         )
+    spans, inside = raw.valid_spans, found.inside
+    silent = silences(found.by_second, spans, start)
+    if len(silent):
+        spans = remove_spans(spans, silent)
+        inside = raw.spikes.inside(spans)
+        logger.warning(
+            "%s: population %s is silent as a whole for %.0f s, which are not used",
+            raw.path,
+            raw.population,
+            np.diff(raw.valid_spans).sum() - np.diff(spans).sum(),
+        )
+    observed_s = float(np.diff(spans).sum())
+    rate = inside / observed_s if observed_s else np.zeros(len(inside))
     kept = np.flatnonzero(rate >= options.min_rate_hz)
-    dtype = np.uint8 if densest <= 255 else np.uint16
-    # Unsorted units are read whole and sorted again by every task: rare, and never more than one unit.
+    dtype = np.uint8 if found.densest <= 255 else np.uint16
     blocks = [
         da.from_delayed(
-            dask.delayed(_count_shard, pure=False)(
-                raw.path,
-                raw.rows[kept],
-                unsorted[kept],
-                offsets[kept, i : i + 2],
-                (float(start), int(edges[i]), int(edges[i + 1]), options.bin_s),
-                dtype,
-            ),
-            shape=(len(kept), int(edges[i + 1] - edges[i])),
+            dask.delayed(raw.spikes.count, pure=False)(grid, found.shard(i), kept, dtype),
+            shape=(len(kept), grid.length(i)),
             dtype=dtype,
         )
-        for i in range(len(edges) - 1)
+        for i in range(len(grid.edges) - 1)
     ]
-    return da.concatenate(blocks, axis=1), kept
+    return da.concatenate(blocks, axis=1), kept, spans
 
 
-def _bins_of(times: np.ndarray, start: float, bin_s: float) -> np.ndarray:
-    """Bin of every time. Divided, not floor-divided: ``1.0 // 0.02`` is 49, since 0.02 is a little more."""
-    return np.floor((times - start) / bin_s).astype(np.int64)
+def silences(by_second: np.ndarray, spans: np.ndarray, start_s: float) -> np.ndarray:
+    """Spans in which a whole probe is silent, and a second on either side, ``(interval, 2)``.
 
+    A silence counts where chance would hardly make one in a session: a population of rate r is
+    silent for k seconds with probability exp(-r k). So one second is enough for most probes, and
+    a few sparse units need a longer one. Of a population that is silent in most seconds nothing can
+    be told (sparse? bursting?) unless it never fires.
 
-def _count_shard(
-    path: Path,
-    rows: np.ndarray,
-    unsorted: np.ndarray,
-    offsets: np.ndarray,
-    where: tuple[float, int, int, float],
-    dtype: type[np.unsignedinteger],
-) -> np.ndarray:
-    """Count the spikes of one shard, ``(unit, time)``, reading only these."""
-    start, first, last, bin_s = where
-    counts = np.zeros((len(rows), last - first), dtype)
-    with h5py.File(path) as file:
-        times, stops = file["units/spike_times"], file["units/spike_times_index"][:].astype(np.int64)
-        for unit, row in enumerate(rows):
-            begin = stops[row - 1] if row else 0
-            low, high = offsets[unit]
-            if low == high:
-                continue
-            if unsorted[unit]:
-                own = np.sort(times[begin : stops[row]])[low:high]
-            else:
-                own = times[begin + low : begin + high]
-            # A spike on an edge may round to the neighbouring shard's bin; it stays in this one.
-            bins = np.clip(_bins_of(own, start, bin_s) - first, 0, last - first - 1)
-            counts[unit] = np.bincount(bins, minlength=last - first)
-    return counts
+    Parameters
+    ----------
+    by_second
+        Spikes of the population in each whole second, ``(second,)``.
+    spans
+        Valid spans (s); seconds that are not wholly inside one are passed over.
+    start_s
+        Time of the first second.
+    """
+    starts = start_s + np.arange(len(by_second))
+    span = np.searchsorted(spans[:, 0], starts + 1e-6, side="right") - 1
+    valid = (span >= 0) & (starts + 1 <= spans[np.maximum(span, 0), 1] + 1e-6)
+    if not valid.any():
+        return np.zeros((0, 2))
+    rate = np.median(by_second[valid])
+    silent = np.concatenate([[False], valid & (by_second == 0), [False]])
+    first, last = np.flatnonzero(silent[1:] & ~silent[:-1]), np.flatnonzero(silent[:-1] & ~silent[1:])
+    certain = valid.sum() * np.exp(-rate * (last - first)) < 1e-3
+    if not by_second[valid].any():
+        certain[:] = True
+    return start_s + np.stack([first[certain] - 1, last[certain] + 1], axis=1).astype(float)
 
 
 def _traces(raw: Traces, options: Chunk) -> da.Array:
     """dF/F as ``(unit, time)``, one task a shard; gaps in a trace (NaN) become 0 with a warning."""
-    with h5py.File(raw.path) as file:
-        frames = file[raw.dataset].shape[0]
-    _, shard = shard_bins(frames, raw.frame_s, options.chunk_s, options.shard_s)
+    frames = raw.frames[-1].first + raw.frames[-1].count
+    _, shard = shard_bins(frames, raw.frame_s, options.chunk_s, options.shard_s, 4 * len(raw.units))
     blocks = [
         da.from_delayed(
-            dask.delayed(_read_traces, pure=False)(raw.path, raw.dataset, first, min(first + shard, frames)),
+            dask.delayed(_read_traces, pure=False)(raw, first, min(first + shard, frames)),
             shape=(len(raw.units), min(first + shard, frames) - first),
             dtype=np.float32,
         )
@@ -278,11 +259,16 @@ def _traces(raw: Traces, options: Chunk) -> da.Array:
     return da.concatenate(blocks, axis=1)
 
 
-def _read_traces(path: Path, dataset: str, first: int, last: int) -> np.ndarray:
-    with h5py.File(path) as file:
-        traces = np.atleast_2d(file[dataset][first:last].astype(np.float32).T)
+def _read_traces(raw: Traces, first: int, last: int) -> np.ndarray:
+    """Frames of a shard as ``(unit, time)``; 0 where there is none."""
+    traces = np.zeros((len(raw.units), last - first), np.float32)
+    for frames in raw.frames:
+        low, high = max(first, frames.first), min(last, frames.first + frames.count)
+        if low < high:
+            read = frames.read(low - frames.first, high - frames.first)
+            traces[:, low - first : high - first] = read.reshape(high - low, -1).T
     bad = ~np.isfinite(traces)
     if bad.any():
-        logger.warning("%s: %d samples of %s are NaN: set to 0", path, bad.sum(), dataset)
+        logger.warning("%s: %d samples of %s are NaN: set to 0", raw.path, bad.sum(), raw.population)
         traces[bad] = 0.0
     return traces

@@ -19,16 +19,26 @@ from zarr.codecs import BloscCodec
 
 from nuclr.data.population import Population
 from nuclr.errors import StoreError
-from nuclr.files import whole_folder
+from nuclr.files import PARTIAL, whole_folder
 
 SCHEMA_VERSION = 1
+LARGEST_SHARD = 32_000_000  # bytes, decoded
 IDENTITY = ("dataset", "animal", "recording", "population", "modality", "bin_s", "start_s")
 
 
-def shard_bins(bins: int, bin_s: float, chunk_s: float, shard_s: float) -> tuple[int, int]:
-    """Bins in a chunk and in a shard (a whole number of chunks) of an activity of ``bins`` bins."""
+def shard_bins(
+    bins: int, bin_s: float, chunk_s: float, shard_s: float, bytes_a_bin: int = 0
+) -> tuple[int, int]:
+    """Bins in a chunk and in a shard (a whole number of chunks) of an activity of ``bins`` bins.
+
+    A shard is made in memory as a whole, so wide recordings (many ``bytes_a_bin``, over all units)
+    have shorter ones.
+    """
     chunk = max(1, min(bins, round(chunk_s / bin_s)))
-    return chunk, chunk * max(1, min(-(-bins // chunk), round(shard_s / bin_s / chunk)))
+    chunks = min(
+        -(-bins // chunk), round(shard_s / bin_s / chunk), LARGEST_SHARD // max(1, bytes_a_bin * chunk)
+    )
+    return chunk, chunk * max(1, chunks)
 
 
 def write_population(population: Population, path: Path, *, chunk_s: float, shard_s: float) -> None:
@@ -52,8 +62,11 @@ def write_population(population: Population, path: Path, *, chunk_s: float, shar
         If the store cannot be written; nothing is left behind.
     """
     units, bins = population.activity.shape
-    chunk, shard = shard_bins(bins, population.bin_s, chunk_s, shard_s)
-    activity = da.asarray(population.activity).rechunk((units, shard))
+    activity = da.asarray(population.activity)
+    chunk, shard = shard_bins(bins, population.bin_s, chunk_s, shard_s, units * activity.dtype.itemsize)
+    if isinstance(population.activity, da.Array) and activity.chunksize[1] % chunk == 0:
+        shard = activity.chunksize[1]  # made shard by shard already
+    activity = activity.rechunk((units, shard))
     table = {name: ("unit", _as_column(population.units[name])) for name in population.units}
     content = xr.Dataset(
         {"activity": (("unit", "time"), activity)},
@@ -129,5 +142,8 @@ def open_population(path: Path) -> Population:
 
 
 def stores(folder: Path) -> list[Path]:
-    """All population stores below a folder, in the order of their names."""
-    return sorted(folder.rglob("*.zarr"))
+    """All population stores below a folder, in the order of their names; not what a kill left half-made."""
+    found = folder.rglob("*.zarr")
+    return sorted(
+        path for path in found if not any(part.startswith(PARTIAL) for part in path.relative_to(folder).parts)
+    )

@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,84 +20,15 @@ import pandas as pd
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.ophys import DfOverF, RoiResponseSeries
 
+from nuclr.data.recording import Frames, Recording, SpikeTrains, Traces
+from nuclr.data.spans import intersect_spans, remove_spans
+from nuclr.data.spikes import SpikesByUnit
 from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 LONGEST_S = 30 * 86400.0
 REGION = "brain_region"
-
-
-@dataclass(frozen=True)
-class Recording:
-    """An NWB file, and what can be known of it at a glance."""
-
-    path: Path
-    recording: str
-    animal: str
-
-
-@dataclass(frozen=True)
-class SpikeTrains:
-    """The units of one population, their spike times still in the file.
-
-    Attributes
-    ----------
-    path
-        The file.
-    population
-        Name of the population inside its recording.
-    units
-        ``unit_id`` and labels, one row a unit.
-    rows
-        Each unit's row in the file's Units table.
-    valid_spans
-        ``(interval, 2)``, s.
-    """
-
-    path: Path
-    population: str
-    units: pd.DataFrame
-    rows: np.ndarray
-    valid_spans: np.ndarray
-
-    def read(self) -> Iterator[np.ndarray]:
-        """Yield the spike times (s) of one unit after another."""
-        with h5py.File(self.path) as file:
-            times, index = file["units/spike_times"], file["units/spike_times_index"]
-            stops = index[:].astype(np.int64)
-            starts = np.concatenate([[0], stops[:-1]])
-            for row in self.rows:
-                yield times[starts[row] : stops[row]].astype(np.float64)
-
-
-@dataclass(frozen=True)
-class Traces:
-    """The imaged ROIs of one population, their dF/F still in the file.
-
-    Attributes
-    ----------
-    path
-        The file.
-    population
-        Name of the population inside its recording.
-    units
-        ``unit_id`` and labels, one row a unit.
-    dataset
-        Path of the traces in the file, ``(time, unit)``.
-    frame_s, start_s
-        Length of a frame and start of the first (s).
-    valid_spans
-        ``(interval, 2)``, s.
-    """
-
-    path: Path
-    population: str
-    units: pd.DataFrame
-    dataset: str
-    frame_s: float
-    start_s: float
-    valid_spans: np.ndarray
 
 
 def find_recordings(folder: Path) -> list[Recording]:
@@ -109,7 +39,8 @@ def find_recordings(folder: Path) -> list[Recording]:
     DataError
         If there are none, one cannot be read or names no subject, or two have the same name.
     """
-    paths = sorted(folder.rglob("*.nwb"))
+    # Hidden ones are what a download or another system left beside the files.
+    paths = sorted(path for path in folder.rglob("*.nwb") if not path.name.startswith("."))
     if not paths:
         raise DataError(f"{folder}: no .nwb file there; set nwb.folder to the folder of your recordings")
     found: dict[str, Recording] = {}
@@ -126,10 +57,10 @@ def find_recordings(folder: Path) -> list[Recording]:
 
 def name_of(path: Path) -> str:
     """Name of a recording: its file's."""
-    return _safe(path.stem)
+    return safe_name(path.stem)
 
 
-def _safe(name: Any) -> str:
+def safe_name(name: Any) -> str:
     """Make a name that can be part of a path: letters, digits, ``.``, ``_`` and ``-``."""
     text = name.decode() if isinstance(name, bytes) else str(name)
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip(".-") or "unnamed"
@@ -152,7 +83,14 @@ def animal_of(path: Path) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[NWBFile]:
+def opened(path: Path) -> Iterator[NWBFile]:
+    """Open a file with pynwb.
+
+    Raises
+    ------
+    DataError
+        If it is not there, or damaged.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # cached namespaces of other versions: nothing a user can mend
@@ -192,7 +130,7 @@ def read_populations(
         If the file is damaged, holds neither units nor dF/F, or lacks a column.
     """
     columns = unit_columns or []
-    with _opened(path) as nwb:
+    with opened(path) as nwb:
         prefix = _unit_prefix(nwb, path)
         if nwb.units is not None and len(nwb.units):
             return _spike_trains(nwb, path, prefix, columns, region_column)
@@ -209,7 +147,14 @@ def _unit_prefix(nwb: NWBFile, path: Path) -> str:
     return f"{animal}_{nwb.session_id or nwb.identifier}_"
 
 
-def _column(table: Any, name: str, path: Path) -> np.ndarray:
+def column(table: Any, name: str, path: Path) -> np.ndarray:
+    """Read a column with one value a row.
+
+    Raises
+    ------
+    DataError
+        If it is not there, or not of this kind.
+    """
     if name not in table.colnames:
         raise DataError(f"{path}: no column {name} in table {table.name}; it has {', '.join(table.colnames)}")
     values = np.asarray(table[name][:])
@@ -232,19 +177,22 @@ def _spike_trains(
     if "spike_times" not in table.colnames:
         raise DataError(f"{path}: its units have no spike_times; spike-sort it first")
     units = pd.DataFrame({"unit_id": [f"{prefix}{i}" for i in table.id[:]]})
-    units = units.assign(**{name: _column(table, name, path) for name in columns})
+    units = units.assign(**{name: column(table, name, path) for name in columns})
 
     electrodes = _first_electrodes(table)
+    if electrodes is None and "peak_channel_id" in table.colnames and nwb.electrodes is not None:
+        # The Allen Institute's files name the electrode by its id.
+        electrodes = pd.Index(nwb.electrodes.id[:]).get_indexer(column(table, "peak_channel_id", path))
     groups = np.full(len(units), "all", object)
     if electrodes is not None:
         known = electrodes >= 0
-        groups[known] = _column(nwb.electrodes, "group_name", path)[electrodes[known]]
+        groups[known] = column(nwb.electrodes, "group_name", path)[electrodes[known]]
     elif "electrode_group" in table.colnames:
         groups = np.array([group.name for group in table["electrode_group"][:]], object)
     if region_column is not None:
-        units[REGION] = _column(table, region_column, path)
+        units[REGION] = column(table, region_column, path)
     elif electrodes is not None and REGION not in units and "location" in nwb.electrodes.colnames:
-        location = _column(nwb.electrodes, "location", path)
+        location = column(nwb.electrodes, "location", path)
         units[REGION] = np.where(known, location[electrodes], "")
 
     spans = _observed(table)
@@ -265,13 +213,13 @@ def _spike_trains(
         raise DataError(
             f"{path}: {spans[-1, 1]:.0f} s long; spike times must be in seconds, are these samples or ms?"
         )
-    spans = _without_invalid(nwb, spans)
+    spans = without_invalid(nwb, spans)
     return [
         SpikeTrains(
             path=path,
-            population=_safe(group),
+            population=safe_name(group),
             units=units[groups == group].reset_index(drop=True),
-            rows=np.flatnonzero(groups == group),
+            spikes=SpikesByUnit(path, np.flatnonzero(groups == group)),
             valid_spans=spans,
         )
         for group in sorted(set(groups))
@@ -317,23 +265,12 @@ def _observed(table: Any) -> np.ndarray | None:
     return common
 
 
-def intersect_spans(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spans that lie in both, ``(interval, 2)``; each must ascend and not overlap."""
-    low = np.maximum(a[:, None, 0], b[None, :, 0]).ravel()
-    high = np.minimum(a[:, None, 1], b[None, :, 1]).ravel()
-    spans = np.stack([low, high], axis=1)[low < high]
-    return spans[np.argsort(spans[:, 0])]
-
-
-def _without_invalid(nwb: NWBFile, spans: np.ndarray) -> np.ndarray:
+def without_invalid(nwb: NWBFile, spans: np.ndarray) -> np.ndarray:
     """Take NWB's ``invalid_times`` out of the spans."""
     if nwb.invalid_times is None or not len(nwb.invalid_times):
         return spans
-    for start, stop in zip(
-        nwb.invalid_times["start_time"][:], nwb.invalid_times["stop_time"][:], strict=True
-    ):
-        spans = intersect_spans(spans, np.array([[-np.inf, start], [stop, np.inf]]))
-    return spans
+    times = nwb.invalid_times
+    return remove_spans(spans, np.stack([times["start_time"][:], times["stop_time"][:]], axis=1))
 
 
 def _traces(nwb: NWBFile, path: Path, prefix: str, columns: list[str]) -> list[Traces]:
@@ -347,7 +284,7 @@ def _traces(nwb: NWBFile, path: Path, prefix: str, columns: list[str]) -> list[T
         units = pd.DataFrame(
             {"unit_id": [f"{prefix}{one.name + '_' if several else ''}{table.id[int(r)]}" for r in rows]}
         )
-        units = units.assign(**{name: _column(table, name, path)[rows] for name in columns})
+        units = units.assign(**{name: column(table, name, path)[rows] for name in columns})
         if one.rate is not None:
             frame_s, start_s = 1.0 / one.rate, float(one.starting_time or 0.0)
         else:
@@ -362,12 +299,12 @@ def _traces(nwb: NWBFile, path: Path, prefix: str, columns: list[str]) -> list[T
         found.append(
             Traces(
                 path=path,
-                population=_safe(one.name),
+                population=safe_name(one.name),
                 units=units,
-                dataset=one.data.name,
+                frames=(Frames(path, one.data.name, 0, one.data.shape[0]),),
                 frame_s=frame_s,
                 start_s=start_s,
-                valid_spans=_without_invalid(nwb, np.array([[start_s, stop_s]])),
+                valid_spans=without_invalid(nwb, np.array([[start_s, stop_s]])),
             )
         )
     return found

@@ -43,6 +43,7 @@ from pynwb import NWBHDF5IO, NWBFile
 from pynwb.file import Subject
 from scipy.signal import lfilter
 
+from nuclr.data.recording import Recording
 from nuclr.files import whole
 
 CELL_TYPES = ("follower", "indifferent", "opponent")
@@ -154,6 +155,11 @@ def simulate_recording(spec: SimulationSpec, animal: int, seed: int) -> Simulate
 def animal_names(animals: int) -> list[str]:
     """Names of the simulated animals; each has one recording of the same name."""
     return [f"sim{animal:03d}" for animal in range(animals)]
+
+
+def recordings(raw: Path, animals: int) -> list[Recording]:
+    """List all recordings; each is a file in ``raw`` once it is simulated."""
+    return [Recording(raw / f"{name}.nwb", name, name) for name in animal_names(animals)]
 
 
 def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: float) -> None:

@@ -1,0 +1,62 @@
+"""Where Dask computes: in this process, in processes of this machine, or in jobs of a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask
+
+from nuclr.config import DaskOn
+from nuclr.errors import ConfigError
+
+# A shard in the making takes about four times its size: spikes, counts, and both ends of the codec.
+# Eight of the largest shards at a time stay below 1 GB, however many cores there are.
+MOST_THREADS = 8
+
+
+@contextmanager
+def computing(on: DaskOn, workers: int | None) -> Iterator[None]:
+    """Compute all Dask arrays inside the block in one way.
+
+    Parameters
+    ----------
+    on
+        ``threads``: of this process; ``processes``: a ``dask.distributed`` cluster of this machine;
+        ``slurm``: one job a worker, submitted as Dask's own configuration says
+        (``~/.config/dask/jobqueue.yaml``: queue, account, walltime, memory).
+    workers
+        How many; None takes the cores that this process may use, or 4 jobs.
+
+    Raises
+    ------
+    ConfigError
+        If the cluster cannot be reached.
+    """
+    if on == "threads":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with dask.config.set(scheduler="threads", num_workers=min(workers or cores, MOST_THREADS)):
+            yield
+        return
+    from distributed import Client, LocalCluster
+
+    if on == "processes":
+        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    else:
+        cluster = _slurm(workers or 4)
+    with cluster, Client(cluster) as client:
+        client.forward_logging("nuclr")
+        yield
+
+
+def _slurm(jobs: int) -> Any:
+    try:
+        from dask_jobqueue import SLURMCluster
+    except ImportError:
+        raise ConfigError('machine.dask: slurm needs dask-jobqueue: pip install "nuclr[slurm]"') from None
+    given = dask.config.get("jobqueue.slurm", {})
+    cluster = SLURMCluster(cores=given.get("cores") or 1, memory=given.get("memory") or "4GB", processes=1)
+    cluster.scale(jobs=jobs)
+    return cluster

@@ -1,0 +1,123 @@
+"""What a source hands over: a recording's populations, their spikes or traces still in the files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from nuclr.data.spikes import Spikes
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One session of one animal: what can be known of it at a glance.
+
+    Attributes
+    ----------
+    path
+        A file, or a folder of files; it may not be there yet.
+    recording, animal
+        Names.
+    origin
+        What its archive calls it.
+    """
+
+    path: Path
+    recording: str
+    animal: str
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class SpikeTrains:
+    """The units of one population.
+
+    Attributes
+    ----------
+    path
+        The recording: a file, or a folder of files.
+    population
+        Name of the population inside its recording.
+    units
+        ``unit_id`` and labels, one row a unit.
+    spikes
+        Where the units' spike times are.
+    valid_spans
+        ``(interval, 2)``, s.
+    cut
+        The data set's recordings are not used to their ends: spikes beyond the spans are no surprise.
+    """
+
+    path: Path
+    population: str
+    units: pd.DataFrame
+    spikes: Spikes
+    valid_spans: np.ndarray
+    cut: bool = False
+
+    def only(self, chosen: np.ndarray) -> SpikeTrains:
+        """Return some of the units: ``chosen`` is a mask, ``(unit,)``."""
+        units = self.units[chosen].reset_index(drop=True)
+        return replace(self, units=units, spikes=self.spikes.only(chosen))
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Consecutive frames in a file, ``(frame, unit)``.
+
+    Attributes
+    ----------
+    path
+        An HDF5 file, or ``.npy``.
+    dataset
+        Path inside an HDF5 file.
+    first
+        Place of the first of them among the frames of the recording.
+    count
+        How many there are.
+    """
+
+    path: Path
+    dataset: str
+    first: int
+    count: int
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Frames from ``first`` to before ``last``, counted within the file, ``(frame, unit)``."""
+        if self.path.suffix == ".npy":
+            return np.array(np.load(self.path, mmap_mode="r")[first:last])
+        with h5py.File(self.path) as file:
+            return file[self.dataset][first:last]
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The imaged ROIs of one population.
+
+    Attributes
+    ----------
+    path
+        The recording: a file, or a folder of files.
+    population
+        Name of the population inside its recording.
+    units
+        ``unit_id`` and labels, one row a unit.
+    frames
+        Where the dF/F is, in the order of time; between two of them may be a gap.
+    frame_s, start_s
+        Length of a frame and start of the first (s).
+    valid_spans
+        ``(interval, 2)``, s.
+    """
+
+    path: Path
+    population: str
+    units: pd.DataFrame
+    frames: tuple[Frames, ...]
+    frame_s: float
+    start_s: float
+    valid_spans: np.ndarray

@@ -1,0 +1,334 @@
+"""Spike times in files, in the two orders that files have: unit by unit (NWB), or by time (ALF).
+
+Both are surveyed once, and then counted shard by shard; neither is ever in memory as a whole.
+Policy: NaN is refused; times out of order are sorted; times outside the session are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+import numpy as np
+
+from nuclr.errors import DataError
+
+PART = 2**22  # spikes read at a time
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The bins of a session, in shards: shard i holds bins ``edges[i]`` to before ``edges[i + 1]``.
+
+    Attributes
+    ----------
+    start_s, stop_s
+        The session (s). Its last bin may reach beyond ``stop_s``.
+    bin_s
+        Length of a bin (s).
+    edges
+        ``(shard + 1,)``.
+    """
+
+    start_s: float
+    stop_s: float
+    bin_s: float
+    edges: np.ndarray
+
+    @property
+    def edge_s(self) -> np.ndarray:
+        """Time of every shard's edge (s), ``(shard + 1,)``; the last is the session's end."""
+        times = self.start_s + self.edges * self.bin_s
+        times[-1] = self.stop_s
+        return times
+
+    @property
+    def seconds(self) -> int:
+        """Whole seconds in the session."""
+        return int(self.stop_s - self.start_s + 1e-6)
+
+    def length(self, shard: int) -> int:
+        """Bins in a shard."""
+        return int(self.edges[shard + 1] - self.edges[shard])
+
+    def bins_of(self, times: np.ndarray) -> np.ndarray:
+        """Bin of every time. Divided, not floor-divided: ``1.0 // 0.02`` is 49, as 0.02 is a little more."""
+        return np.floor((times - self.start_s) / self.bin_s).astype(np.int64)
+
+    def bins_in_shard(self, times: np.ndarray, shard: int) -> np.ndarray:
+        """Bin inside a shard of times that lie in it.
+
+        A time on an edge may round to the neighbouring shard's bin; it stays in this one.
+        """
+        bins = self.bins_of(times) - self.edges[shard]
+        return np.clip(bins, 0, self.length(shard) - 1)
+
+    def by_second(self, times: np.ndarray) -> np.ndarray:
+        """Count times in each whole second, ``(second,)``."""
+        seconds = np.floor(times - self.start_s).astype(np.int64)
+        return np.bincount(seconds[(seconds >= 0) & (seconds < self.seconds)], minlength=self.seconds)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over the spikes found.
+
+    Attributes
+    ----------
+    total, outside
+        Spikes of the units, and those outside the session.
+    unsorted
+        Units (or files) whose times were not in order.
+    densest
+        At least the largest count of a bin: exact by time, and exact by unit beyond 255.
+    by_second
+        Spikes of the population in each whole second of the session, ``(second,)``.
+    inside
+        Spikes of each unit inside the valid spans, ``(unit,)``.
+    places
+        Where each shard's spikes begin in the file's order, ``(unit, shard + 1)`` or ``(shard + 1,)``.
+    in_order
+        Which units (or that the file) can be read by these places.
+    """
+
+    total: int
+    outside: int
+    unsorted: int
+    densest: int
+    by_second: np.ndarray
+    inside: np.ndarray
+    places: np.ndarray
+    in_order: np.ndarray
+
+    def shard(self, index: int) -> Shard:
+        """Give what is needed to read one shard."""
+        return Shard(index, self.places[..., index : index + 2], self.in_order)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard of a survey: its number, and where its spikes begin and end."""
+
+    index: int
+    places: np.ndarray
+    in_order: np.ndarray
+
+
+class Spikes(Protocol):
+    """Spike times of a population's units, in files."""
+
+    def only(self, chosen: np.ndarray) -> Spikes:
+        """Return those of some units: ``chosen`` is a mask, ``(unit,)``."""
+
+    def survey(self, grid: Grid, spans: np.ndarray, names: list[str]) -> Survey:
+        """Look through all spikes once.
+
+        Raises
+        ------
+        DataError
+            If a spike time is NaN or infinite; ``names`` of the units are for this message.
+        """
+
+    def inside(self, spans: np.ndarray) -> np.ndarray:
+        """Count the spikes of each unit inside some spans, ``(unit,)``."""
+
+    def count(
+        self, grid: Grid, shard: Shard, kept: np.ndarray, dtype: type[np.unsignedinteger]
+    ) -> np.ndarray:
+        """Count the spikes of some units in one shard, ``(unit, time)``, reading only these."""
+
+
+@dataclass(frozen=True)
+class SpikesByUnit:
+    """An NWB Units table: one train after another.
+
+    Attributes
+    ----------
+    path
+        The NWB file.
+    rows
+        Each unit's row in the table.
+    """
+
+    path: Path
+    rows: np.ndarray
+
+    def only(self, chosen: np.ndarray) -> SpikesByUnit:
+        """Return those of some units; see :class:`Spikes`."""
+        return replace(self, rows=self.rows[chosen])
+
+    def trains(self) -> Iterator[np.ndarray]:
+        """Yield the spike times (s) of one unit after another."""
+        with h5py.File(self.path) as file:
+            times, stops = file["units/spike_times"], file["units/spike_times_index"][:].astype(np.int64)
+            starts = np.concatenate([[0], stops[:-1]])
+            for row in self.rows:
+                yield times[starts[row] : stops[row]].astype(np.float64)
+
+    def survey(self, grid: Grid, spans: np.ndarray, names: list[str]) -> Survey:
+        """Look through all spikes once; see :class:`Spikes`."""
+        places = np.zeros((len(self.rows), len(grid.edges)), np.int64)
+        in_order = np.ones(len(self.rows), bool)
+        inside = np.zeros(len(self.rows), np.int64)
+        by_second = np.zeros(grid.seconds, np.int64)
+        densest, outside, total = 0, 0, 0
+        for unit, times in enumerate(self.trains()):
+            if not np.isfinite(times).all():
+                raise DataError(
+                    f"{self.path}: unit {names[unit]}: spike times hold NaN or infinity; "
+                    "mend or remove the unit"
+                )
+            if (times[1:] < times[:-1]).any():
+                in_order[unit] = False
+                times = np.sort(times)
+            places[unit] = np.searchsorted(times, grid.edge_s)
+            inside[unit] = _inside(times, spans)
+            session = times[places[unit, 0] : places[unit, -1]]
+            total += len(times)
+            outside += len(times) - len(session)
+            by_second += grid.by_second(session)
+            # Only where 256 spikes lie within a bin's length can a bin hold more than 255.
+            if (session[255:] - session[:-255] <= grid.bin_s * (1 + 1e-9)).any():
+                densest = max(densest, int(np.bincount(grid.bins_of(session)).max()))
+        return Survey(total, outside, int((~in_order).sum()), densest, by_second, inside, places, in_order)
+
+    def inside(self, spans: np.ndarray) -> np.ndarray:
+        """Count the spikes of each unit inside some spans, ``(unit,)``."""
+        return np.array([_inside(np.sort(times), spans) for times in self.trains()], np.int64)
+
+    def count(
+        self, grid: Grid, shard: Shard, kept: np.ndarray, dtype: type[np.unsignedinteger]
+    ) -> np.ndarray:
+        """Count one shard; see :class:`Spikes`."""
+        bins = grid.length(shard.index)
+        counts = np.zeros((len(kept), bins), dtype)
+        with h5py.File(self.path) as file:
+            times, stops = file["units/spike_times"], file["units/spike_times_index"][:].astype(np.int64)
+            for place, unit in enumerate(kept):
+                row = self.rows[unit]
+                begin = stops[row - 1] if row else 0
+                low, high = shard.places[unit]
+                if low == high:
+                    continue
+                if shard.in_order[unit]:
+                    own = times[begin + low : begin + high]
+                else:  # read whole and sorted again by every shard: rare, and one unit at a time
+                    own = np.sort(times[begin : stops[row]])[low:high]
+                counts[place] = np.bincount(grid.bins_in_shard(own, shard.index), minlength=bins)
+        return counts
+
+
+@dataclass(frozen=True)
+class SpikesByTime:
+    """ALF: all spikes of a sorting in the order of time, each with the number of its cluster.
+
+    Attributes
+    ----------
+    times
+        ``spikes.times.npy``, s.
+    clusters
+        ``spikes.clusters.npy``.
+    ids
+        Cluster of each unit; spikes of other clusters are passed over.
+    """
+
+    times: Path
+    clusters: Path
+    ids: np.ndarray
+
+    def only(self, chosen: np.ndarray) -> SpikesByTime:
+        """Return those of some units; see :class:`Spikes`."""
+        return replace(self, ids=self.ids[chosen])
+
+    def _open(self) -> tuple[np.ndarray, np.ndarray]:
+        # Some archives keep columns (spike, 1).
+        return np.load(self.times, mmap_mode="r").ravel(), np.load(self.clusters, mmap_mode="r").ravel()
+
+    def _unit_of(self) -> np.ndarray:
+        unit_of = np.full(int(self.ids.max(initial=0)) + 1, -1, np.int64)
+        unit_of[self.ids] = np.arange(len(self.ids))
+        return unit_of
+
+    def _spikes(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+        """Units and times of the spikes from one place in the file to before another."""
+        times, clusters = self._open()
+        unit_of = self._unit_of()
+        clusters = np.asarray(clusters[low:high]).astype(np.int64)
+        known = (clusters >= 0) & (clusters < len(unit_of))
+        units = np.where(known, unit_of[np.where(known, clusters, 0)], -1)
+        return units[units >= 0], np.asarray(times[low:high])[units >= 0].astype(np.float64)
+
+    def _of(self, grid: Grid, shard: Shard) -> tuple[np.ndarray, np.ndarray]:
+        """Units and times of the spikes in a shard."""
+        if shard.in_order[0]:
+            return self._spikes(*shard.places)
+        low, high = grid.edge_s[shard.index : shard.index + 2]
+        found = []
+        for first in range(0, len(self._open()[0]), PART):  # a file out of order is read whole: rare
+            units, times = self._spikes(first, first + PART)
+            here = (times >= low) & (times < high)
+            found.append((units[here], times[here]))
+        return np.concatenate([u for u, _ in found]), np.concatenate([t for _, t in found])
+
+    def survey(self, grid: Grid, spans: np.ndarray, names: list[str]) -> Survey:
+        """Look through all spikes once; see :class:`Spikes`."""
+        times, clusters = self._open()
+        if len(times) != len(clusters):
+            raise DataError(
+                f"{self.times}: {len(times)} spike times but {len(clusters)} in {self.clusters.name}; "
+                "fetch both again"
+            )
+        in_order, last, total = True, -np.inf, 0
+        for first in range(0, len(times), PART):
+            part = np.asarray(times[first : first + PART])
+            if not np.isfinite(part).all():
+                raise DataError(
+                    f"{self.times}: spike times hold NaN or infinity; mend or fetch the file again"
+                )
+            in_order = in_order and part[0] >= last and not (part[1:] < part[:-1]).any()
+            last = part[-1]
+            total += len(self._spikes(first, first + PART)[0])
+        places = np.searchsorted(times, grid.edge_s) if in_order else np.zeros(len(grid.edges), np.int64)
+        by_second = np.zeros(grid.seconds, np.int64)
+        densest, session = 0, 0
+        for index in range(len(grid.edges) - 1):
+            shard = Shard(index, places[index : index + 2], np.array([in_order]))
+            units, own = self._of(grid, shard)
+            session += len(own)
+            by_second += grid.by_second(own)
+            densest = max(densest, int(self._count(grid, index, units, own, np.uint16).max(initial=0)))
+        outside, unsorted, inside = total - session, int(not in_order), self.inside(spans)
+        return Survey(total, outside, unsorted, densest, by_second, inside, places, np.array([in_order]))
+
+    def inside(self, spans: np.ndarray) -> np.ndarray:
+        """Count the spikes of each unit inside some spans, ``(unit,)``."""
+        counts = np.zeros(len(self.ids), np.int64)
+        for first in range(0, len(self._open()[0]), PART):
+            units, times = self._spikes(first, first + PART)
+            span = np.searchsorted(spans[:, 0], times, side="right") - 1
+            within = (span >= 0) & (times < spans[np.maximum(span, 0), 1])
+            counts += np.bincount(units[within], minlength=len(counts))
+        return counts
+
+    def _count(
+        self, grid: Grid, shard: int, units: np.ndarray, times: np.ndarray, dtype: type[np.unsignedinteger]
+    ) -> np.ndarray:
+        bins = grid.length(shard)
+        counts = np.zeros(len(self.ids) * bins, dtype)
+        np.add.at(counts, units * bins + grid.bins_in_shard(times, shard), dtype(1))
+        return counts.reshape(len(self.ids), bins)
+
+    def count(
+        self, grid: Grid, shard: Shard, kept: np.ndarray, dtype: type[np.unsignedinteger]
+    ) -> np.ndarray:
+        """Count one shard; see :class:`Spikes`."""
+        return self._count(grid, shard.index, *self._of(grid, shard), dtype)[kept]
+
+
+def _inside(times: np.ndarray, spans: np.ndarray) -> int:
+    """Count ascending times inside some spans."""
+    places = np.searchsorted(times, spans)
+    return int((places[:, 1] - places[:, 0]).sum())

@@ -1,0 +1,115 @@
+"""Stores are the same wherever Dask computes them; a kill leaves nothing that is taken for a store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dask
+import numpy as np
+import pytest
+from strategies import poisson_trains, write_traces, write_units
+
+from nuclr.config import Chunk, DaskOn
+from nuclr.data.chunk import chunk_recording
+from nuclr.data.cluster import computing
+from nuclr.data.sources.nwb import read_populations
+from nuclr.data.store import open_population, stores
+
+# What dask-jobqueue needs of SLURM: sbatch takes a script and says a number, scancel ends the job.
+SBATCH = """#!/bin/sh
+for script; do :; done
+cp "$script" "{folder}/job.sh"
+setsid sh "{folder}/job.sh" > "{folder}/job.log" 2>&1 &
+echo $! > "{folder}/pid"
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job; do kill -- "-$job"; done
+"""
+
+
+@pytest.fixture
+def pretended_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put commands of a pretended SLURM, which runs its jobs on this machine, before all others."""
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    for name, content in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (folder / name).write_text(content.format(folder=folder))
+        (folder / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+def chunked(path: Path, folder: Path, on: DaskOn, workers: int) -> np.ndarray:
+    with computing(on, workers):
+        chunk_recording(
+            read_populations(path),
+            folder,
+            dataset="d",
+            animal="a",
+            recording="r",
+            options=Chunk(chunk_s=5, shard_s=10),
+        )
+    (store,) = stores(folder)
+    return np.asarray(open_population(store).activity)
+
+
+def test_processes_and_threads_make_the_same_store(tmp_path: Path) -> None:
+    path = write_units(tmp_path / "a.nwb", poisson_trains(5, 60.0), obs_intervals=[[0.0, 60.0]])
+    alone = chunked(path, tmp_path / "one", "threads", 1)
+    np.testing.assert_array_equal(alone, chunked(path, tmp_path / "many", "threads", 7))
+    np.testing.assert_array_equal(alone, chunked(path, tmp_path / "processes", "processes", 2))
+    assert alone.sum() == sum(map(len, poisson_trains(5, 60.0)))
+
+
+def test_what_a_process_warns_of_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    traces = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
+    traces[7, 1] = np.nan
+    chunked(write_traces(tmp_path / "a.nwb", traces), tmp_path / "out", "processes", 1)
+    assert "1 samples of dff are NaN: set to 0" in caplog.text
+
+
+def test_jobs_of_a_cluster_make_the_same_store(tmp_path: Path, pretended_slurm: Path) -> None:
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: pip install nuclr[slurm]")
+    path = write_units(tmp_path / "a.nwb", poisson_trains(5, 60.0), obs_intervals=[[0.0, 60.0]])
+    alone = chunked(path, tmp_path / "one", "threads", 1)
+    with dask.config.set({"jobqueue.slurm.interface": "lo"}):
+        np.testing.assert_array_equal(alone, chunked(path, tmp_path / "jobs", "slurm", 1))
+    job = int((pretended_slurm / "pid").read_text())
+    waiting = time.monotonic()
+    while Path(f"/proc/{job}").exists() and "Z" not in Path(f"/proc/{job}/stat").read_text().split()[2]:
+        assert time.monotonic() - waiting < 30, "the job was not cancelled"
+        time.sleep(0.1)
+
+
+def test_a_kill_half_way_leaves_nothing_that_is_taken_for_a_store(tmp_path: Path) -> None:
+    path = write_units(tmp_path / "a.nwb", poisson_trains(40, 60.0), obs_intervals=[[0.0, 60.0]])
+    folder = tmp_path / "populations" / "a"
+    # Each shard takes a while, so that the kill comes between two of them.
+    code = (
+        "import time; from nuclr.data.spikes import SpikesByUnit as S; count = S.count\n"
+        "S.count = lambda *a: (time.sleep(0.5), count(*a))[1]\n"
+        "from nuclr.cli import main; main()"
+    )
+    config = '{"dataset": "nwb", "nwb": {"folder": "."}, "chunk": {"chunk_s": 1, "shard_s": 1}}'
+    command = [sys.executable, "-c", code, "chunk", str(path), "-o", str(folder), "--config", config]
+    process = subprocess.Popen(command)
+    waiting = time.monotonic()
+    while not [file for file in tmp_path.rglob("c/0/*") if file.is_file()]:
+        assert time.monotonic() - waiting < 60
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(tmp_path.rglob("zarr.json")), "the kill came before anything was written"
+    assert not folder.exists()
+    assert stores(tmp_path) == []
+    whole = chunked(path, folder, "threads", 2)
+    assert whole.sum() == sum(map(len, poisson_trains(40, 60.0)))
+    assert [path.name for path in folder.parent.iterdir()] == ["a"]
