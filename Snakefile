@@ -1,10 +1,22 @@
 # From recordings to the scaling figure. `snakemake --cores all` does everything; `-n` shows what it would do.
+import re
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
 configfile: "config.yaml"
+
+
+# A data set may bring what differs from it; what a user gives goes before both.
+if (
+    re.fullmatch(r"[A-Za-z0-9_-]+", preset := str(config["dataset"]))
+    and Path(workflow.basedir, "config", f"{preset}.yaml").exists()
+):
+
+    configfile: Path(workflow.basedir, "config", f"{preset}.yaml")
 
 
 include: "workflow/rules/common.smk"

@@ -9,7 +9,7 @@ import copy
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
@@ -19,7 +19,9 @@ from nuclr.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Source = Literal["simulated", "nwb"]
+PublicDataSet = Literal["steinmetz_2019", "ibl_brain_wide_map", "allen_visual_coding", "bugeon_2022"]
+Source = Literal["simulated", "nwb", PublicDataSet]
+DaskOn = Literal["threads", "processes", "slurm"]
 # Names become parts of paths.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 Baseline = Literal["single_neuron", "population_correlation", "which_recording"]
@@ -42,13 +44,45 @@ class Simulated(Section):
 
 
 class Nwb(Section):
-    """A folder of NWB files."""
+    """NWB files: a folder of them, or dandisets."""
 
     folder: Path | None = Field(None, description="where the NWB files are (searched to any depth)")
+    dandi: list[str] = Field([], description="or dandisets to download, as 000006 or 000006/0.220126.1855")
     unit_columns: list[str] = Field([], description="columns of the unit table to keep, as labels or quality")
     region_column: str | None = Field(
         None, description="unit column with the brain region; null: the electrodes' location"
     )
+
+
+class IblBrainWideMap(Section):
+    """The IBL Brain-Wide Map."""
+
+    collection: str = Field("pykilosort", description="spike sorting to take, a folder below the probe's")
+    drop_last_s: float = Field(300.0, ge=0, description="end of each recording that is not used (s)")
+
+
+class AllenVisualCoding(Section):
+    """Allen Visual Coding, Neuropixels."""
+
+    archive: Literal["allensdk", "dandi"] = Field("allensdk", description="where the NWB files come from")
+    regions: str = Field("VIS", description="units are kept whose region begins so; empty: all")
+    labels: Path | None = Field(
+        None, description="csv with unit_id and cell_type; null: cell types by response to light"
+    )
+    light_ratio: Positive = Field(2.0, description="tagged units fire so many times their baseline in light")
+    light_latency_ms: Positive = Field(8.0, description="and fire first within this of its onset (ms)")
+    light_p: float = Field(0.01, gt=0, le=1, description="and differ from baseline at this p (Wilcoxon)")
+
+
+class Download(Section):
+    """How public data sets are fetched."""
+
+    keep_raw: bool = Field(True, description="false: raw files are deleted once chunked")
+    go_on_without: bool = Field(False, description="true: a session that cannot be fetched is left out")
+    tries: Count = Field(8, description="times that a file is asked for, ever longer apart")
+    figshare: str = Field("https://api.figshare.com/v2", description="server, or a mirror of it")
+    alyx: str = Field("https://openalyx.internationalbrainlab.org", description="IBL's database")
+    dandi: str = Field("https://api.dandiarchive.org/api", description="DANDI's server")
 
 
 class Chunk(Section):
@@ -63,8 +97,11 @@ class Chunk(Section):
 
 
 class Split(Section):
-    """Who trains, who is labelled, who is tested: always whole animals."""
+    """Who trains, who is labelled, who is tested: always whole animals, unless a published split is named."""
 
+    by: Literal["animal", "paper"] = Field(
+        "animal", description="paper: the published split of the IBL sessions, which shares animals"
+    )
     test_animals: int = Field(32, ge=0, description="animals that nothing is ever learned from")
     label_animals: int = Field(
         8, ge=0, description="animals whose labels the probe learns, never in pretraining"
@@ -137,6 +174,10 @@ class Machine(Section):
     compile: bool = Field(False, description="compile the encoder with torch.compile")
     checkpoint_every: Count = Field(200, description="steps between checkpoints")
     checkpoint_minutes: Positive = Field(10.0, description="and at most so long between them")
+    dask: DaskOn = Field("threads", description="chunking in threads, in processes, or in slurm jobs")
+    dask_workers: Count | None = Field(
+        None, description="how many of them; null: as many as cores, or 4 jobs"
+    )
     logger: Literal["tensorboard", "wandb"] | None = Field(
         None, description="tensorboard or wandb, beside metrics.csv"
     )
@@ -199,10 +240,15 @@ class Config(Section):
         pattern=NAME,
         description="name; results go to results/{dataset}",
     )
-    source: Source | None = Field(None, description="simulated or nwb; null: named by the data set, else nwb")
+    source: Source | None = Field(
+        None, description="where recordings come from; null: named by the data set, else nwb"
+    )
     results: Path = Field(Path("results"), description="folder of all results")
     simulated: Simulated = Simulated()
     nwb: Nwb = Nwb()
+    ibl_brain_wide_map: IblBrainWideMap = IblBrainWideMap()
+    allen_visual_coding: AllenVisualCoding = AllenVisualCoding()
+    download: Download = Download()
     chunk: Chunk = Chunk()
     split: Split = Split()
     model: Model = Model()
@@ -214,14 +260,31 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
-        if self.source_kind == "nwb" and self.nwb.folder is None:
-            raise ValueError(f"nwb.folder: data set {self.dataset} needs the folder of its NWB files")
+        if self.source_kind == "nwb" and (self.nwb.folder is None) == (not self.nwb.dandi):
+            raise ValueError(
+                f"nwb.folder: data set {self.dataset} needs the folder of its NWB files, or nwb.dandi "
+                "(one of the two)"
+            )
+        if self.split.by == "paper" and self.source_kind != "ibl_brain_wide_map":
+            raise ValueError("split.by: a published split is known of ibl_brain_wide_map alone")
         return self
 
     @property
     def source_kind(self) -> Source:
         """Where recordings come from."""
-        return self.source or ("simulated" if self.dataset == "simulated" else "nwb")
+        return self.source or cast(Source, self.dataset if self.dataset in get_args(Source) else "nwb")
+
+    @property
+    def downloads(self) -> bool:
+        """Whether recordings are downloaded."""
+        return self.source_kind in get_args(PublicDataSet) or bool(
+            self.source_kind == "nwb" and self.nwb.dandi
+        )
+
+    @property
+    def raw(self) -> Path:
+        """Folder of what is simulated or downloaded."""
+        return self.results / self.dataset / "raw"
 
     def sections(self, *names: str) -> str:
         """Return the named sections as JSON on one line: what a rule hands to a subcommand."""

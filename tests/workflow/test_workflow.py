@@ -16,30 +16,10 @@ import pandas as pd
 import psutil
 import pytest
 import yaml
+from snakemake_run import REPOSITORY, SMALL, planned, snakemake
 from strategies import poisson_trains, write_units
 
-REPOSITORY = Path(__file__).parents[2]
-SMALL = REPOSITORY / "config" / "small.yaml"
 pytestmark = pytest.mark.workflow
-
-
-def snakemake(folder: Path, *arguments: str, configfile: Path = SMALL) -> subprocess.CompletedProcess[str]:
-    """Run the workflow with its results in ``folder``."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-    command += ["--directory", str(folder), "--configfile", str(configfile), "--cores", "2", *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    return subprocess.CompletedProcess(command, done.returncode, done.stdout + done.stderr, "")
-
-
-def planned(done: subprocess.CompletedProcess[str]) -> dict[str, int]:
-    """Read the jobs by rule that a dry run would do."""
-    assert done.returncode == 0, done.stdout
-    table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", done.stdout, re.M | re.S)
-    if table is None:
-        assert "Nothing to be done" in done.stdout
-        return {}
-    return {line.split()[0]: int(line.split()[1]) for line in table[1].splitlines()}
 
 
 @pytest.fixture(scope="session")

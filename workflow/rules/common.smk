@@ -30,6 +30,11 @@ def stores(recordings):
     return [f"{OUT}/populations/{name}" for name in recordings]
 
 
+def kept(path):
+    """Raw files are kept, or deleted once they are chunked."""
+    return directory(path) if CONFIG.download.keep_raw else temp(directory(path))
+
+
 def warnings_said():
     """Each warning of all steps once; the steps write them to their logs."""
     logs = [path.read_text(errors="replace").splitlines() for path in Path(OUT, "logs").rglob("*.log")]

@@ -1,5 +1,5 @@
 # Recordings to stores, tables and splits.
-
+from snakemake.settings.types import DeploymentMethod
 
 if CONFIG.source_kind == "simulated":
 
@@ -17,6 +17,83 @@ if CONFIG.source_kind == "simulated":
             "nuclr simulate -o {params.folder:q} --config {params.config:q} > {log:q} 2>&1"
 
 
+# The data set's own part of the configuration, where it has one.
+OWN = [CONFIG.source_kind] if hasattr(CONFIG, CONFIG.source_kind) else []
+LINKS = (
+    [f"{CONFIG.raw}/links.tsv"]
+    if CONFIG.source_kind == "allen_visual_coding" and CONFIG.allen_visual_coding.archive == "allensdk"
+    else []
+)
+
+
+if CONFIG.source_kind == "bugeon_2022":
+
+    # One archive holds all sessions.
+    rule download_all:
+        output:
+            [kept(recording.path) for recording in PLAN.recordings.values()],
+        log:
+            f"{OUT}/logs/download.log",
+        resources:
+            downloads=1,
+            how=CONFIG.sections("download"),
+        params:
+            config=CONFIG.sections("dataset", "source", "results"),
+            names=list(PLAN.recordings),
+        message:
+            f"downloading {len(PLAN.recordings)} recordings"
+        shell:
+            "nuclr download {params.names} --config {params.config:q} --config {resources.how:q} > {log:q} 2>&1"
+
+elif CONFIG.downloads:
+
+    rule download:
+        input:
+            ancient(LINKS),
+        output:
+            kept(f"{CONFIG.raw}/{{recording}}"),
+        log:
+            f"{OUT}/logs/download/{{recording}}.log",
+        resources:
+            # A limit of the profile: how many ask a server at the same time.
+            downloads=1,
+            how=CONFIG.sections("download", "nwb", *OWN),
+        params:
+            config=CONFIG.sections("dataset", "source", "results"),
+            sorting=CONFIG.ibl_brain_wide_map.collection,  # of another one there are other files
+        message:
+            "downloading {wildcards.recording}"
+        shell:
+            "nuclr download {wildcards.recording} --config {params.config:q} --config {resources.how:q} "
+            "> {log:q} 2>&1"
+
+
+if LINKS:
+
+    # allensdk cannot share an environment with the rest; uv makes one for it, or conda with --sdm conda.
+    rule allen_links:
+        input:
+            script=workflow.source_path("../../envs/allen_links.py"),
+            requirements=workflow.source_path("../../envs/allensdk.txt"),
+        output:
+            LINKS,
+        log:
+            f"{OUT}/logs/allen_links.log",
+        conda:
+            "../../envs/allensdk.yaml"
+        params:
+            sessions=list(PLAN.recordings),
+            python=lambda wildcards, input: (
+                "python"
+                if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
+                else f"uv run --isolated --no-project --python 3.11 --with-requirements {input.requirements} python"
+            ),
+        message:
+            "asking allensdk where the sessions are"
+        shell:
+            "{params.python} {input.script:q} {params.sessions} -o {output:q} > {log:q} 2>&1"
+
+
 rule chunk:
     input:
         lambda wildcards: PLAN.recordings[wildcards.recording].path,
@@ -24,12 +101,16 @@ rule chunk:
         directory(f"{OUT}/populations/{{recording}}"),
     log:
         f"{OUT}/logs/chunk/{{recording}}.log",
+    resources:
+        # Not a parameter: stores need not be made again because they are made in another way.
+        machine=CONFIG.sections("machine"),
     params:
-        config=CONFIG.sections("dataset", "source", "nwb", "chunk"),
+        config=CONFIG.sections("dataset", "source", "results", "nwb", "chunk", *OWN),
     message:
         "chunking {wildcards.recording}"
     shell:
-        "nuclr chunk {input:q} -o {output:q} --config {params.config:q} > {log:q} 2>&1"
+        "nuclr chunk {input:q} -o {output:q} --config {params.config:q} --config {resources.machine:q} "
+        "> {log:q} 2>&1"
 
 
 rule catalog:

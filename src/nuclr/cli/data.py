@@ -1,7 +1,8 @@
-"""Subcommands of the data room: simulate, chunk, catalog, split."""
+"""Subcommands of the data room: simulate, download, chunk, catalog, split."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,12 @@ import typer
 
 from nuclr.cli.options import ConfigOption, OutputOption
 
+logger = logging.getLogger(__name__)
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
-    for command in (simulate, chunk, catalog, split):
+    for command in (simulate, download, chunk, catalog, split):
         app.command()(command)
 
 
@@ -31,8 +34,26 @@ def simulate(output: OutputOption, config: ConfigOption = None) -> None:
     print(f"{options.animals} recordings in {output}")
 
 
+def download(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[RECORDING]...", help="none: all")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Fetch recordings of a public data set, verified; a broken download goes on where it stopped."""
+    from nuclr.cli.progress import transfers
+    from nuclr.config import load_config
+    from nuclr.data.download import Fetcher
+    from nuclr.data.sources import download_recordings
+
+    options = load_config(*(config or ()))
+    with transfers() as progress:
+        fetcher = Fetcher(tries=options.download.tries, progress=progress)
+        left_out = download_recordings(options, names or [], fetcher)
+    print(f"{', '.join(names) if names else 'all recordings'} in {options.raw}", end="")
+    print(f"; {len(left_out)} left out" if left_out else "")
+
+
 def chunk(
-    recording: Annotated[Path, typer.Argument(help="NWB file")],
+    recording: Annotated[Path, typer.Argument(help="NWB file, or folder of a downloaded recording")],
     output: OutputOption,
     config: ConfigOption = None,
 ) -> None:
@@ -42,18 +63,26 @@ def chunk(
     """
     from nuclr.config import load_config
     from nuclr.data.chunk import chunk_recording
-    from nuclr.data.sources import nwb, read_recording
+    from nuclr.data.cluster import computing
+    from nuclr.data.left_out import leave_out, reason_left_out
+    from nuclr.data.sources import read_recording, recording_at
 
     plain = {"dataset": "nwb", "nwb": {"folder": str(recording.parent)}}
     options = load_config(*config) if config else load_config(plain)
-    names = chunk_recording(
-        read_recording(options, recording),
-        output,
-        dataset=options.dataset,
-        animal=nwb.animal_of(recording),
-        recording=nwb.name_of(recording),
-        options=options.chunk,
-    )
+    which = recording_at(options, recording)
+    if reason := reason_left_out(recording):
+        leave_out(output, which.recording, which.animal, reason)
+        print(f"{recording}: left out ({reason})")
+        return
+    with computing(options.machine.dask, options.machine.dask_workers):
+        names = chunk_recording(
+            read_recording(options, which),
+            output,
+            dataset=options.dataset,
+            animal=which.animal,
+            recording=which.recording,
+            options=options.chunk,
+        )
     print(f"{recording}: {', '.join(names)}")
 
 
@@ -89,11 +118,13 @@ def catalog(
 def split(output: OutputOption, config: ConfigOption = None) -> None:
     """Draw test animals, label animals, and the order in which the rest join pretraining."""
     from nuclr.config import load_config
-    from nuclr.data.sources import recordings
-    from nuclr.data.splits import make_splits, write_splits
+    from nuclr.data.sources import recordings, splits_of
+    from nuclr.data.splits import write_splits
 
     options = load_config(*(config or ()))
-    animals = [recording.animal for recording in recordings(options)]
-    splits = make_splits(animals, options.split.test_animals, options.split.label_animals, options.split.seed)
+    splits = splits_of(options, recordings(options))
     write_splits(output, splits)
-    print(f"{len(splits.test)} test, {len(splits.label)} label, {len(splits.orders[0])} pretraining animals")
+    sizes = f"{len(splits.test)} test, {len(splits.label)} label, {len(splits.orders[0])} pretraining"
+    print(f"{sizes} {splits.of}s")
+    if splits.note:
+        logger.warning("%s", splits.note)

@@ -1,14 +1,115 @@
-"""One file per data set: how its recordings are found and read."""
+"""One file per data set: which recordings it has, how they are fetched, and how they are read."""
 
 from __future__ import annotations
 
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nuclr.config import Config
-from nuclr.data.sources import nwb, simulated
+from nuclr.data.download import Fetcher
+from nuclr.data.left_out import leave_out, reason_left_out
+from nuclr.data.recording import Recording, SpikeTrains, Traces
+from nuclr.data.splits import Splits, make_splits
+from nuclr.errors import ConfigError, DataError, DownloadError
+
+logger = logging.getLogger(__name__)
+
+Raw = list[SpikeTrains] | list[Traces]
 
 
-def recordings(config: Config) -> list[nwb.Recording]:
+@dataclass(frozen=True)
+class DataSet:
+    """What a data set can do, with its part of the configuration filled in.
+
+    Attributes
+    ----------
+    recordings
+        List all recordings with their animals, before any work is done on them.
+    read
+        Read what populations a recording holds, with the data set's labels.
+    download
+        Fetch a recording into ``folder / recording``, ``folder`` being kept until all is done; None
+        where nothing is downloaded.
+    """
+
+    recordings: Callable[[], list[Recording]]
+    read: Callable[[Recording], Raw]
+    download: Callable[[Recording, Path, Fetcher], None] | None = None
+
+
+def data_set(config: Config) -> DataSet:
+    """Choose a configuration's data set."""
+    raw, servers = config.raw, config.download
+    if config.source_kind == "simulated":
+        from nuclr.data.sources import nwb, simulated
+
+        return DataSet(
+            lambda: simulated.recordings(raw, config.simulated.animals),
+            lambda recording: nwb.read_populations(recording.path, list(simulated.LABELS)),
+        )
+    if config.source_kind == "steinmetz_2019":
+        from nuclr.data.sources import steinmetz_2019
+
+        return DataSet(
+            lambda: steinmetz_2019.recordings(raw),
+            steinmetz_2019.read,
+            lambda recording, folder, fetcher: steinmetz_2019.download(
+                recording, folder, servers.figshare, fetcher
+            ),
+        )
+    if config.source_kind == "bugeon_2022":
+        from nuclr.data.sources import bugeon_2022
+
+        return DataSet(
+            lambda: bugeon_2022.recordings(raw),
+            bugeon_2022.read,
+            lambda recording, folder, fetcher: bugeon_2022.download(
+                recording, folder, servers.figshare, fetcher
+            ),
+        )
+    if config.source_kind == "ibl_brain_wide_map":
+        from nuclr.data.sources import ibl_brain_wide_map
+
+        ibl = config.ibl_brain_wide_map
+        return DataSet(
+            lambda: ibl_brain_wide_map.recordings(raw),
+            lambda recording: ibl_brain_wide_map.read(recording, ibl.drop_last_s),
+            lambda recording, folder, fetcher: ibl_brain_wide_map.download(
+                recording, folder, servers.alyx, ibl.collection, fetcher
+            ),
+        )
+    if config.source_kind == "allen_visual_coding":
+        from nuclr.data.sources import allen_visual_coding
+
+        allen = config.allen_visual_coding
+        links = raw / allen_visual_coding.LINKS if allen.archive == "allensdk" else None
+        return DataSet(
+            lambda: allen_visual_coding.recordings(raw),
+            lambda recording: allen_visual_coding.read(recording, allen),
+            lambda recording, folder, fetcher: allen_visual_coding.download(
+                recording, folder, links or servers.dandi, fetcher
+            ),
+        )
+    from nuclr.data.sources import dandi, nwb
+
+    columns, region = config.nwb.unit_columns, config.nwb.region_column
+    if config.nwb.folder is not None:
+        folder = config.nwb.folder
+        return DataSet(
+            lambda: nwb.find_recordings(folder),
+            lambda recording: nwb.read_populations(recording.path, columns, region),
+        )
+    return DataSet(
+        lambda: dandi.recordings(raw, config.nwb.dandi, servers.dandi, Fetcher(servers.tries)),
+        lambda recording: nwb.read_populations(dandi.file_of(recording), columns, region),
+        lambda recording, folder, fetcher: dandi.download(recording, folder, servers.dandi, fetcher),
+    )
+
+
+def recordings(config: Config) -> list[Recording]:
     """List all recordings of a data set with their animals, before any work is done on them.
 
     Raises
@@ -16,22 +117,105 @@ def recordings(config: Config) -> list[nwb.Recording]:
     NuclrError
         If the data set's files are not there or cannot be told apart.
     """
-    if config.source_kind == "nwb":
-        assert config.nwb.folder is not None  # checked with the configuration
-        return nwb.find_recordings(config.nwb.folder)
-    raw = Path(config.results) / config.dataset / "raw"
-    names = simulated.animal_names(config.simulated.animals)
-    return [nwb.Recording(raw / f"{name}.nwb", name, name) for name in names]
+    return data_set(config).recordings()
 
 
-def read_recording(config: Config, path: Path) -> list[nwb.SpikeTrains] | list[nwb.Traces]:
+def splits_of(config: Config, found: Sequence[Recording]) -> Splits:
+    """Decide who trains, who is labelled and who is tested among the recordings of a data set.
+
+    Raises
+    ------
+    SplitError
+        If no animal would be left for pretraining.
+    """
+    if config.split.by == "paper":
+        from nuclr.data.sources import ibl_brain_wide_map
+
+        return ibl_brain_wide_map.paper_splits()
+    animals = [recording.animal for recording in found]
+    return make_splits(animals, config.split.test_animals, config.split.label_animals, config.split.seed)
+
+
+def recording_at(config: Config, path: Path) -> Recording:
+    """Say which recording a file or folder is.
+
+    Raises
+    ------
+    DataError
+        If the data set has none of this name.
+    """
+    if config.source_kind == "nwb" and not config.downloads:
+        from nuclr.data.sources import nwb
+
+        return Recording(path, nwb.name_of(path), nwb.animal_of(path))
+    for recording in recordings(config):
+        if recording.path.name == path.name:
+            return Recording(path, recording.recording, recording.animal, recording.origin)
+    raise DataError(f"{path}: data set {config.dataset} has no recording of this name")
+
+
+def read_recording(config: Config, recording: Recording) -> Raw:
     """Read what populations a recording holds, with the labels that its data set has.
 
     Raises
     ------
     DataError
-        If the file is damaged, or lacks what the configuration names.
+        If a file is damaged, or lacks what the configuration names.
     """
-    if config.source_kind == "simulated":
-        return nwb.read_populations(path, list(simulated.LABELS))
-    return nwb.read_populations(path, config.nwb.unit_columns, config.nwb.region_column)
+    if not recording.path.exists():
+        raise DataError(f"{recording.path}: not there; `nuclr download` fetches what can be fetched")
+    return data_set(config).read(recording)
+
+
+def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) -> list[Recording]:
+    """Fetch recordings, each whole or not at all; what is there is not fetched again.
+
+    Parameters
+    ----------
+    config
+        Its ``download.go_on_without`` says whether a recording that cannot be had is an error, or is
+        left out: then its folder holds the reason alone.
+    names
+        Of recordings; none: all.
+    fetcher
+        How.
+
+    Returns
+    -------
+    list of Recording
+        Those that were left out.
+
+    Raises
+    ------
+    ConfigError
+        If the data set is not downloaded, or has no recording of such a name.
+    DownloadError
+        Naming the recording that cannot be had.
+    """
+    chosen = data_set(config)
+    if chosen.download is None:
+        raise ConfigError(f"dataset: {config.dataset} is not downloaded")
+    known = {recording.recording: recording for recording in chosen.recordings()}
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"data set {config.dataset} has no recording {unknown[0]}")
+    wanted = [known[name] for name in names] or list(known.values())
+    # Not among what Snakemake would delete, so that a killed download goes on.
+    work = config.raw / ".downloads" / (wanted[0].recording if len(wanted) == 1 else config.dataset)
+    lacking = []
+    for recording in wanted:
+        if recording.path.exists() and reason_left_out(recording.path) is None:
+            continue
+        try:
+            chosen.download(recording, work, fetcher)
+        except DownloadError as error:
+            message = f"recording {recording.recording}: {error}"
+            if not config.download.go_on_without:
+                raise DownloadError(message) from None
+            logger.warning("%s; left out, as download.go_on_without says", message)
+            leave_out(recording.path, recording.recording, recording.animal, message)
+            lacking.append(recording)
+        else:
+            shutil.rmtree(recording.path, ignore_errors=True)
+            (work / recording.recording).replace(recording.path)
+    shutil.rmtree(work, ignore_errors=True)
+    return lacking

@@ -1,0 +1,111 @@
+"""The workflow on public data sets: planned without a network, and run against servers of this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from archives import bugeon_session, steinmetz_session, tarred, zipped
+from servers import figshare, serving
+from snakemake_run import planned, snakemake
+
+from nuclr.data.manifests import manifest
+
+pytestmark = pytest.mark.workflow
+
+
+def write(path: Path, config: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dataset", "counts"),
+    [
+        ("steinmetz_2019", {"download": 39, "chunk": 39, "pretrain": 15, "scaling": 3}),
+        ("bugeon_2022", {"download_all": 1, "chunk": 17, "pretrain": 12, "scaling": 6}),
+        ("ibl_brain_wide_map", {"download": 459, "chunk": 459, "pretrain": 27, "scaling": 2}),
+        (
+            "allen_visual_coding",
+            {"allen_links": 1, "download": 58, "chunk": 58, "pretrain": 21, "scaling": 4},
+        ),
+    ],
+)
+def test_a_whole_analysis_is_planned_before_anything_is_downloaded(
+    tmp_path: Path, dataset: str, counts: dict[str, int]
+) -> None:
+    nowhere = dict.fromkeys(("figshare", "alyx", "dandi"), "http://127.0.0.1:9")
+    config = write(tmp_path / "c.yaml", {"dataset": dataset, "download": nowhere})
+    jobs = planned(snakemake(tmp_path, "-n", configfile=config))
+    assert counts.items() <= jobs.items()
+
+
+def test_the_published_split_plans_its_own_sets(tmp_path: Path) -> None:
+    """Four sets and the untrained encoder, three seeds each, two protocols, one task."""
+    config = write(tmp_path / "c.yaml", {"dataset": "ibl_brain_wide_map", "split": {"by": "paper"}})
+    jobs = planned(snakemake(tmp_path, "-n", configfile=config))
+    # Four sessions are in none of the sets.
+    assert {"download": 455, "chunk": 455, "pretrain": 15, "scaling": 2}.items() <= jobs.items()
+
+
+def test_from_one_archive_to_the_figure_and_no_raw_file_is_kept(tmp_path: Path) -> None:
+    """All 17 sessions of Bugeon et al., small; the connection breaks on the way."""
+    sessions = [row["session"].split("/") for row in manifest("bugeon_2022")]
+    files = {n: c for animal, date in sessions for n, c in bugeon_session(animal, date, frames=140).items()}
+    with serving() as server:
+        figshare(server, 19448531, {"Bugeon et al 2022 v2.zip": zipped(files)})
+        server.faults["/files/19448531/0"] = ["cut", 503, "reset"]
+        config = {
+            "dataset": "bugeon_2022",
+            "download": {"figshare": server.address, "keep_raw": False},
+            "model": {"dim": 8, "heads": 2, "dim_head": 4},
+            "views": {"window_s": 7, "distance_s": 10, "unit_dropout": 0.95},
+            "pretrain": {"steps": 3, "pairs_per_step": 2},
+            "machine": {"workers": 0},
+            "scaling": {"animal_counts": [4], "seeds": 1},
+            "probe": {"bootstrap": 10, "baselines": ["single_neuron"], "folds": 2},
+        }
+        done = snakemake(tmp_path, configfile=write(tmp_path / "c.yaml", config))
+        again = snakemake(tmp_path, "-n", configfile=tmp_path / "c.yaml")
+    assert done.returncode == 0, done.stdout
+    results = tmp_path / "results" / "bugeon_2022"
+    for task in ("ei", "subclass", "class"):
+        assert (results / "scaling" / f"{task}.transductive_zero_shot.png").stat().st_size > 0
+    assert pd.read_parquet(results / "units.parquet")["ei"].value_counts().to_dict() == {
+        "IN": 8 * 17,
+        "EC": 5 * 17,
+        "": 17,
+    }
+    assert "experiment Natural Scenes/02 has traces of shape (140, 9)" in done.stdout
+    assert [path.name for path in (results / "raw").iterdir()] == [".downloads"]
+    assert not list((results / "raw" / ".downloads").iterdir())
+    assert planned(again) == {}
+
+
+def test_a_session_that_cannot_be_had_fails_alone_or_is_left_out(tmp_path: Path) -> None:
+    names = ["Cori_2016-12-14", "Cori_2016-12-17", "Muller_2017-01-07"]
+    stores = [f"results/steinmetz_2019/populations/{name}" for name in names]
+    with serving() as server:
+        archives = {f"{name}.tar": tarred(steinmetz_session(name)) for name in names[1:]}
+        figshare(server, 9598406, {f"{names[0]}.tar": b"lost", **archives})
+        del server.files["/files/9598406/0"]
+        download: dict[str, Any] = {"figshare": server.address, "tries": 2}
+        config = write(tmp_path / "c.yaml", {"dataset": "steinmetz_2019", "download": download})
+        done = snakemake(tmp_path, "--keep-going", *stores, configfile=config)
+        assert done.returncode != 0
+        assert f"recording {names[0]}: " in done.stdout
+        assert "the server says 404 Not Found; look at the address, or whether it moved" in done.stdout
+        there = [(tmp_path / store).exists() for store in stores]
+        assert there == [False, True, True]
+        download["go_on_without"] = True
+        write(config, {"dataset": "steinmetz_2019", "download": download})
+        done = snakemake(tmp_path, *stores, configfile=config)
+    assert done.returncode == 0, done.stdout
+    assert "left out, as download.go_on_without says" in done.stdout
+    note = json.loads((tmp_path / stores[0] / "left_out.json").read_text())
+    assert note["animal"] == "Cori"
+    assert list((tmp_path / stores[1]).glob("*.zarr"))
