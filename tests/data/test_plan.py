@@ -24,7 +24,7 @@ def plan(**changes: object) -> Plan:
 
 def test_a_run_is_pretrained_on_its_own_animals() -> None:
     made = plan()
-    assert made.to_pretrain(2, 1) == made.of_animals(made.splits.pretraining(2, 1))
+    assert made.to_pretrain(2, 1) == made.of_members(made.splits.pretraining(2, 1))
     assert len(made.to_pretrain(0, 0)) == 1
     assert not set(made.to_pretrain(4, 0)) & {*made.splits.test, *made.splits.label}
 
@@ -60,3 +60,21 @@ def test_too_many_animals_are_refused_before_any_work() -> None:
         plan(scaling={"animal_counts": [8]})
     with pytest.raises(SplitError, match="seed 32"):
         plan(scaling={"animal_counts": [1], "seeds": 33})
+
+
+def test_of_a_public_data_set_only_what_a_run_needs_is_fetched() -> None:
+    config = load_config(
+        {"dataset": "steinmetz_2019", "split": {"test_animals": 2, "label_animals": 1}},
+        {"scaling": {"animal_counts": [1, 2], "seeds": 1}},
+    )
+    made = make_plan(config)
+    animals = {recording.animal for recording in made.recordings.values()}
+    assert animals == {*made.splits.test, *made.splits.label, *made.splits.pretraining(2, 0)}
+    assert (
+        len(
+            make_plan(
+                load_config({"dataset": "steinmetz_2019"}, {"split": {"test_animals": 2, "label_animals": 1}})
+            ).recordings
+        )
+        == 39
+    )

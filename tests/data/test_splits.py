@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuclr.data.splits import ORDERS, make_splits, read_splits, write_splits
+from nuclr.data.splits import ORDERS, make_splits, published_splits, read_splits, write_splits
 from nuclr.errors import SplitError
 
 ANIMALS = st.sets(st.text("abcdefgh123", min_size=1, max_size=5), min_size=1, max_size=30)
@@ -69,3 +69,34 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "splits.json").write_text(content)
     with pytest.raises(SplitError, match=r"splits\.json: cannot be read"):
         read_splits(tmp_path / "splits.json")
+
+
+PUBLISHED = [
+    ("r1", "a", "tiny"),
+    ("r2", "a", "tiny"),
+    ("r3", "b", "large"),
+    ("r4", "a", "large"),
+    ("r5", "c", "large"),
+    ("r6", "c", "test"),
+    ("r7", "d", "test"),
+    ("r8", "e", ""),
+]
+
+
+def test_a_published_split_keeps_its_sets_and_says_what_it_shares(tmp_path: Path) -> None:
+    splits = published_splits(PUBLISHED)
+    assert (splits.of, splits.counts) == ("recording", [1, 3])
+    assert splits.pretraining(0, 0) == []
+    assert splits.pretraining(1, 0) == ["r1", "r2"]
+    assert splits.pretraining(3, 7) == ["r1", "r2", "r3", "r4", "r5"]
+    assert (splits.test, splits.label) == (["r6", "r7"], [])
+    assert "1 of its 2 test animals are also in pretraining" in splits.note
+    with pytest.raises(SplitError, match="2: the published sets have 1, 3 animals"):
+        splits.pretraining(2, 0)
+    write_splits(tmp_path / "splits.json", splits)
+    assert read_splits(tmp_path / "splits.json") == splits
+
+
+def test_a_published_split_has_no_recording_in_two_groups() -> None:
+    with pytest.raises(SplitError, match="recording r6 is in two groups"):
+        published_splits([*PUBLISHED, ("r6", "c", "large")])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from nuclr.config import Probe, Task
-from nuclr.data.splits import Splits, make_splits
+from nuclr.data.splits import Splits, make_splits, published_splits
 from nuclr.errors import DataError, SplitError
 from nuclr.evaluation.probe import chance, class_labels, folds, predict, probe_all, read_predictions, scores
 from nuclr.evaluation.representations import write_embeddings
@@ -76,7 +76,7 @@ def test_no_test_unit_is_learned_from(protocol: str, animals: int, seed: int, dr
 
 def test_an_animal_that_was_in_pretraining_is_not_a_new_one() -> None:
     table = units()
-    with pytest.raises(SplitError, match="was in pretraining and cannot be used as a new animal"):
+    with pytest.raises(SplitError, match="was in pretraining and cannot be used as a new one"):
         list(folds("inductive_zero_shot", table, table["kind"].to_numpy(object), SPLITS, [SPLITS.test[0]], 5))
 
 
@@ -174,3 +174,21 @@ def test_a_protocol_without_its_animals_is_refused() -> None:
 def test_one_class_is_nothing_to_learn() -> None:
     with pytest.raises(DataError, match=r"1 class\(es\) \(x\)"):
         predict(np.zeros((3, 1)), np.array(["x"] * 3, object), iter([(np.array([0, 1]), np.array([2]))]))
+
+
+def test_in_a_published_split_recordings_are_kept_apart_and_animals_may_not_be() -> None:
+    table = units()
+    # Two recordings of each animal.
+    table["recording"] = table["animal"] + np.where(np.arange(len(table)) % 2, "_1", "_2")
+    names = [f"{animal}_{i}" for animal in ANIMALS for i in (1, 2)]
+    rows = [(name, name[:2], "small" if name[:2] in ("a0", "a1") else "all") for name in names[:-3]]
+    splits = published_splits([*rows, *((name, name[:2], "test") for name in names[-3:])])
+    assert "1 of its 2 test animals" in splits.note
+    labels = table["kind"].to_numpy(object)
+    for count, recordings in splits.published:
+        pretraining = splits.pretraining(count, 0)
+        ((train, test),) = folds("inductive_zero_shot", table, labels, splits, pretraining, 5)
+        assert set(table["recording"].iloc[train]) == set(pretraining) == set(names[:recordings])
+        assert set(table["recording"].iloc[test]) == set(names[-3:])
+        for train, test in folds("transductive_zero_shot", table, labels, splits, pretraining, 5):
+            assert not set(table["animal"].iloc[train]) & set(table["animal"].iloc[test])

@@ -16,6 +16,7 @@ from strategies import population
 from torch.nn import functional as F
 
 from nuclr.config import load_config
+from nuclr.data.left_out import leave_out
 from nuclr.data.store import open_population, stores, write_population
 from nuclr.errors import DataError, TrainingError
 from nuclr.model.encoder import Encoder, EncoderSpec
@@ -150,6 +151,31 @@ def test_missing_recordings_are_named(folder: Path, tmp_path: Path) -> None:
         pretrain_run([folder], ["a", "z"], small(), 0, **arguments)
     with pytest.raises(DataError, match="no population stores in it"):
         pretrain_run([tmp_path], ["a"], small(), 0, **arguments)
+
+
+def test_a_run_of_recordings_names_them_and_their_animals(folder: Path, tmp_path: Path) -> None:
+    more = population(units=16, bins=3000, seed=9, animal="a", recording="a2")
+    write_population(more, tmp_path / "a2" / "probe.zarr", chunk_s=15, shard_s=30)
+    output = tmp_path / "out" / "model.safetensors"
+    arguments = {"output": output, "checkpoints": tmp_path / "c"}
+    pretrain_run([folder, tmp_path / "a2"], ["a2", "b"], small(), 0, of="recording", **arguments)
+    record = json.loads(output.with_suffix(".json").read_text())
+    assert (record["animals"], record["recordings"]) == (["a", "b"], ["a2", "b"])
+    assert sorted(record["inputs"]) == ["a2/probe", "b/probe"]
+
+
+def test_a_recording_that_is_left_out_is_done_without(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_out(tmp_path / "z", "z_1", "z", "the server says 404")
+    output = tmp_path / "out" / "model.safetensors"
+    arguments = {"output": output, "checkpoints": tmp_path / "c"}
+    pretrain_run([folder, tmp_path / "z"], ["a", "z"], small(), 0, **arguments)
+    record = json.loads(output.with_suffix(".json").read_text())
+    assert (record["animals"], record["left_out"]) == (["a"], ["z"])
+    assert "nothing of z: 1 of 2 animals" in caplog.text
+    with pytest.raises(DataError, match="recordings of z are left out: nobody to learn from"):
+        pretrain_run([folder, tmp_path / "z"], ["z"], small(), 0, **arguments)
 
 
 def test_the_learning_rate_warms_up_then_falls_to_zero() -> None:

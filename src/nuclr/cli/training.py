@@ -45,6 +45,7 @@ def pretrain(
         output=output,
         checkpoints=checkpoints,
         score=label_score(populations, who, options.views, options.probe.tasks) if probed else None,
+        of=who.of,
     )
     if wrote:
         print(f"{output}: {animals} animals, seed {seed}")

@@ -6,12 +6,12 @@ Known from the configuration and the recordings' names alone, before any work is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nuclr.config import Config
-from nuclr.data.sources import recordings
-from nuclr.data.sources.nwb import Recording
-from nuclr.data.splits import Splits, make_splits
+from nuclr.data.recording import Recording
+from nuclr.data.sources import recordings, splits_of
+from nuclr.data.splits import Splits
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Plan:
     Attributes
     ----------
     recordings
-        By name.
+        By name; of a data set that is downloaded, those that a run needs.
     splits
         Who trains, who is labelled, who is tested.
     animal_counts, seeds
@@ -39,20 +39,21 @@ class Plan:
     baselines: Sequence[str]
     probes_in_training: bool = False
 
-    def of_animals(self, animals: Sequence[str]) -> list[str]:
-        """Name the recordings of some animals."""
-        wanted = set(animals)
-        return [name for name, recording in self.recordings.items() if recording.animal in wanted]
+    def of_members(self, members: Sequence[str]) -> list[str]:
+        """Name the recordings of some animals, or some recordings where the splits are of these."""
+        wanted = set(members)
+        of = self.splits.of
+        return [name for name, recording in self.recordings.items() if getattr(recording, of) in wanted]
 
     def to_pretrain(self, animals: int, seed: int) -> list[str]:
         """Name the recordings of a run; an untrained encoder takes its bin from one of them."""
         own = self.splits.pretraining(max(1, animals), seed)
-        return self.of_animals([*own, *(self.splits.label if self.probes_in_training else [])])
+        return self.of_members([*own, *(self.splits.label if self.probes_in_training else [])])
 
     def to_embed(self, animals: int, seed: int) -> list[str]:
-        """Name the recordings that the probes of a run need: its own, and those of label and test animals."""
+        """Name the recordings that the probes of a run need: its own, and those of label and test members."""
         own = self.splits.pretraining(self.probed_with(animals), seed)
-        return self.of_animals([*own, *self.splits.label, *self.splits.test])
+        return self.of_members([*own, *self.splits.label, *self.splits.test])
 
     def probed_with(self, animals: int) -> int:
         """Count of animals whose units a run is probed on.
@@ -81,11 +82,6 @@ class Plan:
         return self.encoders(protocol) + [b for b in self.baselines if known or b != "which_recording"]
 
 
-def doubled(most: int) -> list[int]:
-    """Count 1, 2, 4, ... and ``most`` itself."""
-    return [*(2**i for i in range(most.bit_length()) if 2**i < most), most]
-
-
 def make_plan(config: Config) -> Plan:
     """Plan the scaling analysis of a configuration.
 
@@ -95,20 +91,20 @@ def make_plan(config: Config) -> Plan:
         If recordings cannot be found, or more animals or seeds are asked for than there are.
     """
     found = {recording.recording: recording for recording in recordings(config)}
-    splits = make_splits(
-        [recording.animal for recording in found.values()],
-        config.split.test_animals,
-        config.split.label_animals,
-        config.split.seed,
-    )
+    splits = splits_of(config, list(found.values()))
     plan = Plan(
         recordings=found,
         splits=splits,
-        animal_counts=sorted(set(config.scaling.animal_counts or doubled(len(splits.orders[0])))),
+        animal_counts=sorted(set(config.scaling.animal_counts or splits.counts)),
         seeds=config.scaling.seeds,
         baselines=config.probe.baselines,
         probes_in_training=config.pretrain.probe_every is not None,
     )
-    for seed in range(plan.seeds):
-        plan.to_pretrain(max(plan.animal_counts), seed)
-    return plan
+    for animals in plan.animal_counts:
+        for seed in range(plan.seeds):
+            plan.to_pretrain(animals, seed)
+    if not config.downloads:
+        return plan
+    # What no run needs is not fetched.
+    needed = {name for seed in range(plan.seeds) for name in plan.to_embed(0, seed)}
+    return replace(plan, recordings={name: one for name, one in found.items() if name in needed})

@@ -1,14 +1,16 @@
-"""Who trains, who is labelled, who is tested. Always whole animals.
+"""Who trains, who is labelled, who is tested. Whole animals, unless a published split is taken as it is.
 
-No animal is in two groups, and the animals of a smaller run are among those of a larger one.
+No animal is in two groups, and the animals of a smaller run are among those of a larger one. A published
+split of recordings keeps the same rules for recordings; what it shares of animals, it says.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,11 +19,13 @@ from nuclr.files import write_json
 
 # Fixed, so that asking for another seed leaves splits.json as it is.
 ORDERS = 32
+# What is in one group only; also the column of the unit table that names it.
+Member = Literal["animal", "recording"]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The groups of animals of a data set.
+    """The groups of animals of a data set; or of recordings, where a published split has such.
 
     Attributes
     ----------
@@ -30,29 +34,57 @@ class Splits:
     label
         A probe may learn their labels; they are never in pretraining.
     orders
-        For each seed an order of all other animals; a run of n animals takes the first n.
+        For each seed an order of all others; a run of n animals takes the first n. A published
+        split has one order for all seeds.
+    of
+        What the names are of.
+    published
+        Of a published split: its pretraining sets, each as (animals, recordings), and the set is that
+        many recordings from the beginning of the order; else empty.
+    note
+        What a reader of the results must know of the split.
     """
 
     test: list[str]
     label: list[str]
     orders: list[list[str]]
+    of: Member = "animal"
+    published: tuple[tuple[int, int], ...] = ()
+    note: str = ""
 
     def __post_init__(self) -> None:
+        if self.of not in ("animal", "recording"):
+            raise SplitError(f"splits: of {self.of}: neither animal nor recording; make splits.json again")
         groups = [*self.test, *self.label, *(self.orders[0] if self.orders else [])]
         if len(set(groups)) != len(groups):
             twice = next(animal for animal in groups if groups.count(animal) > 1)
-            raise SplitError(f"splits: animal {twice} is in two groups; make splits.json again")
+            raise SplitError(f"splits: {self.of} {twice} is in two groups; make splits.json again")
         if any(sorted(order) != sorted(self.orders[0]) for order in self.orders):
-            raise SplitError("splits: the orders are not of the same animals; make splits.json again")
+            raise SplitError(f"splits: the orders are not of the same {self.of}s; make splits.json again")
+
+    @property
+    def counts(self) -> list[int]:
+        """Animal counts of the runs if none are asked for: the published ones, or 1, 2, 4, ... and all."""
+        most = len(self.orders[0])
+        doubled = [2**i for i in range(most.bit_length()) if 2**i < most]
+        return [animals for animals, _ in self.published] or [*doubled, most]
 
     def pretraining(self, animals: int, seed: int) -> list[str]:
-        """Animals that a run of the given number of animals and seed is pretrained on.
+        """Name the members that a run of the given number of animals and seed is pretrained on.
 
         Raises
         ------
         SplitError
-            If there are not so many animals, or no such seed.
+            If there are not so many animals, no such seed, or no such published set.
         """
+        if self.published:
+            sizes = {0: 0, **dict(self.published)}
+            if animals not in sizes:
+                raise SplitError(
+                    f"scaling.animal_counts: {animals}: the published sets have "
+                    f"{', '.join(str(known) for known, _ in self.published)} animals"
+                )
+            return self.orders[0][: sizes[animals]]
         if not 0 <= seed < len(self.orders):
             raise SplitError(f"splits: seed {seed}: there are orders for seeds 0 to {len(self.orders) - 1}")
         order = self.orders[seed]
@@ -86,6 +118,30 @@ def make_splits(animals: Sequence[str], test: int, label: int, seed: int) -> Spl
     return Splits(test=sorted(drawn[:test]), label=sorted(drawn[test : test + label]), orders=orders)
 
 
+def published_splits(recordings: Sequence[tuple[str, str, str]]) -> Splits:
+    """Take a published split of recordings: nested pretraining sets, and a test set.
+
+    Parameters
+    ----------
+    recordings
+        Name, animal and group of each, in the order of the sets: the first set's first. The group of
+        tested ones is ``test``; those of no group ("") are passed over.
+    """
+    test = [(name, animal) for name, animal, group in recordings if group == "test"]
+    order = [(name, animal, group) for name, animal, group in recordings if group not in ("test", "")]
+    ends = [i + 1 for i, row in enumerate(order) if i + 1 == len(order) or order[i + 1][2] != row[2]]
+    tested, trained = {animal for _, animal in test}, {animal for _, animal, _ in order}
+    return Splits(
+        test=[name for name, _ in test],
+        label=[],
+        orders=[[name for name, _, _ in order]],
+        of="recording",
+        published=tuple((len({animal for _, animal, _ in order[:end]}), end) for end in ends),
+        note=f"the published split holds out recordings, not animals: {len(tested & trained)} of its "
+        f"{len(tested)} test animals are also in pretraining",
+    )
+
+
 def write_splits(path: Path, splits: Splits) -> None:
     """Write ``splits.json``."""
     write_json(path, asdict(splits))
@@ -100,6 +156,7 @@ def read_splits(path: Path) -> Splits:
         If it is not whole, or an animal is in two groups.
     """
     try:
-        return Splits(**json.loads(path.read_text()))
+        content = Splits(**json.loads(path.read_text()))
+        return replace(content, published=tuple((int(a), int(r)) for a, r in content.published))
     except (OSError, ValueError, TypeError) as error:
         raise SplitError(f"{path}: cannot be read ({error}); make it again with `nuclr split`") from None

@@ -16,7 +16,7 @@ from nuclr.evaluation.embed import embed_population
 from nuclr.evaluation.probe import class_labels, folds, predict, scores
 from nuclr.evaluation.representations import concatenate
 from nuclr.model.encoder import Encoder
-from nuclr.training.inputs import common_bin_s, in_memory, of_animals
+from nuclr.training.inputs import absent_members, common_bin_s, in_memory, of_members
 from nuclr.training.windows import view_spec
 
 
@@ -55,7 +55,9 @@ def label_score(
             "raise split.label_animals"
         )
     opened = [open_population(path) for folder in folders for path in stores(folder)]
-    populations = of_animals(opened, animals, "pretrain.probe_every: no store of label animal")
+    absent = absent_members(animals, opened, folders)
+    animals = [animal for animal in animals if animal not in absent]
+    populations = of_members(opened, animals, "pretrain.probe_every: no store of label animal")
     spec = view_spec(views, common_bin_s(populations))
     populations = [in_memory(population) for population in populations]
     units = concatenate([unit_table(population) for population in populations])

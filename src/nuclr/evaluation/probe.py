@@ -65,7 +65,7 @@ def folds(
     """Yield (train, test) rows of ``units`` for a protocol.
 
     - ``inductive_zero_shot``: learn from the label animals, test on the test animals. Neither
-      was in pretraining.
+      was in pretraining. A published split without label animals: learn from those of pretraining.
     - ``transductive_zero_shot``: leave one of the pretraining animals out at a time.
     - ``transductive``: folds over the units of the pretraining animals.
 
@@ -75,32 +75,32 @@ def folds(
         If the protocol needs animals that the splits do not have, or an animal that must be new
         was in pretraining.
     """
-    animal = units["animal"].to_numpy(object)
+    animal, member = (units[column].to_numpy(object) for column in ("animal", splits.of))
     known = labels != ""
     if protocol == "inductive_zero_shot":
         new = {*splits.test, *splits.label}
-        if not splits.test or not splits.label:
+        learned = splits.label or (pretraining if splits.published else [])
+        if not splits.test or not learned:
             raise SplitError(
                 "probe.protocols: inductive_zero_shot needs split.test_animals and "
                 "split.label_animals above 0"
             )
         if seen := sorted(new & set(pretraining)):
-            raise SplitError(f"animal {seen[0]} was in pretraining and cannot be used as a new animal")
+            raise SplitError(f"{splits.of} {seen[0]} was in pretraining and cannot be used as a new one")
         yield (
-            np.flatnonzero(known & np.isin(animal, splits.label)),
-            np.flatnonzero(known & np.isin(animal, splits.test)),
+            np.flatnonzero(known & np.isin(member, learned)),
+            np.flatnonzero(known & np.isin(member, splits.test)),
         )
         return
-    mine = known & np.isin(animal, pretraining)
+    mine = known & np.isin(member, pretraining)
     if protocol == "transductive_zero_shot":
-        if len(pretraining) < 2:
+        if len(set(animal[np.isin(member, pretraining)])) < 2:
             raise SplitError(
                 "probe.protocols: transductive_zero_shot needs two animals or more in pretraining"
             )
-        for left_out in pretraining:
+        for left_out in dict.fromkeys(animal[mine]):
             test = np.flatnonzero(mine & (animal == left_out))
-            if len(test):
-                yield np.flatnonzero(mine & (animal != left_out)), test
+            yield np.flatnonzero(mine & (animal != left_out)), test
         return
     rows = np.flatnonzero(mine)
     _, counts = np.unique(labels[rows], return_counts=True)
@@ -204,16 +204,18 @@ def probe_all(
         If labels are missing, or an animal is where it must not be.
     """
     units, features, record = read_embeddings(path)
-    trained_on = record.get("animals", [])
+    # What could not be had counts as asked for: runs of one size stay one point of the curve.
+    trained_on = [*record.get(f"{splits.of}s", []), *record.get("left_out", [])]
     pretraining = splits.pretraining(animals, seed)
     if trained_on and sorted(trained_on) != sorted(pretraining):
         raise SplitError(
-            f"{path}: the model was pretrained on {len(trained_on)} other animals than splits.json gives for "
-            f"{animals} animals, seed {seed}; pretrain it again"
+            f"{path}: the model was pretrained on {len(trained_on)} other {splits.of}s than splits.json "
+            f"gives for {animals} animals, seed {seed}; pretrain it again"
         )
     source = {
         "representation": record.get("baseline") or ("nuclr" if trained_on else "untrained"),
-        "animals": len(trained_on),
+        "animals": animals if trained_on else 0,
+        "split": splits.note or "by animal",
         "seed": record.get("seed", 0),
         "embeddings": sha256_of(path),
         "model": record.get("model", ""),

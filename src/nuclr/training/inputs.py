@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from nuclr.data.left_out import members_left_out
 from nuclr.data.population import Population
+from nuclr.data.splits import Member
 from nuclr.errors import DataError, TrainingError
+
+logger = logging.getLogger(__name__)
 
 
 def scaled(population: Population) -> Population:
@@ -23,7 +29,9 @@ def scaled(population: Population) -> Population:
     """
     if population.modality == "spikes":
         return population
-    scale = float(np.percentile(np.asarray(population.activity), 99))
+    # Between spans there may be frames that were never taken.
+    spans = [population.activity[:, first:last] for first, last in population.valid_bins()]
+    scale = float(np.percentile(np.concatenate([np.asarray(span) for span in spans], axis=1), 99))
     if not scale > 0:
         raise DataError(
             f"population {population.population}: the 99th percentile of dF/F is {scale:g}, so it cannot be "
@@ -37,16 +45,33 @@ def in_memory(population: Population) -> Population:
     return scaled(replace(population, activity=np.asarray(population.activity)))
 
 
-def of_animals(populations: Sequence[Population], animals: Sequence[str], lacking: str) -> list[Population]:
-    """Choose the populations of some animals.
+def absent_members(
+    members: Sequence[str], populations: Sequence[Population], folders: Sequence[Path], of: Member = "animal"
+) -> list[str]:
+    """Name the animals (or recordings) of which nothing could be had, with a warning.
+
+    Notes in the stores' folders say so; see :mod:`nuclr.data.left_out`.
+    """
+    there = {getattr(population, of) for population in populations}
+    absent = sorted((set(members) & members_left_out(folders, of)) - there)
+    if absent:
+        logger.warning("nothing of %s: %d of %d %ss", ", ".join(absent), len(absent), len(members), of)
+    return absent
+
+
+def of_members(
+    populations: Sequence[Population], members: Sequence[str], lacking: str, of: Member = "animal"
+) -> list[Population]:
+    """Choose the populations of some animals (or recordings).
 
     Raises
     ------
     TrainingError
-        If an animal has none; ``lacking`` begins the message, before the animal's name.
+        If one has none; ``lacking`` begins the message, before its name.
     """
-    chosen = [population for population in populations if population.animal in set(animals)]
-    if missing := sorted(set(animals) - {population.animal for population in chosen}):
+    wanted = set(members)
+    chosen = [population for population in populations if getattr(population, of) in wanted]
+    if missing := sorted(wanted - {getattr(population, of) for population in chosen}):
         raise TrainingError(f"{lacking} {missing[0]}; chunk its recordings first")
     return chosen
 

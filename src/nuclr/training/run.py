@@ -13,13 +13,14 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from nuclr.config import Config
 from nuclr.data.population import Population
+from nuclr.data.splits import Member
 from nuclr.data.store import open_population, stores
 from nuclr.errors import DataError
 from nuclr.files import whole
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
-from nuclr.training.inputs import common_bin_s, of_animals, scaled
+from nuclr.training.inputs import absent_members, common_bin_s, of_members, scaled
 from nuclr.training.pretrain import pretrain
 from nuclr.training.selection import Score
 from nuclr.training.windows import view_spec
@@ -29,13 +30,14 @@ logger = logging.getLogger(__name__)
 
 def pretrain_run(
     folders: Sequence[Path],
-    animals: Sequence[str],
+    members: Sequence[str],
     config: Config,
     seed: int,
     *,
     output: Path,
     checkpoints: Path,
     score: Score | None = None,
+    of: Member = "animal",
 ) -> bool:
     """Pretrain on the populations of some animals and save the model and its metrics.
 
@@ -48,8 +50,8 @@ def pretrain_run(
     ----------
     folders
         Where the stores are; stores of other animals in them are passed over.
-    animals
-        Whom to learn from; none writes an encoder at its random weights.
+    members
+        Animals to learn from; none writes an encoder at its random weights.
     config
         Its sections ``model``, ``views``, ``pretrain`` and ``machine``; of ``probe`` what ``score`` uses.
     seed
@@ -58,6 +60,8 @@ def pretrain_run(
         See above.
     score
         Says how good an encoder is while it is trained (``pretrain.probe_every``).
+    of
+        Whether the members are animals or, in a published split, recordings.
 
     Returns
     -------
@@ -67,12 +71,16 @@ def pretrain_run(
     Raises
     ------
     DataError, TrainingError
-        If an animal has no store, or there is too little to learn from.
+        If a member has no store, or there is too little to learn from.
     """
     opened = [open_population(path) for folder in folders for path in stores(folder)]
     if not opened:
         raise DataError(f"{folders[0]}: no population stores in it; run `nuclr chunk` first")
-    chosen = of_animals(opened, animals, "pretrain: no population store of animal")
+    absent = absent_members(members, opened, folders, of)
+    if absent and len(absent) == len(members):
+        raise DataError(f"pretrain: the recordings of {', '.join(absent)} are left out: nobody to learn from")
+    members = [member for member in members if member not in absent]
+    chosen = of_members(opened, members, f"pretrain: no population store of {of}", of)
     bin_s = common_bin_s(chosen or opened)
     views = view_spec(config.views, bin_s)
     spec = EncoderSpec(patch=views.patch, tokens=views.tokens, **config.model.model_dump())
@@ -80,10 +88,12 @@ def pretrain_run(
     depends_on = {
         "config": config.model_dump(mode="json", include=sections),
         "seed": seed,
-        "animals": list(animals),
+        "animals": members if of == "animal" else sorted({population.animal for population in chosen}),
+        **({"recordings": members} if of == "recording" else {}),
+        **({"left_out": absent} if absent else {}),
         "inputs": {population.population: population.source for population in chosen},
     }
-    if animals:
+    if members:
         folder = checkpoints / f"{output.parent.name}-{fingerprint(depends_on)}"
         encoder, metrics = pretrain(
             [scaled(population) for population in chosen],
