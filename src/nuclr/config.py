@@ -89,7 +89,7 @@ class Chunk(Section):
     """From spike times to the store."""
 
     bin_s: Positive = Field(0.02, description="bin of spike counts (s); calcium keeps its frames")
-    chunk_s: Positive = Field(20.0, description="length of a chunk (s)")
+    chunk_s: Positive = Field(60.0, description="length of a chunk (s)")
     shard_s: Positive = Field(600.0, description="length of a shard, the file of many chunks (s)")
     min_rate_hz: float = Field(
         0.0, ge=0, description="units that fire less over the valid spans are left out"

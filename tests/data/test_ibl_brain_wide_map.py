@@ -156,7 +156,7 @@ def test_the_published_split_is_that_of_the_paper(tmp_path: Path) -> None:
     # tiny, medium, large and all: animals and sessions.
     assert splits.published == ((68, 89), (100, 179), (122, 272), (132, 362))
     assert len(splits.test) == 93
-    assert "57 of its 64 test animals are also in pretraining" in splits.note
+    assert "57 of 64 test animals are also in pretraining" in splits.note
     plan = make_plan(config)
     assert list(plan.animal_counts) == [68, 100, 122, 132]
     assert len(plan.to_pretrain(68, 1)) == 89

@@ -37,13 +37,21 @@ def trains_of(spikes: SpikesByTime | SpikesByUnit, path: Path, units: int, durat
 
 
 @settings(max_examples=15)
-@given(st.floats(3, 30), st.floats(0.5, 9), st.booleans(), st.booleans(), st.integers(0, 99))
+@given(
+    st.floats(3, 30),
+    st.floats(0.5, 9),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([13, 2**19]),
+    st.integers(0, 99),
+)
 def test_by_time_is_by_unit(
     tmp_path_factory: pytest.TempPathFactory,
     duration_s: float,
     shard_s: float,
     shuffle: bool,
     column: bool,
+    part: int,
     seed: int,
 ) -> None:
     folder = tmp_path_factory.mktemp("spikes")
@@ -52,8 +60,10 @@ def test_by_time_is_by_unit(
     path = write_units(folder / "a.nwb", trains)
     unit = bin_spikes(trains_of(SpikesByUnit(path, np.arange(4)), path, 4, duration_s), options)
     alf = by_time(folder, trains, [5, 0, 9, 2], shuffle=shuffle, column=column)
-    time = bin_spikes(trains_of(alf, folder, 4, duration_s), options)
-    np.testing.assert_array_equal(np.asarray(unit[0]), np.asarray(time[0]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nuclr.data.spikes.PART", part)  # spikes read at a time
+        time = bin_spikes(trains_of(alf, folder, 4, duration_s), options)
+        np.testing.assert_array_equal(np.asarray(unit[0]), np.asarray(time[0]))
     np.testing.assert_array_equal(unit[1], time[1])
 
 

@@ -90,7 +90,7 @@ def test_a_published_split_keeps_its_sets_and_says_what_it_shares(tmp_path: Path
     assert splits.pretraining(1, 0) == ["r1", "r2"]
     assert splits.pretraining(3, 7) == ["r1", "r2", "r3", "r4", "r5"]
     assert (splits.test, splits.label) == (["r6", "r7"], [])
-    assert "1 of its 2 test animals are also in pretraining" in splits.note
+    assert splits.note == "published split: 1 of 2 test animals are also in pretraining"
     with pytest.raises(SplitError, match="2: the published sets have 1, 3 animals"):
         splits.pretraining(2, 0)
     write_splits(tmp_path / "splits.json", splits)

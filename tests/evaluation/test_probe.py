@@ -183,7 +183,7 @@ def test_in_a_published_split_recordings_are_kept_apart_and_animals_may_not_be()
     names = [f"{animal}_{i}" for animal in ANIMALS for i in (1, 2)]
     rows = [(name, name[:2], "small" if name[:2] in ("a0", "a1") else "all") for name in names[:-3]]
     splits = published_splits([*rows, *((name, name[:2], "test") for name in names[-3:])])
-    assert "1 of its 2 test animals" in splits.note
+    assert "1 of 2 test animals" in splits.note
     labels = table["kind"].to_numpy(object)
     for count, recordings in splits.published:
         pretraining = splits.pretraining(count, 0)

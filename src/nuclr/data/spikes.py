@@ -16,7 +16,7 @@ import numpy as np
 
 from nuclr.errors import DataError
 
-PART = 2**22  # spikes read at a time
+PART = 2**19  # spikes worked on at a time; what is made of them takes some 80 bytes each
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,17 @@ class SpikesByUnit:
         return counts
 
 
+def read_npy(path: Path, low: int, high: int) -> np.ndarray:
+    """Read some of a column in a ``.npy`` file, ``(n,)`` or ``(n, 1)``.
+
+    Read, not mapped: the pages of a mapped file count as the memory of whoever looked at them.
+    """
+    mapped = np.load(path, mmap_mode="r")
+    low, high = min(low, mapped.size), min(high, mapped.size)
+    offset = mapped.offset + low * mapped.itemsize
+    return np.fromfile(path, mapped.dtype, count=high - low, offset=offset)
+
+
 @dataclass(frozen=True)
 class SpikesByTime:
     """ALF: all spikes of a sorting in the order of time, each with the number of its cluster.
@@ -243,9 +254,8 @@ class SpikesByTime:
         """Return those of some units; see :class:`Spikes`."""
         return replace(self, ids=self.ids[chosen])
 
-    def _open(self) -> tuple[np.ndarray, np.ndarray]:
-        # Some archives keep columns (spike, 1).
-        return np.load(self.times, mmap_mode="r").ravel(), np.load(self.clusters, mmap_mode="r").ravel()
+    def _length(self) -> int:
+        return int(np.load(self.times, mmap_mode="r").size)
 
     def _unit_of(self) -> np.ndarray:
         unit_of = np.full(int(self.ids.max(initial=0)) + 1, -1, np.int64)
@@ -254,78 +264,86 @@ class SpikesByTime:
 
     def _spikes(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         """Units and times of the spikes from one place in the file to before another."""
-        times, clusters = self._open()
         unit_of = self._unit_of()
-        clusters = np.asarray(clusters[low:high]).astype(np.int64)
+        clusters = read_npy(self.clusters, low, high).astype(np.int64)
         known = (clusters >= 0) & (clusters < len(unit_of))
         units = np.where(known, unit_of[np.where(known, clusters, 0)], -1)
-        return units[units >= 0], np.asarray(times[low:high])[units >= 0].astype(np.float64)
+        return units[units >= 0], read_npy(self.times, low, high)[units >= 0].astype(np.float64)
 
-    def _of(self, grid: Grid, shard: Shard) -> tuple[np.ndarray, np.ndarray]:
-        """Units and times of the spikes in a shard."""
+    def _parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Units and times of all spikes, some at a time."""
+        for first in range(0, self._length(), PART):
+            yield self._spikes(first, first + PART)
+
+    def _of(self, grid: Grid, shard: Shard) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Units and times of the spikes in a shard, some at a time."""
         if shard.in_order[0]:
-            return self._spikes(*shard.places)
+            first, last = map(int, shard.places)
+            for place in range(first, last, PART):
+                yield self._spikes(place, min(place + PART, last))
+            return
         low, high = grid.edge_s[shard.index : shard.index + 2]
-        found = []
-        for first in range(0, len(self._open()[0]), PART):  # a file out of order is read whole: rare
-            units, times = self._spikes(first, first + PART)
+        for units, times in self._parts():  # a file out of order is read whole: rare
             here = (times >= low) & (times < high)
-            found.append((units[here], times[here]))
-        return np.concatenate([u for u, _ in found]), np.concatenate([t for _, t in found])
+            yield units[here], times[here]
 
     def survey(self, grid: Grid, spans: np.ndarray, names: list[str]) -> Survey:
         """Look through all spikes once; see :class:`Spikes`."""
-        times, clusters = self._open()
-        if len(times) != len(clusters):
+        length, other = self._length(), int(np.load(self.clusters, mmap_mode="r").size)
+        if length != other:
             raise DataError(
-                f"{self.times}: {len(times)} spike times but {len(clusters)} in {self.clusters.name}; "
-                "fetch both again"
+                f"{self.times}: {length} spike times but {other} in {self.clusters.name}; fetch both again"
             )
-        in_order, last, total = True, -np.inf, 0
-        for first in range(0, len(times), PART):
-            part = np.asarray(times[first : first + PART])
+        in_order, last = True, -np.inf
+        for first in range(0, length, PART):
+            part = read_npy(self.times, first, first + PART)
             if not np.isfinite(part).all():
                 raise DataError(
                     f"{self.times}: spike times hold NaN or infinity; mend or fetch the file again"
                 )
             in_order = in_order and part[0] >= last and not (part[1:] < part[:-1]).any()
             last = part[-1]
-            total += len(self._spikes(first, first + PART)[0])
-        places = np.searchsorted(times, grid.edge_s) if in_order else np.zeros(len(grid.edges), np.int64)
+        total, inside = self._count_inside(spans)
+        places = np.zeros(len(grid.edges), np.int64)
+        if in_order:
+            places = np.searchsorted(np.load(self.times, mmap_mode="r").ravel(), grid.edge_s)
         by_second = np.zeros(grid.seconds, np.int64)
         densest, session = 0, 0
         for index in range(len(grid.edges) - 1):
             shard = Shard(index, places[index : index + 2], np.array([in_order]))
-            units, own = self._of(grid, shard)
-            session += len(own)
-            by_second += grid.by_second(own)
-            densest = max(densest, int(self._count(grid, index, units, own, np.uint16).max(initial=0)))
-        outside, unsorted, inside = total - session, int(not in_order), self.inside(spans)
+            for _, own in self._of(grid, shard):
+                session += len(own)
+                by_second += grid.by_second(own)
+            densest = max(densest, int(self._count(grid, shard, np.uint16).max(initial=0)))
+        outside, unsorted = total - session, int(not in_order)
         return Survey(total, outside, unsorted, densest, by_second, inside, places, np.array([in_order]))
 
     def inside(self, spans: np.ndarray) -> np.ndarray:
         """Count the spikes of each unit inside some spans, ``(unit,)``."""
-        counts = np.zeros(len(self.ids), np.int64)
-        for first in range(0, len(self._open()[0]), PART):
-            units, times = self._spikes(first, first + PART)
+        return self._count_inside(spans)[1]
+
+    def _count_inside(self, spans: np.ndarray) -> tuple[int, np.ndarray]:
+        """Spikes of all units together; those of each inside some spans, ``(unit,)``."""
+        total, counts = 0, np.zeros(len(self.ids), np.int64)
+        for units, times in self._parts():
             span = np.searchsorted(spans[:, 0], times, side="right") - 1
             within = (span >= 0) & (times < spans[np.maximum(span, 0), 1])
             counts += np.bincount(units[within], minlength=len(counts))
-        return counts
+            total += len(units)
+        return total, counts
 
-    def _count(
-        self, grid: Grid, shard: int, units: np.ndarray, times: np.ndarray, dtype: type[np.unsignedinteger]
-    ) -> np.ndarray:
-        bins = grid.length(shard)
+    def _count(self, grid: Grid, shard: Shard, dtype: type[np.unsignedinteger]) -> np.ndarray:
+        bins = grid.length(shard.index)
         counts = np.zeros(len(self.ids) * bins, dtype)
-        np.add.at(counts, units * bins + grid.bins_in_shard(times, shard), dtype(1))
+        for units, times in self._of(grid, shard):
+            np.add.at(counts, units * bins + grid.bins_in_shard(times, shard.index), dtype(1))
         return counts.reshape(len(self.ids), bins)
 
     def count(
         self, grid: Grid, shard: Shard, kept: np.ndarray, dtype: type[np.unsignedinteger]
     ) -> np.ndarray:
         """Count one shard; see :class:`Spikes`."""
-        return self._count(grid, shard.index, *self._of(grid, shard), dtype)[kept]
+        return self._count(grid, shard, dtype)[kept]
 
 
 def _inside(times: np.ndarray, spans: np.ndarray) -> int:

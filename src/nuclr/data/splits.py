@@ -137,8 +137,8 @@ def published_splits(recordings: Sequence[tuple[str, str, str]]) -> Splits:
         orders=[[name for name, _, _ in order]],
         of="recording",
         published=tuple((len({animal for _, animal, _ in order[:end]}), end) for end in ends),
-        note=f"the published split holds out recordings, not animals: {len(tested & trained)} of its "
-        f"{len(tested)} test animals are also in pretraining",
+        note=f"published split: {len(tested & trained)} of {len(tested)} test animals "
+        "are also in pretraining",
     )
 
 

@@ -215,7 +215,7 @@ def probe_all(
     source = {
         "representation": record.get("baseline") or ("nuclr" if trained_on else "untrained"),
         "animals": animals if trained_on else 0,
-        "split": splits.note or "by animal",
+        "split": splits.note,
         "seed": record.get("seed", 0),
         "embeddings": sha256_of(path),
         "model": record.get("model", ""),

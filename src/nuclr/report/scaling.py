@@ -37,7 +37,7 @@ def write_scaling(
     Raises
     ------
     DataError
-        If no run was pretrained.
+        If no run was pretrained, or runs are of different splits.
     """
     scored, records = [], {}
     for folder in probes:
@@ -52,7 +52,11 @@ def write_scaling(
     guess = chance(largest.predictions["label"].to_numpy(object))
     fit = fit_power_law(mine["animals"].to_numpy(), mine["macro_f1"].to_numpy())
 
-    paths = save_figure(scaling_figure(table, curve, fit, guess, title_of(task, protocol)), stem)
+    split, *others = sorted({record.get("split", "") for record in records.values()})
+    if others:
+        raise DataError(f"scaling: some probes are of another split ({split or others[0]}); probe them again")
+    title = "\n".join([title_of(task, protocol), *([split] if split else [])])
+    paths = save_figure(scaling_figure(table, curve, fit, guess, title), stem)
     for name, content in ((".csv", curve), (".runs.csv", table)):
         path = stem.with_name(stem.name + name)
         with whole(path) as partial:
@@ -64,6 +68,7 @@ def write_scaling(
         {
             "task": task,
             "protocol": protocol,
+            "split": split,
             "law": "1 - macro_f1 = c + a * animals^-b",
             "fit": fit,
             "chance": guess,

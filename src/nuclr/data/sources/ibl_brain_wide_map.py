@@ -138,7 +138,7 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
             }
         )
         spikes = SpikesByTime(probe / "spikes.times.npy", probe / "spikes.clusters.npy", passed)
-        span = alf.session_span(alf.load(probe, "spikes.times.npy"), drop_last_s)
+        span = alf.session_span(probe, drop_last_s)
         if not len(span):
             raise DataError(f"{probe}: shorter than ibl_brain_wide_map.drop_last_s = {drop_last_s:g} s")
         found.append(SpikeTrains(folder, probe.name, units, spikes, span, cut=drop_last_s > 0))

@@ -77,7 +77,7 @@ def read(recording: Recording) -> list[SpikeTrains]:
         }
     )
     spikes = SpikesByTime(inside / "spikes.times.npy", inside / "spikes.clusters.npy", np.arange(len(units)))
-    span = alf.session_span(alf.load(inside, "spikes.times.npy"))
+    span = alf.session_span(inside)
     everything = SpikeTrains(folder, "", units, spikes, span)
     good = np.asarray(annotation) >= GOOD
     found = []
