@@ -2,8 +2,9 @@
 
     python benchmarks/chunk.py               # 10,000 s, 3,000 units, 150 million spikes
 
-Each way runs in a process of its own; memory is the most that it held at once, with all its children
-(proportional set size, so that what they share counts once).
+Spikes lie unit by unit, as NWB has them, and in the order of time, as ALF has them. Each way runs in a
+process of its own; memory is the most that it held at once, with all its children (proportional set size,
+so that what they share counts once, and the pages of the files that they map).
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -36,11 +39,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "large.nwb"
         write(path, options.units, options.seconds, int(options.spikes))
+        by_time(path, Path(name) / "alf")
         print(f"{path.stat().st_size / 1e9:.2f} GB of NWB")
-        for on, workers in WAYS:
-            output = Path(name) / f"{on}{workers}"
+        for source, (on, workers) in product((path, Path(name) / "alf"), WAYS):
+            output = Path(name) / f"{source.stem}-{on}{workers}"
             process = multiprocessing.get_context("spawn").Process(
-                target=chunk, args=(path, output, on, workers)
+                target=chunk, args=(source, output, on, workers)
             )
             start = time.perf_counter()
             process.start()
@@ -52,7 +56,7 @@ def main() -> None:
             size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
             rate = options.spikes / seconds / 1e6
             print(
-                f"{on:10s} {workers:3d}: {seconds:6.1f} s, {rate:5.2f} million spikes/s, "
+                f"{source.name:10s} {on:10s} {workers:3d}: {seconds:6.1f} s, {rate:5.2f} million spikes/s, "
                 f"{peak / 1e9:.2f} GB at most, {size / options.spikes:.2f} bytes a spike",
                 flush=True,
             )
@@ -63,12 +67,20 @@ def chunk(path: Path, output: Path, on: str, workers: int) -> None:
     from nuclr.config import load_config
     from nuclr.data.chunk import chunk_recording
     from nuclr.data.cluster import computing
+    from nuclr.data.recording import SpikeTrains
     from nuclr.data.sources.nwb import read_populations
+    from nuclr.data.spikes import SpikesByTime
 
     options = load_config({"machine": {"dask": on, "dask_workers": workers}})
     with computing(options.machine.dask, options.machine.dask_workers):
+        found = read_populations(path if path.is_file() else path.with_name("large.nwb"))
+        if path.is_dir():
+            (one,) = found
+            assert isinstance(one, SpikeTrains)
+            spikes = SpikesByTime(path / "times.npy", path / "clusters.npy", np.arange(len(one.units)))
+            found = [replace(one, path=path, spikes=spikes)]
         chunk_recording(
-            read_populations(path),
+            found,
             output,
             dataset="benchmark",
             animal="a",
@@ -103,7 +115,7 @@ def write(path: Path, units: int, seconds: float, spikes: int) -> None:
         subject=Subject(subject_id="a", species="Mus musculus", sex="U", age="P90D"),
     )
     for _ in range(units):
-        nwb.add_unit(spike_times=[1.0], obs_intervals=[[0.0, seconds]])
+        nwb.add_unit(spike_times=[1.0], obs_intervals=[[0.0, float(seconds)]])
     with NWBHDF5IO(str(path), "w") as io:
         io.write(nwb)
     rng = np.random.default_rng(0)
@@ -121,6 +133,17 @@ def write(path: Path, units: int, seconds: float, spikes: int) -> None:
         file["units/spike_times_index"][:] = stops
         for start, stop in zip([0, *stops[:-1]], stops, strict=True):
             file["units/spike_times"][start:stop] = np.sort(rng.uniform(0, seconds, stop - start))
+
+
+def by_time(path: Path, folder: Path) -> None:
+    """Write the same spikes in the order of time."""
+    folder.mkdir()
+    with h5py.File(path) as file:
+        times, stops = file["units/spike_times"][:], file["units/spike_times_index"][:]
+    clusters = np.repeat(np.arange(len(stops), dtype=np.int32), np.diff(stops, prepend=0))
+    order = np.argsort(times)
+    np.save(folder / "times.npy", times[order])
+    np.save(folder / "clusters.npy", clusters[order])
 
 
 if __name__ == "__main__":

@@ -29,20 +29,22 @@ from zarr.codecs import BloscCodec
 
 from nuclr.data.store import open_population
 
-CHOSEN = (20, 600, "zstd 5 bitshuffle")
+CHOSEN = (60, 600, "zstd 5 bitshuffle")
 LAYOUTS: list[tuple[int, int | None, str]] = [
     CHOSEN,
     (5, 600, CHOSEN[2]),
     (10, 600, CHOSEN[2]),
-    (60, 600, CHOSEN[2]),
-    (20, 100, CHOSEN[2]),
-    (20, 3600, CHOSEN[2]),
+    (20, 600, CHOSEN[2]),
+    (120, 600, CHOSEN[2]),
+    (60, 120, CHOSEN[2]),
+    (60, 3600, CHOSEN[2]),
     (20, None, CHOSEN[2]),
+    (60, None, CHOSEN[2]),
     (600, None, CHOSEN[2]),
-    (20, 600, "zstd 1 bitshuffle"),
-    (20, 600, "zstd 5 noshuffle"),
-    (20, 600, "lz4 5 bitshuffle"),
-    (20, 600, "lz4 5 noshuffle"),
+    (60, 600, "zstd 1 bitshuffle"),
+    (60, 600, "zstd 5 noshuffle"),
+    (60, 600, "lz4 5 bitshuffle"),
+    (60, 600, "lz4 5 noshuffle"),
 ]
 
 

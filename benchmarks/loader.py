@@ -22,6 +22,7 @@ import torch
 import zarr
 from torch.utils.data import DataLoader
 
+from nuclr.config import Chunk
 from nuclr.data.population import Population
 from nuclr.data.store import open_population, write_population
 from nuclr.training.windows import PairBatches, StepSampler, ViewSpec, epoch_pairs
@@ -90,7 +91,8 @@ def write(folder: Path, index: int, duration_s: float) -> int:
         modality="spikes",
         bin_s=BIN_S,
     )
-    write_population(population, folder / f"{index:03d}.zarr", chunk_s=20, shard_s=600)
+    layout = Chunk()
+    write_population(population, folder / f"{index:03d}.zarr", chunk_s=layout.chunk_s, shard_s=layout.shard_s)
     counts.T.tofile(folder / f"{index:03d}.raw")
     bins, units = np.nonzero(counts.T)
     repeats = counts.T[bins, units]

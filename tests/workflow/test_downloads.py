@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import yaml
 from archives import bugeon_session, steinmetz_session, tarred, zipped
-from servers import figshare, serving
+from servers import dandi, figshare, serving
 from snakemake_run import planned, snakemake
+from strategies import poisson_trains, write_units
 
 from nuclr.data.manifests import manifest
 
@@ -95,7 +96,7 @@ def test_a_session_that_cannot_be_had_fails_alone_or_is_left_out(tmp_path: Path)
         del server.files["/files/9598406/0"]
         download: dict[str, Any] = {"figshare": server.address, "tries": 2}
         config = write(tmp_path / "c.yaml", {"dataset": "steinmetz_2019", "download": download})
-        done = snakemake(tmp_path, "--keep-going", *stores, configfile=config)
+        done = snakemake(tmp_path, *stores, configfile=config)
         assert done.returncode != 0
         assert f"recording {names[0]}: " in done.stdout
         assert "the server says 404 Not Found; look at the address, or whether it moved" in done.stdout
@@ -109,3 +110,52 @@ def test_a_session_that_cannot_be_had_fails_alone_or_is_left_out(tmp_path: Path)
     note = json.loads((tmp_path / stores[0] / "left_out.json").read_text())
     assert note["animal"] == "Cori"
     assert list((tmp_path / stores[1]).glob("*.zarr"))
+
+
+def test_an_analysis_goes_to_its_figure_without_a_file_that_cannot_be_had(tmp_path: Path) -> None:
+    """A dandiset of five animals, one of whose files is lost; it is done without only when told to."""
+    pytest.importorskip("dandi", reason="the dandi client is not installed: pip install nuclr[dandi]")
+    contents = {}
+    for seed, animal in enumerate("abcde"):
+        file = write_units(
+            tmp_path / "made" / f"{animal}.nwb",
+            poisson_trains(14, 30.0, seed=seed),
+            animal=animal,
+            obs_intervals=[[0.0, 30.0]],
+            regions=["CA1", "VISp"] * 7,
+        )
+        contents[f"sub-{animal}/sub-{animal}.nwb"] = file.read_bytes()
+    config: dict[str, Any] = {
+        "dataset": "mine",
+        "nwb": {"dandi": ["000006"]},
+        "split": {"test_animals": 0, "label_animals": 0},
+        "model": {"dim": 16, "heads": 2},
+        "views": {"window_s": 4, "distance_s": 10, "unit_dropout": 0.9},
+        "pretrain": {"steps": 5},
+        "scaling": {"animal_counts": [5], "seeds": 1},
+        "probe": {
+            "protocols": ["transductive_zero_shot"],
+            "tasks": ["brain_region"],
+            "baselines": [],
+            "bootstrap": 10,
+        },
+    }
+    with serving() as server:
+        dandi(server, "000006", contents)
+        lost = next(path for path in server.files if path.startswith("/blobs/") and path.endswith("2"))
+        del server.files[lost]
+        config["download"] = {"dandi": server.address, "tries": 2}
+        done = snakemake(tmp_path, configfile=write(tmp_path / "c.yaml", config))
+        assert done.returncode != 0
+        assert "recording sub-c: " in done.stdout
+        stores = tmp_path / "results" / "mine" / "populations"
+        assert sorted(path.name for path in stores.iterdir()) == ["sub-a", "sub-b", "sub-d", "sub-e"]
+        config["download"]["go_on_without"] = True
+        done = snakemake(tmp_path, configfile=write(tmp_path / "c.yaml", config))
+    assert done.returncode == 0, done.stdout
+    assert "nuclr: warning: nothing of c: 1 of 5 animals" in done.stdout
+    assert "figure: results/mine/scaling/brain_region.transductive_zero_shot.png" in done.stdout
+    fit = json.loads((tmp_path / "results/mine/scaling/brain_region.transductive_zero_shot.json").read_text())
+    assert fit["runs"]["n5-s0"]["animals"] == 5
+    model = json.loads((tmp_path / "results/mine/runs/n5-s0/model.json").read_text())
+    assert (sorted(model["animals"]), model["left_out"]) == (["a", "b", "d", "e"], ["c"])
