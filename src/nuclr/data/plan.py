@@ -47,7 +47,8 @@ class Plan:
 
     def to_pretrain(self, animals: int, seed: int) -> list[str]:
         """Name the recordings of a run; an untrained encoder takes its bin from one of them."""
-        own = self.splits.pretraining(max(1, animals), seed)
+        own = self.splits.pretraining(animals or min(self.animal_counts), seed)
+        own = own if animals else own[:1]
         return self.of_members([*own, *(self.splits.label if self.probes_in_training else [])])
 
     def to_embed(self, animals: int, seed: int) -> list[str]:
