@@ -64,7 +64,9 @@ def test_processes_and_threads_make_the_same_store(tmp_path: Path) -> None:
     path = write_units(tmp_path / "a.nwb", poisson_trains(5, 60.0), obs_intervals=[[0.0, 60.0]])
     alone = chunked(path, tmp_path / "one", "threads", 1)
     np.testing.assert_array_equal(alone, chunked(path, tmp_path / "many", "threads", 7))
+    environment = dict(os.environ)
     np.testing.assert_array_equal(alone, chunked(path, tmp_path / "processes", "processes", 2))
+    assert dict(os.environ) == environment
     assert alone.sum() == sum(map(len, poisson_trains(5, 60.0)))
 
 

@@ -160,5 +160,5 @@ def test_the_published_split_is_that_of_the_paper(tmp_path: Path) -> None:
     plan = make_plan(config)
     assert list(plan.animal_counts) == [68, 100, 122, 132]
     assert len(plan.to_pretrain(68, 1)) == 89
-    assert len(plan.to_pretrain(0, 1)) == 1
+    assert len(plan.to_pretrain(0, 1)) == 3
     assert len(plan.to_embed(132, 0)) == 362 + 93

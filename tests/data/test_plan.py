@@ -25,7 +25,7 @@ def plan(**changes: object) -> Plan:
 def test_a_run_is_pretrained_on_its_own_animals() -> None:
     made = plan()
     assert made.to_pretrain(2, 1) == made.of_members(made.splits.pretraining(2, 1))
-    assert len(made.to_pretrain(0, 0)) == 1
+    assert len(made.to_pretrain(0, 0)) == 3
     assert not set(made.to_pretrain(4, 0)) & {*made.splits.test, *made.splits.label}
 
 

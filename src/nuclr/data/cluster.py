@@ -42,13 +42,20 @@ def computing(on: DaskOn, workers: int | None) -> Iterator[None]:
         return
     from distributed import Client, LocalCluster
 
-    if on == "processes":
-        cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
-    else:
-        cluster = _slurm(workers or 4)
-    with cluster, Client(cluster) as client:
-        client.forward_logging("nuclr")
-        yield
+    environment = dict(os.environ)
+    try:
+        if on == "processes":
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+        else:
+            cluster = _slurm(workers or 4)
+        with cluster, Client(cluster) as client:
+            client.forward_logging("nuclr")
+            yield
+    finally:
+        # Its workers' numbers of threads (OMP_NUM_THREADS=1, ...) would stay behind in this process.
+        for name in set(os.environ) - set(environment):
+            del os.environ[name]
+        os.environ.update(environment)
 
 
 def _slurm(jobs: int) -> Any:

@@ -46,9 +46,12 @@ class Plan:
         return [name for name, recording in self.recordings.items() if getattr(recording, of) in wanted]
 
     def to_pretrain(self, animals: int, seed: int) -> list[str]:
-        """Name the recordings of a run; an untrained encoder takes its bin from one of them."""
-        own = self.splits.pretraining(animals or min(self.animal_counts), seed)
-        own = own if animals else own[:1]
+        """Name the recordings of a run; an untrained encoder takes its bin from any of three animals.
+
+        Of three, since one may have been left out (``download.go_on_without``).
+        """
+        own = self.splits.pretraining(self.probed_with(animals), seed)
+        own = own if animals else own[:3]
         return self.of_members([*own, *(self.splits.label if self.probes_in_training else [])])
 
     def to_embed(self, animals: int, seed: int) -> list[str]:

@@ -78,7 +78,10 @@ def pretrain_run(
         raise DataError(f"{folders[0]}: no population stores in it; run `nuclr chunk` first")
     absent = absent_members(members, opened, folders, of)
     if absent and len(absent) == len(members):
-        raise DataError(f"pretrain: the recordings of {', '.join(absent)} are left out: nobody to learn from")
+        raise DataError(
+            f"pretrain: the recordings of {', '.join(absent)} are left out: nobody to learn from; download "
+            "them again, or raise the smallest of scaling.animal_counts"
+        )
     members = [member for member in members if member not in absent]
     chosen = of_members(opened, members, f"pretrain: no population store of {of}", of)
     bin_s = common_bin_s(chosen or opened)
