@@ -1,4 +1,4 @@
-"""Scores, intervals and the fitted law."""
+"""Scores and their intervals."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from sklearn.metrics import f1_score
 
 from nuclr.evaluation.scaling import (
     Scored,
+    animal_deviations,
     confusion_by_animal,
-    fit_power_law,
     macro_f1,
-    power_law,
     resampled_scores,
     scaling_table,
 )
@@ -89,16 +88,10 @@ def test_a_run_is_a_row_and_a_count_is_a_point() -> None:
     assert mine["macro_f1"].is_monotonic_increasing
 
 
-@settings(max_examples=40)
-@given(st.floats(0.1, 0.6), st.floats(0.2, 1.5), st.floats(0.0, 0.3))
-def test_a_law_is_found_again(a: float, b: float, c: float) -> None:
-    animals = np.repeat([1, 2, 4, 8, 16, 32], 2)
-    fit = fit_power_law(animals, 1 - power_law(animals, a, b, c))
-    np.testing.assert_allclose(
-        power_law(animals, fit["a"], fit["b"], fit["c"]), power_law(animals, a, b, c), atol=2e-3
-    )
-
-
-def test_three_counts_are_too_few_for_a_law() -> None:
-    fit = fit_power_law(np.array([1, 2, 4]), np.array([0.2, 0.3, 0.4]))
-    assert "3 animal counts" in fit["refused"]
+def test_deviations_are_those_of_other_animals_alike_for_all_runs() -> None:
+    same = predictions(0.5, 0)
+    deviations = animal_deviations([Scored("nuclr", 1, 0, same), Scored("nuclr", 2, 0, same)], 300)
+    np.testing.assert_array_equal(deviations[:, 0], deviations[:, 1])
+    spread = np.ptp(np.percentile(deviations[:, 0], [2.5, 97.5]))
+    _, curve = scaling_table([Scored("nuclr", 1, 0, same)], 300)
+    assert spread == pytest.approx(curve["high"].iloc[0] - curve["low"].iloc[0], rel=0.15)

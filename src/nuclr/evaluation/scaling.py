@@ -1,16 +1,13 @@
-"""The scaling analysis: scores against pretraining animals, intervals, and the fitted law."""
+"""The scaling analysis: scores against pretraining animals, and their intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import least_squares
-
-FEWEST_COUNTS = 4
 
 
 @dataclass(frozen=True)
@@ -72,12 +69,27 @@ def resampled_scores(confusion: np.ndarray, resamples: int, seed: int = 0) -> np
     seed
         Of the drawing. Two curves drawn with the same seed get the same animals.
     """
-    seeds, animals = confusion.shape[:2]
     rng = np.random.default_rng(seed)
-    weight = rng.multinomial(animals, np.full(animals, 1 / animals), size=resamples)
-    by_seed = macro_f1(np.einsum("ra,sakl->rskl", weight, confusion))
-    drawn = rng.integers(0, seeds, (resamples, seeds))
+    by_seed = _among_other_animals(confusion, resamples, rng)
+    drawn = rng.integers(0, len(confusion), by_seed.shape)
     return np.nanmean(np.take_along_axis(by_seed, drawn, axis=1), axis=1)
+
+
+def _among_other_animals(confusion: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Macro-F1 of each run over resampled test animals, the same ones for all runs, ``(resample, run)``."""
+    animals = confusion.shape[1]
+    weight = rng.multinomial(animals, np.full(animals, 1 / animals), size=resamples)
+    return macro_f1(np.einsum("ra,sakl->rskl", weight, confusion))
+
+
+def animal_deviations(runs: Sequence[Scored], resamples: int, seed: int = 0) -> np.ndarray:
+    """Say what other test animals would have changed in each run's macro-F1, ``(resample, run)``."""
+    everything = pd.concat([run.predictions for run in runs])
+    classes = sorted(set(everything["label"]) | set(everything["predicted"]))
+    animals = sorted(set(everything["animal"]))
+    confusion = np.stack([confusion_by_animal(run.predictions, classes, animals) for run in runs])
+    resampled = _among_other_animals(confusion, resamples, np.random.default_rng(seed))
+    return np.nan_to_num(resampled - macro_f1(confusion.sum(axis=1)))
 
 
 def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -128,36 +140,3 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
             }
         )
     return runs, pd.DataFrame(summary)
-
-
-def power_law(animals: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
-    """Return error(n) = c + a * n^-b."""
-    return c + a * np.asarray(animals, float) ** -b
-
-
-def fit_power_law(animals: np.ndarray, macro_f1: np.ndarray) -> dict[str, Any]:
-    """Fit ``1 - macro_f1 = c + a * n^-b`` to all runs by bounded least squares.
-
-    Returns
-    -------
-    dict
-        ``a``, ``b``, ``c``, ``residual_sd``, ``runs``; or ``refused``, why nothing was fitted.
-    """
-    counts = np.unique(animals)
-    if len(counts) < FEWEST_COUNTS:
-        return {
-            "refused": f"{len(counts)} animal counts; a law of three parameters wants {FEWEST_COUNTS} or more"
-        }
-    error = 1 - np.asarray(macro_f1, float)
-    fits = [
-        least_squares(
-            lambda p: power_law(animals, *p) - error,
-            x0=[max(0.05, np.ptp(error)), b, max(0.0, error.min() - 0.05)],
-            bounds=([-1.0, 0.0, 0.0], [1.0, 3.0, 1.0]),
-        )
-        for b in (0.2, 0.5, 1.0)
-    ]
-    best = min(fits, key=lambda fit: fit.cost)
-    a, b, c = map(float, best.x)
-    spread = float(np.sqrt(2 * best.cost / max(1, len(error) - 3)))
-    return {"a": a, "b": b, "c": c, "residual_sd": spread, "runs": len(error)}

@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from nuclr.data.population import Population
 from nuclr.errors import DataError
-from nuclr.evaluation.scaling import power_law
+from nuclr.evaluation.law import power_law
 from nuclr.files import whole
 
 STYLE = Path(__file__).with_name("style.mplstyle")
@@ -46,7 +46,7 @@ def scaling_figure(
     runs, curve
         As from :func:`nuclr.evaluation.scaling.scaling_table`.
     fit
-        As from :func:`nuclr.evaluation.scaling.fit_power_law`.
+        As from :func:`nuclr.evaluation.law.fit_power_law`.
     chance
         Macro-F1 of guessing.
     title

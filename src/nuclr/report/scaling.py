@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from nuclr.errors import DataError
+from nuclr.evaluation.law import LAW, fit_power_law
 from nuclr.evaluation.probe import chance, read_predictions
-from nuclr.evaluation.scaling import Scored, fit_power_law, scaling_table
+from nuclr.evaluation.scaling import Scored, animal_deviations, scaling_table
 from nuclr.files import whole, write_json
 from nuclr.provenance import versions
 from nuclr.report.figures import save_figure, scaling_figure
@@ -47,10 +50,16 @@ def write_scaling(
     if not any(s.representation == "nuclr" for s in scored):
         raise DataError(f"scaling: none of {len(scored)} runs was pretrained; nothing to draw a curve of")
     table, curve = scaling_table(scored, resamples)
-    mine = table[table["representation"] == "nuclr"]
     largest = max(scored, key=lambda s: (s.representation == "nuclr", s.animals))
     guess = chance(largest.predictions["label"].to_numpy(object))
-    fit = fit_power_law(mine["animals"].to_numpy(), mine["macro_f1"].to_numpy())
+    # In an order of their own, so that the bootstrap does not depend on that of the folders.
+    mine = sorted((s for s in scored if s.representation == "nuclr"), key=lambda s: (s.animals, s.seed))
+    score = table[table["representation"] == "nuclr"].set_index(["animals", "seed"])["macro_f1"]
+    fit = fit_power_law(
+        np.array([s.animals for s in mine]),
+        np.array([score[s.animals, s.seed] for s in mine]),
+        animal_deviations(mine, resamples),
+    )
 
     split, *others = sorted({record.get("split", "") for record in records.values()})
     if others:
@@ -69,7 +78,7 @@ def write_scaling(
             "task": task,
             "protocol": protocol,
             "split": split,
-            "law": "1 - macro_f1 = c + a * animals^-b",
+            "law": LAW,
             "fit": fit,
             "chance": guess,
             "resamples": resamples,
