@@ -16,6 +16,7 @@ from nuclr.evaluation.scaling import (
     macro_f1,
     resampled_scores,
     scaling_table,
+    within_recordings,
 )
 
 
@@ -26,6 +27,7 @@ def predictions(right: float, seed: int = 0, animals: int = 6, units: int = 60) 
     return pd.DataFrame(
         {
             "animal": np.repeat([f"a{i}" for i in range(animals)], units),
+            "population": np.repeat([f"a{i}/p" for i in range(animals)], units),
             "label": label,
             "predicted": np.where(rng.random(len(label)) < right, label, wrong),
         }
@@ -51,9 +53,8 @@ def test_the_interval_is_over_animals_not_units() -> None:
     for i in range(8):
         label = np.tile(["x", "y"], 500)
         swapped = np.where(label == "x", "y", "x")
-        rows.append(
-            pd.DataFrame({"animal": f"a{i}", "label": label, "predicted": swapped if i % 2 else label})
-        )
+        own = {"animal": f"a{i}", "population": f"a{i}/p"}
+        rows.append(pd.DataFrame({**own, "label": label, "predicted": swapped if i % 2 else label}))
     _, curve = scaling_table([Scored("nuclr", 1, 0, pd.concat(rows))], 500)
     assert curve["high"].iloc[0] - curve["low"].iloc[0] > 0.4
     assert curve["macro_f1"].iloc[0] == pytest.approx(0.5)
@@ -86,6 +87,53 @@ def test_a_run_is_a_row_and_a_count_is_a_point() -> None:
     assert (mine["low"] <= mine["macro_f1"]).all()
     assert (mine["macro_f1"] <= mine["high"]).all()
     assert mine["macro_f1"].is_monotonic_increasing
+
+
+def recordings_of_few_classes() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Twelve recordings mostly of one class; predicted by that class, and by something better."""
+    rng = np.random.default_rng(0)
+    population = np.repeat(np.arange(12), 80)
+    label = np.where(rng.random(960) < 0.8, population % 3, rng.integers(0, 3, 960))
+    table = pd.DataFrame(
+        {
+            "animal": [f"a{p // 3}" for p in population],
+            "population": [f"a{p // 3}/{p}" for p in population],
+            "label": np.array(["x", "y", "z"])[label],
+        }
+    )
+    better = np.where(rng.random(960) < 0.9, label, rng.integers(0, 3, 960))
+    names = np.array(["x", "y", "z"])
+    return table.assign(predicted=names[population % 3]), table.assign(predicted=names[better])
+
+
+def test_knowing_the_recording_alone_scores_over_all_units_and_not_inside_recordings() -> None:
+    recording, better = recordings_of_few_classes()
+    runs, curve = scaling_table(
+        [Scored("which_recording", 0, 0, recording), Scored("nuclr", 4, 0, better)], 300
+    )
+    control, mine = (runs[runs["representation"] == name].iloc[0] for name in ("which_recording", "nuclr"))
+    assert control["macro_f1"] > 0.75
+    # One of three classes is predicted in each, and it has most of the units: F1 of it alone, over three.
+    assert control["within_recordings"] < 1 / 3
+    assert mine["within_recordings"] > 0.8
+    rows = curve.set_index("representation")
+    assert rows.loc["nuclr", "gain"] == pytest.approx(mine["macro_f1"] - control["macro_f1"])
+    assert 0 < rows.loc["nuclr", "gain_low"] < rows.loc["nuclr", "gain"] < rows.loc["nuclr", "gain_high"]
+    assert rows.loc["which_recording", ["gain", "gain_low", "gain_high"]].tolist() == [0, 0, 0]
+
+
+def test_a_gain_is_over_the_same_animals() -> None:
+    recording, better = recordings_of_few_classes()
+    first = better[better["animal"] == "a0"]
+    _, curve = scaling_table([Scored("which_recording", 0, 0, recording), Scored("nuclr", 1, 0, first)], 50)
+    alone = scaling_table([Scored("nuclr", 1, 0, first)], 50)[0]["macro_f1"][0]
+    there = scaling_table([Scored("c", 0, 0, recording[recording["animal"] == "a0"])], 50)[0]["macro_f1"][0]
+    assert curve.set_index("representation").loc["nuclr", "gain"] == pytest.approx(alone - there)
+
+
+def test_without_a_recording_of_two_classes_there_is_no_score_inside_recordings() -> None:
+    made = predictions(0.5)
+    assert np.isnan(within_recordings(made.assign(population=made["label"])))
 
 
 def test_deviations_are_those_of_other_animals_alike_for_all_runs() -> None:

@@ -9,6 +9,9 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+# The representation that every transductive score is compared with.
+CONTROL = "which_recording"
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -23,7 +26,7 @@ class Scored:
     seed
         Seed of the run.
     predictions
-        ``animal``, ``label``, ``predicted``: one row a tested unit.
+        ``population``, ``animal``, ``label``, ``predicted``: one row a tested unit.
     """
 
     representation: str
@@ -72,7 +75,9 @@ def resampled_scores(confusion: np.ndarray, resamples: int, seed: int = 0) -> np
     rng = np.random.default_rng(seed)
     by_seed = _among_other_animals(confusion, resamples, rng)
     drawn = rng.integers(0, len(confusion), by_seed.shape)
-    return np.nanmean(np.take_along_axis(by_seed, drawn, axis=1), axis=1)
+    scores = np.take_along_axis(by_seed, drawn, axis=1)
+    with np.errstate(invalid="ignore"):  # a draw may hold no animal that a run was tested on
+        return np.nansum(scores, axis=1) / (~np.isnan(scores)).sum(axis=1)
 
 
 def _among_other_animals(confusion: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
@@ -92,16 +97,55 @@ def animal_deviations(runs: Sequence[Scored], resamples: int, seed: int = 0) -> 
     return np.nan_to_num(resampled - macro_f1(confusion.sum(axis=1)))
 
 
+def within_recordings(predictions: pd.DataFrame) -> float:
+    """Macro-F1 inside each population that holds two classes or more, averaged over these; NaN without any.
+
+    A recording holds few classes, so knowing which recording a unit is from raises the score over all
+    units. It raises this one by nothing: inside one recording it is the same for all units.
+    """
+    found = []
+    for _, own in predictions.groupby("population"):
+        classes = sorted(set(own["label"]) | set(own["predicted"]))
+        if own["label"].nunique() > 1:
+            found.append(macro_f1(confusion_by_animal(own.assign(animal=""), classes, [""])[0]))
+    return float(np.mean(found)) if found else float("nan")
+
+
+def gain_over(confusion: np.ndarray, control: np.ndarray, resamples: int) -> tuple[float, float, float]:
+    """Mean gain in macro-F1 over a control on the same animals, and its 95 % interval.
+
+    Parameters
+    ----------
+    confusion
+        ``(seed, animal, class, class)``.
+    control
+        ``(animal, class, class)``.
+    resamples
+        Of the bootstrap; see :func:`resampled_scores`.
+    """
+    tested = (confusion.sum(axis=(2, 3)) > 0) & (control.sum(axis=(1, 2)) > 0)
+    mine = confusion * tested[:, :, None, None]
+    theirs = control * tested[:, :, None, None]
+    gain = (macro_f1(mine.sum(axis=1)) - macro_f1(theirs.sum(axis=1))).mean()
+    # Both draw the same animals and seeds.
+    resampled = resampled_scores(mine, resamples) - resampled_scores(theirs, resamples)
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return float(gain), float(low), float(high)
+
+
 def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score every run, and every representation at every animal count with its 95 % interval.
 
     Returns
     -------
     runs
-        One row a run: ``representation, animals, seed, macro_f1, balanced_accuracy, units``.
+        One row a run: ``representation, animals, seed, macro_f1, balanced_accuracy,
+        within_recordings, units``.
     curve
-        One row a representation and count: the mean of the runs' ``macro_f1`` and
-        ``balanced_accuracy``, ``low`` and ``high`` (95 %, over seeds and test animals), ``seeds``.
+        One row a representation and count: the mean of the runs' ``macro_f1``, ``balanced_accuracy`` and
+        ``within_recordings``, ``low`` and ``high`` (95 %, over seeds and test animals), ``seeds``; and
+        where the which-recording control is among the scored, ``gain``, ``gain_low`` and ``gain_high``
+        over it.
     """
     everything = pd.concat([s.predictions for s in scored])
     classes = sorted(set(everything["label"]) | set(everything["predicted"]))
@@ -119,24 +163,29 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
                 "seed": s.seed,
                 "macro_f1": float(macro_f1(total)),
                 "balanced_accuracy": float((total.diagonal()[labels > 0] / labels[labels > 0]).mean()),
+                "within_recordings": within_recordings(s.predictions),
                 "units": int(labels.sum()),
             }
         )
     runs = pd.DataFrame(rows).sort_values(["representation", "animals", "seed"], ignore_index=True)
+    control = next((confusions[key] for key in confusions if key[0] == CONTROL), None)
     summary = []
     for key, group in runs.groupby(["representation", "animals"]):
         representation, count = cast("tuple[str, int]", key)
         stack = np.stack([confusions[representation, count, seed] for seed in group["seed"]])
         low, high = np.nanpercentile(resampled_scores(stack, resamples), [2.5, 97.5])
-        summary.append(
-            {
-                "representation": representation,
-                "animals": count,
-                "macro_f1": group["macro_f1"].mean(),
-                "low": low,
-                "high": high,
-                "balanced_accuracy": group["balanced_accuracy"].mean(),
-                "seeds": len(group),
-            }
-        )
+        row = {
+            "representation": representation,
+            "animals": count,
+            "macro_f1": group["macro_f1"].mean(),
+            "low": low,
+            "high": high,
+            "balanced_accuracy": group["balanced_accuracy"].mean(),
+            "within_recordings": group["within_recordings"].mean(),
+            "seeds": len(group),
+        }
+        if control is not None:
+            gained = gain_over(stack, control, resamples)
+            row |= dict(zip(("gain", "gain_low", "gain_high"), gained, strict=True))
+        summary.append(row)
     return runs, pd.DataFrame(summary)
