@@ -48,6 +48,14 @@ def confusion_by_animal(
     return counts
 
 
+def confusions(tables: Sequence[pd.DataFrame]) -> np.ndarray:
+    """Count as above for several runs, over all that occurs in any, ``(run, animal, class, class)``."""
+    everything = pd.concat(tables)
+    classes = sorted(set(everything["label"]) | set(everything["predicted"]))
+    animals = sorted(set(everything["animal"]))
+    return np.stack([confusion_by_animal(table, classes, animals) for table in tables])
+
+
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
     """Macro-F1 of confusion matrices ``(..., class, class)``, over the classes that occur."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
@@ -89,10 +97,7 @@ def _among_other_animals(confusion: np.ndarray, resamples: int, rng: np.random.G
 
 def animal_deviations(runs: Sequence[Scored], resamples: int, seed: int = 0) -> np.ndarray:
     """Say what other test animals would have changed in each run's macro-F1, ``(resample, run)``."""
-    everything = pd.concat([run.predictions for run in runs])
-    classes = sorted(set(everything["label"]) | set(everything["predicted"]))
-    animals = sorted(set(everything["animal"]))
-    confusion = np.stack([confusion_by_animal(run.predictions, classes, animals) for run in runs])
+    confusion = confusions([run.predictions for run in runs])
     resampled = _among_other_animals(confusion, resamples, np.random.default_rng(seed))
     return np.nan_to_num(resampled - macro_f1(confusion.sum(axis=1)))
 
@@ -103,12 +108,9 @@ def within_recordings(predictions: pd.DataFrame) -> float:
     A recording holds few classes, so knowing which recording a unit is from raises the score over all
     units. It raises this one by nothing: inside one recording it is the same for all units.
     """
-    found = []
-    for _, own in predictions.groupby("population"):
-        classes = sorted(set(own["label"]) | set(own["predicted"]))
-        if own["label"].nunique() > 1:
-            found.append(macro_f1(confusion_by_animal(own.assign(animal=""), classes, [""])[0]))
-    return float(np.mean(found)) if found else float("nan")
+    confusion = confusions([predictions.assign(animal=predictions["population"])])[0]
+    several = (confusion.sum(axis=-1) > 0).sum(axis=-1) > 1
+    return float(macro_f1(confusion[several]).mean()) if several.any() else float("nan")
 
 
 def gain_over(confusion: np.ndarray, control: np.ndarray, resamples: int) -> tuple[float, float, float]:
@@ -147,13 +149,9 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
         where the which-recording control is among the scored, ``gain``, ``gain_low`` and ``gain_high``
         over it.
     """
-    everything = pd.concat([s.predictions for s in scored])
-    classes = sorted(set(everything["label"]) | set(everything["predicted"]))
-    animals = sorted(set(everything["animal"]))
-    rows, confusions = [], {}
-    for s in scored:
-        confusion = confusion_by_animal(s.predictions, classes, animals)
-        confusions[s.representation, s.animals, s.seed] = confusion
+    rows, confusion_of = [], {}
+    for s, confusion in zip(scored, confusions([s.predictions for s in scored]), strict=True):
+        confusion_of[s.representation, s.animals, s.seed] = confusion
         total = confusion.sum(0)
         labels = total.sum(-1)
         rows.append(
@@ -168,11 +166,11 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
             }
         )
     runs = pd.DataFrame(rows).sort_values(["representation", "animals", "seed"], ignore_index=True)
-    control = next((confusions[key] for key in confusions if key[0] == CONTROL), None)
+    control = next((confusion_of[key] for key in confusion_of if key[0] == CONTROL), None)
     summary = []
     for key, group in runs.groupby(["representation", "animals"]):
         representation, count = cast("tuple[str, int]", key)
-        stack = np.stack([confusions[representation, count, seed] for seed in group["seed"]])
+        stack = np.stack([confusion_of[representation, count, seed] for seed in group["seed"]])
         low, high = np.nanpercentile(resampled_scores(stack, resamples), [2.5, 97.5])
         row = {
             "representation": representation,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from nuclr.errors import DataError
 from nuclr.evaluation.law import LAW, fit_power_law
 from nuclr.evaluation.probe import chance, read_predictions
@@ -49,21 +47,19 @@ def write_scaling(
         scored.append(Scored(record["representation"], record["animals"], record["seed"], predictions))
     if not any(s.representation == "nuclr" for s in scored):
         raise DataError(f"scaling: none of {len(scored)} runs was pretrained; nothing to draw a curve of")
-    table, curve = scaling_table(scored, resamples)
-    largest = max(scored, key=lambda s: (s.representation == "nuclr", s.animals))
-    guess = chance(largest.predictions["label"].to_numpy(object))
-    # In an order of their own, so that the bootstrap does not depend on that of the folders.
-    mine = sorted((s for s in scored if s.representation == "nuclr"), key=lambda s: (s.animals, s.seed))
-    score = table[table["representation"] == "nuclr"].set_index(["animals", "seed"])["macro_f1"]
-    fit = fit_power_law(
-        np.array([s.animals for s in mine]),
-        np.array([score[s.animals, s.seed] for s in mine]),
-        animal_deviations(mine, resamples),
-    )
-
     split, *others = sorted({record.get("split", "") for record in records.values()})
     if others:
         raise DataError(f"scaling: some probes are of another split ({split or others[0]}); probe them again")
+    table, curve = scaling_table(scored, resamples)
+    largest = max(scored, key=lambda s: (s.representation == "nuclr", s.animals))
+    guess = chance(largest.predictions["label"].to_numpy(object))
+    mine = table[table["representation"] == "nuclr"]
+    # In the order of the table, which is not that of the folders.
+    runs = sorted((s for s in scored if s.representation == "nuclr"), key=lambda s: (s.animals, s.seed))
+    fit = fit_power_law(
+        mine["animals"].to_numpy(), mine["macro_f1"].to_numpy(), animal_deviations(runs, resamples)
+    )
+
     title = "\n".join([title_of(task, protocol), *([split] if split else [])])
     paths = save_figure(scaling_figure(table, curve, fit, guess, title), stem)
     for name, content in ((".csv", curve), (".runs.csv", table)):
