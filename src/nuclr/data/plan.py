@@ -106,7 +106,7 @@ def make_plan(config: Config) -> Plan:
     )
     for animals in plan.animal_counts:
         for seed in range(plan.seeds):
-            plan.to_pretrain(animals, seed)
+            splits.pretraining(animals, seed)
     if not config.downloads:
         return plan
     # What no run needs is not fetched.

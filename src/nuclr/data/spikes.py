@@ -311,10 +311,12 @@ class SpikesByTime:
         densest, session = 0, 0
         for index in range(len(grid.edges) - 1):
             shard = Shard(index, places[index : index + 2], np.array([in_order]))
-            for _, own in self._of(grid, shard):
+            counts = np.zeros((len(self.ids), grid.length(index)), np.uint16)
+            for units, own in self._of(grid, shard):
                 session += len(own)
                 by_second += grid.by_second(own)
-            densest = max(densest, int(self._count(grid, shard, np.uint16).max(initial=0)))
+                _add(counts, units, grid.bins_in_shard(own, index))
+            densest = max(densest, int(counts.max(initial=0)))
         outside, unsorted = total - session, int(not in_order)
         return Survey(total, outside, unsorted, densest, by_second, inside, places, np.array([in_order]))
 
@@ -332,18 +334,20 @@ class SpikesByTime:
             total += len(units)
         return total, counts
 
-    def _count(self, grid: Grid, shard: Shard, dtype: type[np.unsignedinteger]) -> np.ndarray:
-        bins = grid.length(shard.index)
-        counts = np.zeros(len(self.ids) * bins, dtype)
-        for units, times in self._of(grid, shard):
-            np.add.at(counts, units * bins + grid.bins_in_shard(times, shard.index), dtype(1))
-        return counts.reshape(len(self.ids), bins)
-
     def count(
         self, grid: Grid, shard: Shard, kept: np.ndarray, dtype: type[np.unsignedinteger]
     ) -> np.ndarray:
         """Count one shard; see :class:`Spikes`."""
-        return self._count(grid, shard, dtype)[kept]
+        counts = np.zeros((len(self.ids), grid.length(shard.index)), dtype)
+        for units, times in self._of(grid, shard):
+            _add(counts, units, grid.bins_in_shard(times, shard.index))
+        return counts[kept]
+
+
+def _add(counts: np.ndarray, units: np.ndarray, bins: np.ndarray) -> None:
+    """Count spikes in place, ``(unit, time)``."""
+    # Flat, which numpy adds to several times as fast.
+    np.add.at(counts.reshape(-1), units * counts.shape[1] + bins, counts.dtype.type(1))
 
 
 def _inside(times: np.ndarray, spans: np.ndarray) -> int:

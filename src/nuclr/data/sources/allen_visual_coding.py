@@ -110,9 +110,9 @@ def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
     path = recording.path / f"{recording.recording}.nwb"
     with nwb.opened(path) as file:
         pulses, genotype = light_pulses(file), str(getattr(file.subject, "genotype", "") or "")
-    columns = ["quality", *QUALITY]
+        populations = nwb.populations_of(file, path, ["quality", *QUALITY])
     found = []
-    for trains in nwb.read_populations(path, columns):
+    for trains in populations:
         if not isinstance(trains, SpikeTrains) or nwb.REGION not in trains.units:
             raise DataError(f"{path}: no units with regions in it; is it a session of Visual Coding?")
         units = trains.units

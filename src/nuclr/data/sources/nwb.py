@@ -129,12 +129,18 @@ def read_populations(
     DataError
         If the file is damaged, holds neither units nor dF/F, or lacks a column.
     """
-    columns = unit_columns or []
     with opened(path) as nwb:
-        prefix = _unit_prefix(nwb, path)
-        if nwb.units is not None and len(nwb.units):
-            return _spike_trains(nwb, path, prefix, columns, region_column)
-        traces = _traces(nwb, path, prefix, columns)
+        return populations_of(nwb, path, unit_columns or [], region_column)
+
+
+def populations_of(
+    nwb: NWBFile, path: Path, columns: list[str], region_column: str | None = None
+) -> list[SpikeTrains] | list[Traces]:
+    """Read what populations an open file holds; see :func:`read_populations`."""
+    prefix = _unit_prefix(nwb, path)
+    if nwb.units is not None and len(nwb.units):
+        return _spike_trains(nwb, path, prefix, columns, region_column)
+    traces = _traces(nwb, path, prefix, columns)
     if not traces:
         raise DataError(f"{path}: neither units nor dF/F (RoiResponseSeries) in it; spike-sort it first")
     return traces
