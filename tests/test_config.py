@@ -116,3 +116,26 @@ def test_the_published_schema_is_that_of_the_code() -> None:
 
 if __name__ == "__main__":
     SCHEMA.write_text(json.dumps(Config.model_json_schema(), indent=2) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "differs"),
+    [
+        ("no_population_context", ("model", "across_units", False)),
+        ("no_unit_dropout", ("views", "unit_dropout", 1.0)),
+        ("same_window", ("views", "distance_s", 0.0)),
+        ("shuffled_units", ("views", "shuffle_units", True)),
+    ],
+)
+def test_an_ablation_is_one_key(name: str, differs: tuple[str, str, object]) -> None:
+    whole, without = Config().model_dump(), Config().ablated(name).model_dump()
+    section, key, value = differs
+    assert whole[section][key] != value
+    whole[section][key] = value
+    assert whole == without
+
+
+def test_no_ablation_is_the_whole_and_an_unknown_one_is_refused() -> None:
+    assert Config().ablated("") == Config()
+    with pytest.raises(ConfigError, match="no dropout; there are no_population_context"):
+        Config().ablated("dropout")

@@ -24,7 +24,19 @@ Source = Literal["simulated", "nwb", PublicDataSet]
 DaskOn = Literal["threads", "processes", "slurm"]
 # Names become parts of paths.
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
-Baseline = Literal["single_neuron", "population_correlation", "which_recording"]
+Baseline = Literal[
+    "rate_regularity",
+    "isi_histogram",
+    "autocorrelogram",
+    "single_neuron",
+    "population_correlation",
+    "population",
+    "nemo",
+    "lolcat",
+    "which_recording",
+]
+Ablation = Literal["no_population_context", "no_unit_dropout", "same_window", "shuffled_units"]
+ProbeKind = Literal["linear", "knn", "mlp"]
 Protocol = Literal["transductive", "transductive_zero_shot", "inductive_zero_shot"]
 
 
@@ -118,6 +130,7 @@ class Model(Section):
     temporal_blocks: int = Field(2, ge=0, description="blocks that see each unit alone")
     spatiotemporal_blocks: int = Field(2, ge=0, description="blocks in which units see each other")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of values dropped in training (paper: 0.2)")
+    across_units: bool = Field(True, description="false: units do not see each other (an ablation)")
 
 
 class Views(Section):
@@ -130,6 +143,9 @@ class Views(Section):
         None, description="windows start at multiples of this (s); null: anywhere"
     )
     unit_dropout: float = Field(0.5, gt=0, le=1, description="smallest share of units that a view keeps")
+    shuffle_units: bool = Field(
+        False, description="true: each unit is turned in time by a lag of its own (an ablation)"
+    )
     max_units: Count | None = Field(None, description="at most so many units in a pair of views, sampled")
     min_units: Count = Field(11, description="pairs with fewer units in a view are skipped in training")
 
@@ -138,6 +154,9 @@ class Pretrain(Section):
     """The optimisation."""
 
     steps: Count = Field(1500, description="optimiser steps (paper: about 50,000)")
+    epochs: Count | None = Field(
+        None, description="passes over the recordings, in place of steps; null: steps, alike for all runs"
+    )
     pairs_per_step: Count = Field(2, description="pairs of windows in a step, over all devices (paper: 128)")
     learning_rate: Positive = Field(2e-3, description="peak learning rate (paper: 5e-4 at 128 pairs)")
     weight_decay: float = Field(0.01, ge=0, description="on matrices only")
@@ -190,6 +209,10 @@ class Scaling(Section):
         None, min_length=1, description="pretraining animals of the runs; null: 1, 2, 4, ... and all"
     )
     seeds: Count = Field(5, description="runs at each count: seeds 0, 1, ...")
+    ablations: list[Ablation] = Field(
+        [],
+        description="the largest runs again with a part left out; see nuclr pretrain --help",
+    )
 
 
 class Task(Section):
@@ -225,11 +248,21 @@ class Probe(Section):
         ["inductive_zero_shot", "transductive"], description="which units a probe may learn from"
     )
     baselines: list[Baseline] = Field(
-        ["single_neuron", "population_correlation", "which_recording"],
-        description="features that need no training",
+        ["single_neuron", "population", "which_recording"],
+        description="what a user would try first; see nuclr baseline --help",
     )
+    kinds: list[ProbeKind] = Field(
+        ["linear"], min_length=1, description="linear, knn, mlp; figures show the first"
+    )
+    centred: list[bool] = Field(
+        [False],
+        min_length=1,
+        description="true: features lose the mean of their recording first; [false, true]: both",
+    )
+    label_halvings: int = Field(6, ge=0, le=12, description="labels are halved so often: 1, 1/2, ... 1/64")
+    min_units: Count = Field(10, description="classes with fewer units are dropped, and the log says so")
     folds: int = Field(5, ge=2, description="folds over units in the transductive protocol")
-    bootstrap: Count = Field(1000, description="resamples for the 95 % intervals")
+    bootstrap: Count = Field(1000, description="resamples for the 95 % intervals, and permutations of labels")
 
 
 class Config(Section):
@@ -285,6 +318,24 @@ class Config(Section):
     def raw(self) -> Path:
         """Folder of what is simulated or downloaded."""
         return self.results / self.dataset / "raw"
+
+    def ablated(self, name: str) -> Config:
+        """Return the configuration of an ablation's runs: one key differs; of none, this one.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such ablation.
+        """
+        keys: dict[str, dict[str, Any]] = {
+            "no_population_context": {"model": {"across_units": False}},
+            "no_unit_dropout": {"views": {"unit_dropout": 1.0}},
+            "same_window": {"views": {"distance_s": 0.0}},
+            "shuffled_units": {"views": {"shuffle_units": True}},
+        }
+        if name and name not in keys:
+            raise ConfigError(f"scaling.ablations: no {name}; there are {', '.join(keys)}")
+        return load_config(self.model_dump(mode="json"), keys.get(name, {}))
 
     def sections(self, *names: str) -> str:
         """Return the named sections as JSON on one line: what a rule hands to a subcommand."""

@@ -118,3 +118,11 @@ def test_labels_that_one_recording_lacks_are_unknown() -> None:
     bare = replace(bare, units=bare.units[["unit_id"]])
     units, _, _ = embed_with_model(saved(), [population(units=12), bare])
     assert units["cell_type"].tolist()[12:] == [""] * 12
+
+
+def test_an_ablation_turns_units_alike_each_time() -> None:
+    made = population(units=12, bins=500)
+    spec = replace(SPEC, shuffle_units=True)
+    one, other = (embed_population(encoder(), made, spec)[0] for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    assert not np.allclose(one, embed_population(encoder(), made, SPEC)[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,9 +17,9 @@ SPEC = EncoderSpec(patch=5, tokens=4, dim=16, heads=2, dim_head=8)
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
 
-def encoder(seed: int = 0) -> Encoder:
+def encoder(seed: int = 0, **other: bool) -> Encoder:
     torch.manual_seed(seed)
-    return Encoder(SPEC).eval().double()
+    return Encoder(replace(SPEC, **other)).eval().double()
 
 
 def counts(units: int, seed: int = 0) -> torch.Tensor:
@@ -56,9 +58,9 @@ def test_units_of_a_population_see_each_other_but_no_other_population() -> None:
 
 
 def test_without_attention_across_units_each_stands_alone() -> None:
-    net, x = encoder(), counts(5)
-    together = net(x, torch.tensor([5]), across_units=False)
-    alone = torch.cat([net(one[None], torch.tensor([1]), across_units=False) for one in x])
+    net, x = encoder(across_units=False), counts(5)
+    together = net(x, torch.tensor([5]))
+    alone = torch.cat([net(one[None], torch.tensor([1])) for one in x])
     torch.testing.assert_close(together, alone)
 
 

@@ -208,3 +208,12 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     pretrain_run([tmp_path], ["mouse"], small(steps=150), 0, output=output, checkpoints=tmp_path / "c")
     loss = metrics(output)["loss"]
     assert loss.iloc[-3:].mean() < loss.iloc[0] - 0.3
+
+
+def test_epochs_take_the_place_of_steps(folder: Path, tmp_path: Path) -> None:
+    """Twice the passes are twice the steps: runs of different size can be matched by epochs."""
+    steps = [
+        metrics(run(folder, tmp_path, f"e{epochs}", config=small(epochs=epochs)))["step"].max()
+        for epochs in (1, 2)
+    ]
+    assert steps[1] == 2 * steps[0]

@@ -21,6 +21,7 @@ from nuclr.training.windows import (
     first_views,
     keep_units,
     second_views,
+    turned,
     view_spec,
 )
 
@@ -186,3 +187,26 @@ def test_windows_are_cut_to_whole_tokens(views: Views, bin_s: float, tokens: int
 def test_a_window_shorter_than_a_patch_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"less than one patch of 50; raise views\.window_s"):
         view_spec(Views(window_s=0.5), 0.02)
+
+
+@given(st.integers(1, 5), st.integers(1, 40), st.integers(0, 99))
+def test_a_turned_unit_keeps_its_order_but_for_one_seam(units: int, bins: int, seed: int) -> None:
+    counts = np.random.default_rng(seed).poisson(1.0, (units, bins)).astype(np.uint8)
+    made = turned(counts, np.random.default_rng(seed))
+    for before, after in zip(counts, made, strict=True):
+        assert any((np.roll(before, lag) == after).all() for lag in range(bins))
+
+
+def test_units_that_fire_together_do_not_when_they_are_turned() -> None:
+    """The ablation: all units have the same train; after turning, their common beat is gone."""
+    made = population(units=30, bins=2000)
+    beat = np.zeros((30, 2000), np.uint8)
+    beat[:, ::100] = 1
+    made = replace(made, activity=beat)
+    views = Views(window_s=4, patch=10, distance_s=4)
+    for shuffled in (False, True):
+        spec = view_spec(views.model_copy(update={"shuffle_units": shuffled}), made.bin_s)
+        batch = PairBatches([made], spec, 1, seed=0)[0]
+        # Per bin of the first view, the share of units that fire.
+        share = batch.patches[: int(batch.sizes1.sum())].flatten(1).float().mean(dim=0)
+        assert share.max() < 0.5 if shuffled else set(share.tolist()) == {0.0, 1.0}

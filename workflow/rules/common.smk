@@ -19,6 +19,7 @@ except NuclrError as error:
 
 wildcard_constraints:
     recording=r"[A-Za-z0-9_.-]+",
+    ablation="|".join(["", *(f"{name}-" for name in CONFIG.scaling.ablations)]),
     animals=r"\d+",
     seed=r"\d+",
     baseline="|".join(CONFIG.probe.baselines) or "none",

@@ -8,6 +8,8 @@ if CONFIG.source_kind == "simulated":
             [recording.path for recording in PLAN.recordings.values()],
         log:
             f"{OUT}/logs/simulate.log",
+        benchmark:
+            f"{OUT}/benchmarks/simulate/all.tsv"
         params:
             config=CONFIG.sections("simulated"),
             folder=lambda wildcards, output: Path(output[0]).parent,
@@ -34,6 +36,8 @@ if CONFIG.source_kind == "bugeon_2022":
             [kept(recording.path) for recording in PLAN.recordings.values()],
         log:
             f"{OUT}/logs/download.log",
+        benchmark:
+            f"{OUT}/benchmarks/download/all.tsv"
         resources:
             downloads=1,
             how=CONFIG.sections("download"),
@@ -54,6 +58,8 @@ elif CONFIG.downloads:
             kept(f"{CONFIG.raw}/{{recording}}"),
         log:
             f"{OUT}/logs/download/{{recording}}.log",
+        benchmark:
+            f"{OUT}/benchmarks/download/{{recording}}.tsv"
         resources:
             # A limit of the profile: how many ask a server at the same time.
             downloads=1,
@@ -79,6 +85,8 @@ if LINKS:
             LINKS,
         log:
             f"{OUT}/logs/allen_links.log",
+        benchmark:
+            f"{OUT}/benchmarks/allen_links/all.tsv"
         conda:
             "../../envs/allensdk.yaml"
         params:
@@ -101,6 +109,8 @@ rule chunk:
         directory(f"{OUT}/populations/{{recording}}"),
     log:
         f"{OUT}/logs/chunk/{{recording}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/chunk/{{recording}}.tsv"
     resources:
         # Not a parameter: stores need not be made again because they are made in another way.
         machine=CONFIG.sections("machine"),
@@ -121,6 +131,8 @@ rule catalog:
         populations=f"{OUT}/populations.parquet",
     log:
         f"{OUT}/logs/catalog.log",
+    benchmark:
+        f"{OUT}/benchmarks/catalog/all.tsv"
     params:
         config=CONFIG.sections("probe"),
     message:
@@ -135,6 +147,8 @@ rule split:
         f"{OUT}/splits.json",
     log:
         f"{OUT}/logs/split.log",
+    benchmark:
+        f"{OUT}/benchmarks/split/all.tsv"
     params:
         config=CONFIG.sections("dataset", "source", "results", "simulated", "nwb", "split"),
     message:

@@ -10,11 +10,13 @@ rule pretrain:
         # No run before the catalog has found every unit id to be unique; its date does not matter.
         units=ancient(f"{OUT}/units.parquet"),
     output:
-        model=f"{OUT}/runs/n{{animals}}-s{{seed}}/model.safetensors",
-        record=f"{OUT}/runs/n{{animals}}-s{{seed}}/model.json",
-        metrics=f"{OUT}/runs/n{{animals}}-s{{seed}}/metrics.csv",
+        model=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/model.safetensors",
+        record=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/model.json",
+        metrics=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/metrics.csv",
     log:
-        f"{OUT}/logs/pretrain/n{{animals}}-s{{seed}}.log",
+        f"{OUT}/logs/pretrain/{{ablation}}n{{animals}}-s{{seed}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/pretrain/{{ablation}}n{{animals}}-s{{seed}}.tsv"
     # Long and many: none of them should be left to run alone at the end.
     priority: 1
     resources:
@@ -22,11 +24,12 @@ rule pretrain:
         machine=CONFIG.sections("machine"),
     params:
         config=CONFIG.sections("model", "views", "pretrain", *TASKS_IN_TRAINING),
+        ablation=lambda wildcards: f"--ablation {wildcards.ablation[:-1]}" if wildcards.ablation else "",
         # Snakemake deletes the outputs of a killed job, so checkpoints are not outputs.
         checkpoints=f"{OUT}/checkpoints",
     message:
-        "pretraining on {wildcards.animals} animals, seed {wildcards.seed}"
+        "pretraining {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
         "nuclr pretrain {input.stores:q} --splits {input.splits:q} --animals {wildcards.animals} "
-        "--seed {wildcards.seed} -o {output.model:q} --checkpoints {params.checkpoints:q} "
+        "--seed {wildcards.seed} {params.ablation} -o {output.model:q} --checkpoints {params.checkpoints:q} "
         "--config {params.config:q} --config {resources.machine:q} > {log:q} 2>&1"

@@ -22,6 +22,13 @@ def pretrain(
     output: OutputOption,
     checkpoints: Annotated[Path, typer.Option(help="folder for the checkpoints of all runs")],
     seed: Annotated[int, typer.Option(help="of the animals' order, weights, views and dropout")] = 0,
+    ablation: Annotated[
+        str,
+        typer.Option(
+            help="no_population_context, no_unit_dropout, same_window or shuffled_units: leave that out",
+            show_default=False,
+        ),
+    ] = "",
     devices: Annotated[int | None, typer.Option(help="GPUs or CPU processes; else machine.devices")] = None,
     num_nodes: Annotated[int | None, typer.Option(help="machines; else machine.num_nodes")] = None,
     config: ConfigOption = None,
@@ -34,7 +41,7 @@ def pretrain(
 
     given = {"devices": devices, "num_nodes": num_nodes}
     machine = {name: value for name, value in given.items() if value is not None}
-    options = load_config(*(config or ()), {"machine": machine})
+    options = load_config(*(config or ()), {"machine": machine}).ablated(ablation)
     who = read_splits(splits)
     probed = options.pretrain.probe_every is not None and animals > 0
     wrote = pretrain_run(
@@ -46,6 +53,7 @@ def pretrain(
         checkpoints=checkpoints,
         score=label_score(populations, who, options.views, options.probe.tasks) if probed else None,
         of=who.of,
+        about={"chosen_by": who.label if probed else [], "ablation": ablation},
     )
     if wrote:
         print(f"{output}: {animals} animals, seed {seed}")

@@ -45,6 +45,7 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "units": len(population.units),
                 "minutes": population.valid_minutes,
                 "file": population.source.get("file", ""),
+                "sha256": population.source.get("sha256", ""),
                 "store": str(path),
             }
         )

@@ -30,6 +30,8 @@ class Plan:
         Representations without a run.
     probes_in_training
         Whether a run also needs the label animals.
+    ablations
+        The largest runs are done again without each of these parts.
     """
 
     recordings: dict[str, Recording]
@@ -38,6 +40,7 @@ class Plan:
     seeds: int
     baselines: Sequence[str]
     probes_in_training: bool = False
+    ablations: Sequence[str] = ()
 
     def of_members(self, members: Sequence[str]) -> list[str]:
         """Name the recordings of some animals, or some recordings where the splits are of these."""
@@ -67,14 +70,30 @@ class Plan:
         return animals or max(self.animal_counts)
 
     def encoders(self, protocol: str) -> list[str]:
-        """Names of the runs that can be probed under a protocol, ``n{animals}-s{seed}``."""
+        """Names of the runs that can be probed under a protocol.
+
+        ``n{animals}-s{seed}``, and before it ``{ablation}-`` of an ablation.
+        """
         fewest = 2 if protocol == "transductive_zero_shot" else 1
+        largest = max(self.animal_counts)
+        runs = [("", animals) for animals in [0, *self.animal_counts]]
+        runs += [(f"{ablation}-", largest) for ablation in self.ablations]
         return [
-            f"n{animals}-s{seed}"
-            for animals in [0, *self.animal_counts]
+            f"{ablation}n{animals}-s{seed}"
+            for ablation, animals in runs
             for seed in range(self.seeds)
             if self.probed_with(animals) >= fewest
         ]
+
+    @property
+    def pretrained(self) -> list[str]:
+        """Names of the runs of the scaling curve."""
+        return [f"n{animals}-s{seed}" for animals in self.animal_counts for seed in range(self.seeds)]
+
+    @property
+    def mapped(self) -> str:
+        """Name of the run whose embeddings are drawn: the first of the largest."""
+        return f"n{max(self.animal_counts)}-s0"
 
     def representations(self, protocol: str) -> list[str]:
         """Names of all that can be probed under a protocol: runs and baselines.
@@ -103,6 +122,7 @@ def make_plan(config: Config) -> Plan:
         seeds=config.scaling.seeds,
         baselines=config.probe.baselines,
         probes_in_training=config.pretrain.probe_every is not None,
+        ablations=config.scaling.ablations,
     )
     for animals in plan.animal_counts:
         for seed in range(plan.seeds):

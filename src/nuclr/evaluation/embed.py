@@ -17,7 +17,7 @@ from nuclr.evaluation.representations import concatenate
 from nuclr.model.encoder import Encoder, as_patches
 from nuclr.model.saved import SavedModel
 from nuclr.training.inputs import in_memory
-from nuclr.training.windows import ViewSpec, grid_starts, view_spec
+from nuclr.training.windows import ViewSpec, generator, grid_starts, turned, view_spec
 
 logger = logging.getLogger(__name__)
 UNITS_AT_ONCE = 2048
@@ -57,6 +57,8 @@ def embed_population(
     together = max(1, UNITS_AT_ONCE // units)
     for i in range(0, len(starts), together):
         cuts = [np.asarray(population.activity[:, s : s + spec.window]) for s in starts[i : i + together]]
+        if spec.shuffle_units:
+            cuts = [turned(cut, generator(0, 0, i + k)) for k, cut in enumerate(cuts)]
         active = [np.flatnonzero(cut.any(axis=1)) for cut in cuts]
         rows = np.concatenate(active)
         if not len(rows):

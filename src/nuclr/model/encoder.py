@@ -37,6 +37,8 @@ class EncoderSpec:
         Number of blocks of each kind; the temporal ones come first.
     dropout
         Probability of dropping a value, in training only.
+    across_units
+        False leaves the attention across units out: each unit alone (an ablation).
     """
 
     patch: int
@@ -47,6 +49,7 @@ class EncoderSpec:
     temporal_blocks: int = 2
     spatiotemporal_blocks: int = 2
     dropout: float = 0.2
+    across_units: bool = True
 
     def __post_init__(self) -> None:
         for name in ("patch", "tokens", "dim", "heads", "dim_head"):
@@ -107,7 +110,9 @@ class Encoder(nn.Module):
         )
         # Time's attention and FFN come first by name (as in published weights), units' run first.
         self.st_blocks = nn.ModuleList(
-            nn.ModuleList([attention(), feed_forward(), attention(), feed_forward()])
+            nn.ModuleList(
+                [layer() for _ in range(1 + spec.across_units) for layer in (attention, feed_forward)]
+            )
             for _ in range(spec.spatiotemporal_blocks)
         )
         self.add = DropAdd(spec.dropout)
@@ -117,7 +122,6 @@ class Encoder(nn.Module):
         patches: Tensor,
         sizes: Tensor,
         largest: int | None = None,
-        across_units: bool = True,
     ) -> Tensor:
         """Embed every unit of a ragged batch of windows.
 
@@ -130,8 +134,6 @@ class Encoder(nn.Module):
             Units in each population, ``(population,)``, int64.
         largest
             The largest of ``sizes``, where the caller knows it (it spares a GPU a wait).
-        across_units
-            False leaves the attention across units out: each unit alone (an ablation).
 
         Returns
         -------
@@ -151,17 +153,17 @@ class Encoder(nn.Module):
         x = patches.to(self.read_in.weight.dtype)
         if x.device.type != "cpu":
             largest = largest if largest is not None else int(sizes.max()) if len(sizes) else 0
-            return self._embed(x, sizes, largest, across_units)
+            return self._embed(x, sizes, largest)
         groups = _groups(sizes.tolist(), most=GROUP_VALUES // (self.spec.dim * max(1, x.shape[1])))
         units = [sum(group) for group in groups]
         return torch.cat(
             [
-                self._embed(part, torch.tensor(group, dtype=torch.int64), max([0, *group]), across_units)
+                self._embed(part, torch.tensor(group, dtype=torch.int64), max([0, *group]))
                 for part, group in zip(x.split(units), groups, strict=True)
             ]
         )
 
-    def _embed(self, x: Tensor, sizes: Tensor, largest: int, across_units: bool) -> Tensor:
+    def _embed(self, x: Tensor, sizes: Tensor, largest: int) -> Tensor:
         layout = PopulationLayout.from_sizes(sizes, largest, len(x))
         cos, sin = self.rotary_emb.angles(x.shape[1])
         add = self.add
@@ -169,8 +171,9 @@ class Encoder(nn.Module):
         for attend, feed in _layers(self.t_blocks):
             x = add(x, attend.along_time(x, cos, sin))
             x = add(x, feed(x))
-        for attend_time, feed_time, attend_units, feed_units in _layers(self.st_blocks):
-            if across_units:
+        for attend_time, feed_time, *others in _layers(self.st_blocks):
+            if others:
+                attend_units, feed_units = others
                 x = add(x, attend_units.across_units(x, layout))
                 x = add(x, feed_units(x))
             x = add(x, attend_time.along_time(x, cos, sin))

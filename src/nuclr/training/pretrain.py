@@ -289,6 +289,8 @@ def pretrain(
             )
     # At least one: where there are fewer pairs than that, the batches say so.
     epoch = max(1, pairs_per_epoch(large, spec) // options.pairs_per_step)
+    if options.epochs is not None:
+        options = options.model_copy(update={"steps": options.epochs * epoch})
     warmup = options.warmup_steps if options.warmup_steps is not None else min(epoch, options.steps)
     if warmup >= options.steps:
         logger.warning(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pandas as pd
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from nuclr.config import Config
@@ -38,6 +40,7 @@ def pretrain_run(
     checkpoints: Path,
     score: Score | None = None,
     of: Member = "animal",
+    about: Mapping[str, Any] | None = None,
 ) -> bool:
     """Pretrain on the populations of some animals and save the model and its metrics.
 
@@ -62,6 +65,8 @@ def pretrain_run(
         Says how good an encoder is while it is trained (``pretrain.probe_every``).
     of
         Whether the members are animals or, in a published split, recordings.
+    about
+        What the model's record shall also say, where there is something to say.
 
     Returns
     -------
@@ -94,6 +99,7 @@ def pretrain_run(
         "animals": members if of == "animal" else sorted({population.animal for population in chosen}),
         **({"recordings": members} if of == "recording" else {}),
         **({"left_out": absent} if absent else {}),
+        **{key: value for key, value in (about or {}).items() if value},
         "inputs": {population.population: population.source for population in chosen},
     }
     if members:
@@ -116,7 +122,15 @@ def pretrain_run(
         return False
     with whole(output.with_name("metrics.csv")) as partial:
         metrics.to_csv(partial, index=False)
-    save_model(output, encoder, {**depends_on, **_reads(chosen or opened, bin_s), "versions": versions()})
+    learned_from: dict[str, Any] = {
+        "units": sum(len(population.units) for population in chosen),
+        "hours": sum(population.valid_minutes for population in chosen) / 60,
+    }
+    accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    devices = config.machine.devices * config.machine.num_nodes if members else 0
+    learned_from["machine"] = {"accelerator": accelerator, "devices": devices}
+    reads = _reads(chosen or opened, bin_s)
+    save_model(output, encoder, {**depends_on, **reads, **learned_from, "versions": versions()})
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
     return True

@@ -41,6 +41,8 @@ class ViewSpec:
         At most so many units in a view, sampled for both views of a pair together; None for no limit.
     min_units
         A pair with fewer units in a view is skipped.
+    shuffle_units
+        Whether each unit of a view is turned in time by a lag of its own; see :func:`turned`.
     """
 
     patch: int
@@ -50,6 +52,7 @@ class ViewSpec:
     unit_dropout: float = 0.5
     max_units: int | None = None
     min_units: int = 11
+    shuffle_units: bool = False
 
     @property
     def window(self) -> int:
@@ -196,6 +199,16 @@ def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> 
     return np.sort(kept)
 
 
+def turned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Turn each unit of a window ``(unit, time)`` in time by a random lag; what leaves the end enters first.
+
+    What a unit does by itself stays (but for one seam); what units do together goes: an ablation.
+    """
+    length = counts.shape[1]
+    lags = rng.integers(0, length, (len(counts), 1))
+    return np.take_along_axis(counts, (np.arange(length) - lags) % length, axis=1)
+
+
 class PairBatches(Dataset[PairBatch]):
     """Training batches by their step: ``batches[step]`` is the batch of that step, always.
 
@@ -272,6 +285,8 @@ class PairBatches(Dataset[PairBatch]):
         kept = [sampled[keep_units(cut[sampled], self.spec, rng)] for cut in cuts]
         if min(len(rows) for rows in kept) < self.spec.min_units:
             return None
+        if self.spec.shuffle_units:
+            cuts = [turned(cut, rng) for cut in cuts]
         _, in_first, in_second = np.intersect1d(kept[0], kept[1], assume_unique=True, return_indices=True)
         if not len(in_first):
             return None
@@ -357,4 +372,5 @@ def view_spec(views: Views, bin_s: float) -> ViewSpec:
         unit_dropout=views.unit_dropout,
         max_units=views.max_units,
         min_units=views.min_units,
+        shuffle_units=views.shuffle_units,
     )
