@@ -16,7 +16,7 @@ from nuclr.config import load_config
 from nuclr.data.sources import recordings
 from nuclr.data.sources.allen_visual_coding import light_response
 from nuclr.errors import DataError, DownloadError
-from nuclr.evaluation.probe import class_labels
+from nuclr.evaluation.protocols import class_labels
 
 CONFIG = Path(__file__).parents[2] / "config" / "allen_visual_coding.yaml"
 SESSION, ANIMAL = "715093703", "699733573"

@@ -14,7 +14,7 @@ from servers import Server, figshare, serving
 from nuclr.config import load_config
 from nuclr.data.sources import recordings
 from nuclr.errors import DataError, DownloadError
-from nuclr.evaluation.probe import class_labels
+from nuclr.evaluation.protocols import class_labels
 from nuclr.training.inputs import scaled
 
 ARTICLE = 19448531

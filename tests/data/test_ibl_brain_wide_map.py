@@ -18,7 +18,7 @@ from nuclr.data.manifests import manifest
 from nuclr.data.plan import make_plan
 from nuclr.data.sources import recordings, splits_of
 from nuclr.errors import DataError, DownloadError
-from nuclr.evaluation.probe import class_labels
+from nuclr.evaluation.protocols import class_labels
 
 pytest.importorskip("one", reason="ONE-api is not installed: pip install nuclr[ibl]")
 CONFIG = Path(__file__).parents[2] / "config" / "ibl_brain_wide_map.yaml"

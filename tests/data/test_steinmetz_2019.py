@@ -16,7 +16,7 @@ from servers import Server, figshare, serving
 from nuclr.config import load_config
 from nuclr.data.sources import recordings
 from nuclr.errors import DataError, DownloadError
-from nuclr.evaluation.probe import class_labels
+from nuclr.evaluation.protocols import class_labels
 
 ARTICLE = 9598406
 SESSIONS = ["Cori_2016-12-14", "Cori_2016-12-17", "Muller_2017-01-07"]

@@ -98,7 +98,7 @@ def catalog(
     from nuclr.config import load_config
     from nuclr.data import catalog as room
     from nuclr.data.store import stores
-    from nuclr.evaluation.probe import class_labels
+    from nuclr.evaluation.protocols import class_labels
     from nuclr.files import whole
 
     tasks = load_config(*(config or ())).probe.tasks if config else []

@@ -1,0 +1,231 @@
+"""Protocols: from the unit table and splits.json to the units that a probe learns from and is tested on.
+
+Source: NuCLR (arXiv 2512.01199), section 4.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedKFold
+
+from nuclr.config import Task
+from nuclr.data.splits import Splits
+from nuclr.errors import DataError, SplitError
+
+logger = logging.getLogger(__name__)
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows of the unit table that one probe learns from, is chosen by, and is tested on.
+
+    Attributes
+    ----------
+    train, validation
+        What may be learned from; validation is for choices, such as when to stop.
+    test
+        Nothing of these may reach the probe.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    @property
+    def learned(self) -> np.ndarray:
+        """All that may be learned from, ascending."""
+        return np.sort(np.concatenate([self.train, self.validation]))
+
+
+def class_labels(units: pd.DataFrame, task: Task, min_units: int = 1) -> np.ndarray:
+    """Class of every unit in a task, ``(unit,)`` of str; the empty string where it has none.
+
+    A class with fewer than ``min_units`` units is dropped, and the log says so.
+
+    Raises
+    ------
+    DataError
+        If the unit table lacks the task's column, or no unit has a class.
+    """
+    if task.column not in units:
+        raise DataError(
+            f"probe.tasks: no column {task.column} in the unit table; it has {', '.join(units.columns)}. "
+            "Name it in nwb.unit_columns if the files have it"
+        )
+    labels = units[task.column].astype(str).to_numpy(object)
+    if task.classes is not None:
+        class_of = {value: name for name, members in task.classes.items() for value in members}
+        labels = np.array([class_of.get(value, "") for value in labels], object)
+    if not (labels != "").any():
+        raise DataError(
+            f"probe.tasks: {task.name}: no unit has a class; look at column {task.column} and the classes"
+        )
+    names, counts = np.unique(labels[labels != ""].astype(str), return_counts=True)
+    few = {name: count for name, count in zip(names, counts, strict=True) if count < min_units}
+    if few:
+        logger.warning(
+            "%s: classes with fewer than %d units (probe.min_units) are dropped: %s",
+            task.name,
+            min_units,
+            ", ".join(f"{name} {count}" for name, count in few.items()),
+        )
+        labels = np.where(np.isin(labels, list(few)), "", labels)
+    return labels
+
+
+def folds(
+    protocol: str,
+    units: pd.DataFrame,
+    labels: np.ndarray,
+    splits: Splits,
+    pretraining: Sequence[str],
+    n_folds: int,
+) -> Iterator[Fold]:
+    """Yield the folds of a protocol, each checked by :func:`check_fold`.
+
+    - ``inductive_zero_shot``: learn from the label animals, test on the test animals. Neither
+      was in pretraining. A published split without label animals: learn from those of pretraining.
+    - ``transductive_zero_shot``: leave one of the pretraining animals out at a time.
+    - ``transductive``: folds over the units of the pretraining animals.
+
+    Validation units are those of every fifth animal that may be learned from (at least one) where
+    animals must be new, of every fifth unit where units must be; none where one animal is all there is.
+
+    Parameters
+    ----------
+    protocol
+        One of these.
+    units
+        With ``animal`` and ``recording``, one row a unit.
+    labels
+        As from :func:`class_labels`.
+    splits
+        Who is tested.
+    pretraining
+        Members of the splits that the representation was pretrained on.
+    n_folds
+        In the transductive protocol.
+
+    Raises
+    ------
+    SplitError
+        If the protocol needs animals that the splits do not have, or an animal that must be new
+        was in pretraining.
+    """
+    for learned, test in _parts(protocol, units, labels, splits, pretraining, n_folds):
+        fold = Fold(*_validation(protocol, units, labels, learned), test)
+        check_fold(fold, protocol, units, splits, pretraining)
+        yield fold
+
+
+def _parts(
+    protocol: str,
+    units: pd.DataFrame,
+    labels: np.ndarray,
+    splits: Splits,
+    pretraining: Sequence[str],
+    n_folds: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (learned, test) rows; see :func:`folds`."""
+    animal, member = (units[column].to_numpy(object) for column in ("animal", splits.of))
+    known = labels != ""
+    if protocol == "inductive_zero_shot":
+        learned = splits.label or (pretraining if splits.published else [])
+        if not splits.test or not learned:
+            raise SplitError(
+                "probe.protocols: inductive_zero_shot needs split.test_animals and "
+                "split.label_animals above 0"
+            )
+        if seen := sorted({*splits.test, *splits.label} & set(pretraining)):
+            raise SplitError(f"{splits.of} {seen[0]} was in pretraining and cannot be used as a new one")
+        of_learned, of_tested = (known & np.isin(member, group) for group in (learned, splits.test))
+        yield np.flatnonzero(of_learned), np.flatnonzero(of_tested)
+        return
+    mine = known & np.isin(member, pretraining)
+    if protocol == "transductive_zero_shot":
+        if len(set(animal[np.isin(member, pretraining)])) < 2:
+            raise SplitError(
+                "probe.protocols: transductive_zero_shot needs two animals or more in pretraining"
+            )
+        for left_out in dict.fromkeys(animal[mine]):
+            yield np.flatnonzero(mine & (animal != left_out)), np.flatnonzero(mine & (animal == left_out))
+        return
+    rows = np.flatnonzero(mine)
+    for train, test in _stratified(labels[rows], n_folds, seed=0):
+        yield rows[train], rows[test]
+
+
+def _stratified(labels: np.ndarray, n_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    _, counts = np.unique(labels.astype(str), return_counts=True)
+    # A class with fewer units than folds is in the training part of some folds only.
+    splitter = StratifiedKFold(max(2, min(n_folds, counts.max())), shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        yield from splitter.split(labels, labels.astype(str))
+
+
+def _validation(
+    protocol: str, units: pd.DataFrame, labels: np.ndarray, learned: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Part what may be learned from into train and validation rows."""
+    if protocol == "transductive":
+        counts = np.unique(labels[learned].astype(str), return_counts=True)[1]
+        if not len(counts) or counts.max() < 2:
+            return learned, learned[:0]
+        # Another seed than that of the test folds.
+        train, validation = next(_stratified(labels[learned], round(1 / VALIDATION_SHARE), seed=1))
+        return learned[train], learned[validation]
+    animal = units["animal"].to_numpy(object)[learned]
+    names = sorted(set(animal))
+    if len(names) < 2:
+        return learned, learned[:0]
+    drawn = np.random.default_rng(0).permutation(len(names))[: max(1, round(VALIDATION_SHARE * len(names)))]
+    held = np.isin(animal, [names[i] for i in drawn])
+    return learned[~held], learned[held]
+
+
+def check_fold(
+    fold: Fold, protocol: str, units: pd.DataFrame, splits: Splits, pretraining: Sequence[str]
+) -> None:
+    """Make sure that nothing of what is tested was learned from.
+
+    No unit is in two parts. Where animals must be new, no test animal's label reaches the probe; of
+    inductive ones, none was pretrained on. A published split keeps recordings apart, where it
+    does not animals.
+
+    Raises
+    ------
+    SplitError
+        Naming what is in two places.
+    """
+    rows = np.concatenate([fold.learned, fold.test])
+    if len(np.unique(rows)) != len(rows):
+        twice = rows[np.flatnonzero(np.bincount(rows)[rows] > 1)[0]]
+        raise SplitError(f"{protocol}: unit {units['unit_id'].iloc[twice]} is both learned from and tested")
+    if protocol == "transductive":
+        return
+    column = splits.of if protocol == "inductive_zero_shot" else "animal"
+    tested = set(units[column].iloc[fold.test])
+    if both := sorted(tested & set(units[column].iloc[fold.learned])):
+        raise SplitError(f"{protocol}: labels of test {column} {both[0]} reach the probe; split again")
+    if protocol == "inductive_zero_shot" and (both := sorted(tested & set(pretraining))):
+        raise SplitError(f"{protocol}: test {column} {both[0]} was pretrained on; split and pretrain again")
+
+
+def label_order(rows: np.ndarray, labels: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Order the rows of each class at random: a share of each list is a share of the labels, nested."""
+    rng = np.random.default_rng(seed)
+    own = labels[rows].astype(str)
+    return [rng.permutation(rows[own == name]) for name in np.unique(own)]
+
+
+def label_share(order: Sequence[np.ndarray], share: float) -> np.ndarray:
+    """Take the first share of every class, at least one unit each, ascending."""
+    return np.sort(np.concatenate([rows[: max(1, round(share * len(rows)))] for rows in order]))
