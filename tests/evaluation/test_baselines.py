@@ -7,11 +7,26 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies import population, populations
 
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError
-from nuclr.evaluation.baselines import BASELINES, baseline_table, population_correlation, rebin, single_neuron
+from nuclr.evaluation.baselines import (
+    BASELINES,
+    INTERVAL_BINS,
+    autocorrelogram,
+    baseline_table,
+    events,
+    interval_counts,
+    interval_edges,
+    isi_histogram,
+    lolcat_windows,
+    population_correlation,
+    rate_regularity,
+    rebin,
+    single_neuron,
+)
 
 
 @settings(max_examples=25)
@@ -58,5 +73,53 @@ def test_which_recording_is_one_column_a_population() -> None:
 
 
 def test_an_unknown_baseline_is_refused() -> None:
-    with pytest.raises(ConfigError, match="there are single_neuron"):
-        baseline_table("nemo", [population()])
+    with pytest.raises(ConfigError, match="there are rate_regularity"):
+        baseline_table("tuning", [population()])
+
+
+def trains(*times: list[int], bins: int = 4000) -> Population:
+    """Make units that fire in given bins."""
+    made = population(units=len(times), bins=bins)
+    activity = np.zeros((len(times), bins), np.uint8)
+    for unit, own in enumerate(times):
+        np.add.at(activity[unit], own, 1)
+    return replace(made, activity=activity)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 3000), min_size=2, max_size=30))
+def test_intervals_are_those_of_the_spikes(times: list[int]) -> None:
+    made = trains(times)
+    expected = np.histogram(np.diff(sorted(times)) * 0.02, [*interval_edges(0.02)[:-1], np.inf])[0]
+    np.testing.assert_array_equal(interval_counts(np.asarray(made.activity), 0.02)[0], expected)
+
+
+def test_intervals_do_not_reach_across_a_gap_and_a_silent_unit_has_none() -> None:
+    made = replace(trains([0, 10, 2000, 2010], []), valid_spans=np.array([(0.0, 20.0), (40.0, 80.0)]))
+    shares = isi_histogram(made) ** 2
+    assert np.count_nonzero(shares[0]) == 1
+    assert shares.sum(axis=1).tolist() == [1, 0]
+
+
+def test_a_regular_unit_is_told_from_a_random_one_of_its_rate() -> None:
+    rng = np.random.default_rng(0)
+    made = trains(list(range(0, 4000, 20)), sorted(rng.choice(4000, 200, replace=False).tolist()))
+    regular, random = rate_regularity(made)
+    assert regular[0] == pytest.approx(random[0])
+    assert (regular[3:] < random[3:] - 1).all()
+    assert autocorrelogram(made)[0].max() > 0.9 > 0.3 > autocorrelogram(made)[1].max()
+
+
+def test_calcium_events_are_rises() -> None:
+    made = population(units=2, bins=300, modality="calcium", bin_s=0.2)
+    activity = np.zeros((2, 300), np.float32)
+    activity[0, [50, 51, 52, 100]] = 1.0
+    assert np.argwhere(events(replace(made, activity=activity))).tolist() == [[0, 50], [0, 100]]
+
+
+def test_lolcats_windows_are_histograms_of_three_seconds() -> None:
+    made = trains(list(range(0, 300, 10)), [])
+    windows = lolcat_windows(made).reshape(2, -1, INTERVAL_BINS)
+    # Two whole windows of 150 bins hold spikes; the silent unit has none.
+    np.testing.assert_allclose(windows[0].sum(axis=1)[:3], [1, 1, 0])
+    assert not windows[1].any()

@@ -5,46 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from predicted import predictions
 
 from nuclr.evaluation.scaling import (
     Scored,
+    ablation_table,
     animal_deviations,
-    confusion_by_animal,
-    macro_f1,
-    resampled_scores,
+    by_animal,
+    doublings,
+    label_grid,
     scaling_table,
-    within_recordings,
 )
-
-
-def predictions(right: float, seed: int = 0, animals: int = 6, units: int = 60) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    label = rng.choice(["x", "y", "z"], animals * units)
-    wrong = rng.choice(["x", "y", "z"], animals * units)
-    return pd.DataFrame(
-        {
-            "animal": np.repeat([f"a{i}" for i in range(animals)], units),
-            "population": np.repeat([f"a{i}/p" for i in range(animals)], units),
-            "label": label,
-            "predicted": np.where(rng.random(len(label)) < right, label, wrong),
-        }
-    )
-
-
-@settings(max_examples=30)
-@given(st.integers(0, 99), st.floats(0, 1))
-def test_macro_f1_from_confusions_is_that_of_scikit_learn(seed: int, right: float) -> None:
-    made = predictions(right, seed, animals=2, units=9)
-    classes = sorted(set(made["label"]) | set(made["predicted"]))
-    counts = confusion_by_animal(made, classes, ["a0", "a1"])
-    assert counts.sum() == len(made)
-    expected = f1_score(
-        made["label"], made["predicted"], labels=sorted(set(made["label"])), average="macro", zero_division=0
-    )
-    assert macro_f1(counts.sum(0)) == pytest.approx(expected)
 
 
 def test_the_interval_is_over_animals_not_units() -> None:
@@ -58,17 +29,6 @@ def test_the_interval_is_over_animals_not_units() -> None:
     _, curve = scaling_table([Scored("nuclr", 1, 0, pd.concat(rows))], 500)
     assert curve["high"].iloc[0] - curve["low"].iloc[0] > 0.4
     assert curve["macro_f1"].iloc[0] == pytest.approx(0.5)
-
-
-def test_seeds_that_disagree_widen_the_interval() -> None:
-    def width(scores: list[float]) -> float:
-        stack = [
-            confusion_by_animal(predictions(right, seed), ["x", "y", "z"], [f"a{i}" for i in range(6)])
-            for seed, right in enumerate(scores)
-        ]
-        return float(np.ptp(np.percentile(resampled_scores(np.stack(stack), 400), [2.5, 97.5])))
-
-    assert width([0.2, 0.5, 0.8]) > 2 * width([0.5, 0.5, 0.5])
 
 
 def test_the_same_resampling_gives_the_same_interval() -> None:
@@ -131,11 +91,6 @@ def test_a_gain_is_over_the_same_animals() -> None:
     assert curve.set_index("representation").loc["nuclr", "gain"] == pytest.approx(alone - there)
 
 
-def test_without_a_recording_of_two_classes_there_is_no_score_inside_recordings() -> None:
-    made = predictions(0.5)
-    assert np.isnan(within_recordings(made.assign(population=made["label"])))
-
-
 def test_deviations_are_those_of_other_animals_alike_for_all_runs() -> None:
     same = predictions(0.5, 0)
     deviations = animal_deviations([Scored("nuclr", 1, 0, same), Scored("nuclr", 2, 0, same)], 300)
@@ -143,3 +98,36 @@ def test_deviations_are_those_of_other_animals_alike_for_all_runs() -> None:
     spread = np.ptp(np.percentile(deviations[:, 0], [2.5, 97.5]))
     _, curve = scaling_table([Scored("nuclr", 1, 0, same)], 300)
     assert spread == pytest.approx(curve["high"].iloc[0] - curve["low"].iloc[0], rel=0.15)
+
+
+def test_a_grid_says_what_twice_as_much_gains() -> None:
+    runs = [Scored("nuclr", n, s, predictions(0.1 * n, s)) for n in (1, 2, 6) for s in (0, 1)]
+    fewer = [Scored("nuclr", n, s, predictions(0.05 * n, s)) for n in (1, 2, 6) for s in (0, 1)]
+    grid = label_grid({1.0: runs, 0.5: fewer}, 20)
+    assert len(grid) == 6
+    score = grid.set_index(["animals", "label_share"])["macro_f1"]
+    gains = doublings(grid)
+    assert gains["labels"] == pytest.approx(score[6, 1.0] - score[6, 0.5])
+    # From 2 to 6 animals is more than one doubling.
+    assert gains["animals"] == pytest.approx((score[6, 1.0] - score[2, 1.0]) / np.log2(3))
+    assert doublings(label_grid({1.0: runs[:2]}, 20)) == {}
+
+
+def test_what_a_part_is_worth_is_told_on_the_same_animals_and_seeds() -> None:
+    whole = [Scored("nuclr", n, s, predictions(0.8, s)) for n in (2, 4) for s in (0, 1, 2)]
+    worse = [Scored("no_population_context", 4, s, predictions(0.4, s)) for s in (0, 1, 2)]
+    table = ablation_table([*whole, *worse, Scored("single_neuron", 0, 0, predictions(0.5))], 200)
+    assert table["representation"].tolist() == ["nuclr", "no_population_context"]
+    assert table.iloc[0][["difference", "difference_low", "difference_high"]].tolist() == [0, 0, 0]
+    row = table.iloc[1]
+    assert row["difference_low"] < row["difference"] < row["difference_high"] < -0.2
+    assert ablation_table(whole, 20).empty
+
+
+def test_animals_are_scored_one_by_one_and_averaged_over_seeds() -> None:
+    good = predictions(1.0, animals=2)
+    bad = good.assign(predicted=np.where(good["animal"] == "a0", "x", good["label"]))
+    table = by_animal([Scored("nuclr", 4, 0, good), Scored("nuclr", 4, 1, bad), Scored("nuclr", 1, 0, bad)])
+    score = table.set_index("animal")["macro_f1"]
+    assert score["a1"] == 1
+    assert 0.5 < score["a0"] < 0.7

@@ -1,5 +1,11 @@
 # Representations of units, and what a probe reads in them.
 
+ALL_PROBES = list(
+    dict.fromkeys(
+        probes for protocol in CONFIG.probe.protocols for probes in probes_of(PLAN.representations(protocol))
+    )
+)
+
 
 rule embed:
     input:
@@ -7,11 +13,13 @@ rule embed:
         model=rules.pretrain.output.model,
         record=rules.pretrain.output.record,
     output:
-        f"{OUT}/runs/n{{animals}}-s{{seed}}/embeddings.parquet",
+        f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/embeddings.parquet",
     log:
-        f"{OUT}/logs/embed/n{{animals}}-s{{seed}}.log",
+        f"{OUT}/logs/embed/{{ablation}}n{{animals}}-s{{seed}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/embed/{{ablation}}n{{animals}}-s{{seed}}.tsv"
     message:
-        "embedding with {wildcards.animals} animals, seed {wildcards.seed}"
+        "embedding with {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
         "nuclr embed {input.stores:q} --model {input.model:q} -o {output:q} > {log:q} 2>&1"
 
@@ -19,15 +27,21 @@ rule embed:
 rule baseline:
     input:
         stores=stores(PLAN.to_embed(0, 0)),
+        splits=f"{OUT}/splits.json",
         units=ancient(f"{OUT}/units.parquet"),
     output:
         f"{OUT}/runs/{{baseline}}/embeddings.parquet",
     log:
         f"{OUT}/logs/baseline/{{baseline}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/baseline/{{baseline}}.tsv"
+    params:
+        animals=PLAN.probed_with(0),
     message:
         "computing features: {wildcards.baseline}"
     shell:
-        "nuclr baseline {input.stores:q} --name {wildcards.baseline} -o {output:q} > {log:q} 2>&1"
+        "nuclr baseline {input.stores:q} --name {wildcards.baseline} --splits {input.splits:q} "
+        "--animals {params.animals} -o {output:q} > {log:q} 2>&1"
 
 
 rule probe:
@@ -35,15 +49,17 @@ rule probe:
         embeddings=rules.embed.output,
         splits=f"{OUT}/splits.json",
     output:
-        directory(f"{OUT}/runs/n{{animals}}-s{{seed}}/probes"),
+        directory(f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/probes"),
     log:
-        f"{OUT}/logs/probe/n{{animals}}-s{{seed}}.log",
+        f"{OUT}/logs/probe/{{ablation}}n{{animals}}-s{{seed}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/probe/{{ablation}}n{{animals}}-s{{seed}}.tsv"
     params:
         config=CONFIG.sections("probe"),
         animals=lambda wildcards: PLAN.probed_with(int(wildcards.animals)),
         seed=lambda wildcards: wildcards.seed,
     message:
-        "probing {wildcards.animals} animals, seed {wildcards.seed}"
+        "probing {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
         "nuclr probe {input.embeddings:q} --splits {input.splits:q} --animals {params.animals} "
         "--seed {params.seed} -o {output:q} --config {params.config:q} > {log:q} 2>&1"
@@ -57,9 +73,26 @@ use rule probe as probe_baseline with:
         directory(f"{OUT}/runs/{{baseline}}/probes"),
     log:
         f"{OUT}/logs/probe/{{baseline}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/probe/{{baseline}}.tsv"
     params:
         config=CONFIG.sections("probe"),
         animals=PLAN.probed_with(0),
         seed=0,
     message:
         "probing {wildcards.baseline}"
+
+
+rule collect:
+    input:
+        ALL_PROBES,
+    output:
+        multiext(f"{OUT}/probes", ".parquet", ".csv", ".classes.csv"),
+    log:
+        f"{OUT}/logs/collect.log",
+    benchmark:
+        f"{OUT}/benchmarks/collect/all.tsv"
+    message:
+        f"gathering the scores of {len(ALL_PROBES)} representations"
+    shell:
+        "nuclr collect {input:q} -o {output[0]:q} > {log:q} 2>&1"

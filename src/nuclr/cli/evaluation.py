@@ -1,4 +1,4 @@
-"""Subcommands of the evaluation room: embed, baseline, probe, scaling."""
+"""Subcommands of the evaluation room: embed, baseline, probe, collect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Populations = Annotated[list[Path], typer.Argument(help="folders with population
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
-    for command in (embed, baseline, probe):
+    for command in (embed, baseline, probe, collect):
         app.command()(command)
 
 
@@ -41,8 +41,16 @@ def embed(
 
 def baseline(
     populations: Populations,
-    name: Annotated[str, typer.Option(help="single_neuron, population_correlation or which_recording")],
+    name: Annotated[
+        str,
+        typer.Option(
+            help="rate_regularity, isi_histogram, autocorrelogram, single_neuron (these three), "
+            "population_correlation, population (all of these), nemo, lolcat, or which_recording"
+        ),
+    ],
     output: OutputOption,
+    splits: Annotated[Path | None, typer.Option(help="splits.json, for what must be trained: nemo")] = None,
+    animals: Annotated[int, typer.Option(help="and pretraining animals, in the order of seed 0")] = 0,
 ) -> None:
     """Write a baseline's features of every unit, in the form of embeddings."""
     from nuclr.data.store import open_population, stores
@@ -66,7 +74,7 @@ def probe(
     seed: Annotated[int, typer.Option(help="seed of the run, which names these animals")] = 0,
     config: ConfigOption = None,
 ) -> None:
-    """Fit linear probes of every task and protocol; write each tested unit's prediction to a folder."""
+    """Fit probes of every task and protocol; write each tested unit's prediction, and scores, to a folder."""
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
     from nuclr.evaluation.probe import probe_all
@@ -74,4 +82,16 @@ def probe(
     table = probe_all(
         embeddings, read_splits(splits), animals, seed, load_config(*(config or ())).probe, output
     )
-    print(table.to_string(index=False, float_format="{:.3f}".format))
+    shown = ["task", "protocol", "probe", "centred", "label_share", "shuffled", "units"]
+    shown += ["macro_f1", "low", "high", "within_recordings", "p_value", "calibration_error"]
+    print(table[shown].to_string(index=False, float_format="{:.3f}".format))
+
+
+def collect(
+    probes: Annotated[list[Path], typer.Argument(help="probes folders of runs and baselines")],
+    output: OutputOption,
+) -> None:
+    """Gather the scores of all probes in one tidy table (parquet, and csv beside it)."""
+    from nuclr.evaluation.probe import collect as gather
+
+    print(f"{output}: {len(gather(probes, output))} probes of {len(probes)} representations")

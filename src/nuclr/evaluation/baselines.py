@@ -20,6 +20,12 @@ from nuclr.training.inputs import in_memory
 WIDTHS_S = (0.02, 0.1, 0.5, 1.0, 3.0)
 LAG_BIN_S = 0.1
 LAGS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
+SHORT_LAGS = (1, 2, 3, 4)
+INTERVAL_BINS = 20
+LONGEST_INTERVAL_S = 10.0
+# Of LOLCAT: the length of a window, and at most so many of them.
+LOLCAT_WINDOW_S = 3.0
+LOLCAT_WINDOWS = 64
 
 
 def rebin(population: Population, width_s: float) -> np.ndarray:
@@ -44,17 +50,111 @@ def _mean(x: np.ndarray) -> np.ndarray:
     return x.sum(axis=-1) / max(1, x.shape[-1])
 
 
-def single_neuron(population: Population) -> np.ndarray:
-    """Rate, Fano factors at five widths and the autocorrelogram to 5 s: one unit at a time."""
+def events(population: Population) -> np.ndarray:
+    """Spike counts, or where dF/F rises through its mean and two standard deviations, ``(unit, time)``."""
+    activity = np.asarray(population.activity)
+    if population.modality == "spikes":
+        return activity
+    spans = [activity[:, first:last] for first, last in population.valid_bins()]
+    known = np.concatenate(spans, axis=1) if spans else activity[:, :0]
+    above = activity > (_mean(known) + 2 * np.sqrt(_mean((known - _mean(known)[:, None]) ** 2)))[:, None]
+    return np.diff(above.astype(np.int8), axis=1, prepend=0) > 0
+
+
+def interval_edges(bin_s: float) -> np.ndarray:
+    """Edges (s) of the log-spaced bins that intervals are counted in, ``(INTERVAL_BINS + 1,)``.
+
+    Spikes in one bin of activity are less than it apart, and are counted in the first.
+    """
+    return np.concatenate([[0.0], np.geomspace(bin_s * 1.001, LONGEST_INTERVAL_S, INTERVAL_BINS)])
+
+
+def interval_counts(counts: np.ndarray, bin_s: float) -> np.ndarray:
+    """Count each unit's intervals between spikes in log-spaced bins, ``(unit, INTERVAL_BINS)``.
+
+    Longer ones than the last edge are in the last bin.
+
+    Parameters
+    ----------
+    counts
+        Events of one unbroken stretch, ``(unit, time)``.
+    bin_s
+        Length of a bin (s).
+    """
+    unit, time = np.nonzero(counts)
+    same = unit[1:] == unit[:-1]
+    owner, interval = unit[1:][same], np.diff(time)[same] * bin_s
+    place = np.searchsorted(interval_edges(bin_s)[1:-1], interval, side="left")
+    found = np.zeros((len(counts), INTERVAL_BINS))
+    np.add.at(found, (owner, place), 1)
+    found[:, 0] += np.maximum(counts.astype(np.int64) - 1, 0).sum(axis=1)
+    return found
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    """Return counts as shares of their sum along the last axis; zeros where there is nothing."""
+    return counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
+
+
+def isi_histogram(population: Population) -> np.ndarray:
+    """Shares of the intervals between a unit's spikes in log-spaced bins, from the bin to 10 s.
+
+    Calcium: between its events. Intervals are those of the store, so none is finer than its bin.
+    """
+    found, total = events(population), np.zeros((len(population.units), INTERVAL_BINS))
+    for first, last in population.valid_bins():
+        total += interval_counts(found[:, first:last], population.bin_s)
+    return np.sqrt(_shares(total))
+
+
+def rate_regularity(population: Population) -> np.ndarray:
+    """Logarithm of the rate, and of the Fano factors at five widths: how much, and how evenly."""
     features = [np.log(np.abs(_mean(rebin(population, population.bin_s))) / population.bin_s + 0.1)]
     for width_s in WIDTHS_S:
         counts = rebin(population, width_s)
         mean = _mean(counts)
         variance = _mean((counts - mean[:, None]) ** 2)
         features.append(np.log((variance + 1e-3) / (np.abs(mean) + 1e-3)))
-    z = _standardised(rebin(population, LAG_BIN_S))
-    features += [_mean(z[:, lag:] * z[:, :-lag]) for lag in LAGS]
     return np.stack(features, axis=1)
+
+
+def autocorrelogram(population: Population) -> np.ndarray:
+    """Correlation of a unit's activity with itself, one to four bins later and 0.1 to 5 s later."""
+    features = []
+    for width_s, lags in ((population.bin_s, SHORT_LAGS), (LAG_BIN_S, LAGS)):
+        z = _standardised(rebin(population, width_s))
+        features += [_mean(z[:, lag:] * z[:, :-lag]) for lag in lags]
+    return np.stack(features, axis=1)
+
+
+def single_neuron(population: Population) -> np.ndarray:
+    """Rate and regularity, ISI histogram and autocorrelogram: one unit at a time."""
+    alone = (rate_regularity, isi_histogram, autocorrelogram)
+    return np.concatenate([compute(population) for compute in alone], axis=1)
+
+
+def population_features(population: Population) -> np.ndarray:
+    """All of a single neuron's, and its correlations with the rest of the population."""
+    return np.concatenate([single_neuron(population), population_correlation(population)], axis=1)
+
+
+def lolcat_windows(population: Population) -> np.ndarray:
+    """ISI histograms of single windows, for :class:`nuclr.evaluation.lolcat.Lolcat`.
+
+    ``(unit, LOLCAT_WINDOWS * INTERVAL_BINS)``: windows of 3 s, spread evenly over the valid spans where
+    there are more than fit; zeros where there are fewer, and where a unit is silent.
+    """
+    length = max(2, round(LOLCAT_WINDOW_S / population.bin_s))
+    starts = np.concatenate(
+        [[], *(np.arange(first, last - length + 1, length) for first, last in population.valid_bins())]
+    ).astype(int)
+    if len(starts) > LOLCAT_WINDOWS:
+        starts = starts[np.linspace(0, len(starts) - 1, LOLCAT_WINDOWS).round().astype(int)]
+    found = events(population)
+    windows = np.zeros((len(found), LOLCAT_WINDOWS, INTERVAL_BINS), np.float32)
+    for place, start in enumerate(starts):
+        windows[:, place] = _shares(interval_counts(found[:, start : start + length], population.bin_s))
+    return windows.reshape(len(found), -1)
 
 
 def population_correlation(population: Population) -> np.ndarray:
@@ -78,8 +178,13 @@ def population_correlation(population: Population) -> np.ndarray:
 
 
 BASELINES: dict[str, Callable[[Population], np.ndarray]] = {
+    "rate_regularity": rate_regularity,
+    "isi_histogram": isi_histogram,
+    "autocorrelogram": autocorrelogram,
     "single_neuron": single_neuron,
     "population_correlation": population_correlation,
+    "population": population_features,
+    "lolcat": lolcat_windows,
 }
 
 

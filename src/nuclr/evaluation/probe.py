@@ -1,12 +1,11 @@
-"""Linear probes: which units may be learned from, what is predicted, and how well.
-
-Source: NuCLR (arXiv 2512.01199), section 4.
-"""
+"""Probes of one representation: every task, protocol, kind of probe and share of the labels."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,171 +13,175 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score, f1_score
-from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.exceptions import ConvergenceWarning
 
-from nuclr.config import Probe, Task
+from nuclr.config import Probe
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError, SplitError
+from nuclr.evaluation.classifiers import fit_classifier
+from nuclr.evaluation.metrics import by_class, confusions, macro_f1, summary
+from nuclr.evaluation.protocols import Fold, class_labels, folds, label_order, label_share
 from nuclr.evaluation.representations import read_embeddings, read_recorded, write_recorded
-from nuclr.files import sha256_of, whole_folder
+from nuclr.files import sha256_of, whole, whole_folder
 from nuclr.provenance import versions
 
 logger = logging.getLogger(__name__)
+# Probes that use validation units, to know when to stop.
+CHOOSING = ("mlp", "lolcat")
+SCORES, CLASSES = "scores.csv", "classes.csv"
 
 
-def class_labels(units: pd.DataFrame, task: Task) -> np.ndarray:
-    """Class of every unit in a task, ``(unit,)`` of str; the empty string where it has none.
+@dataclass(frozen=True)
+class Variant:
+    """One way to probe the same features.
 
-    Raises
-    ------
-    DataError
-        If the unit table lacks the task's column, or no unit has a class.
+    Attributes
+    ----------
+    probe
+        Kind of classifier; see :func:`nuclr.evaluation.classifiers.fit_classifier`.
+    centred
+        Whether features lose the mean of their population first, which needs no labels.
+    label_share
+        Share of the labels that may be learned from.
+    shuffled
+        Whether these labels are shuffled: a control that must give chance.
     """
-    if task.column not in units:
-        raise DataError(
-            f"probe.tasks: no column {task.column} in the unit table; it has {', '.join(units.columns)}. "
-            "Name it in nwb.unit_columns if the files have it"
-        )
-    labels = units[task.column].astype(str).to_numpy(object)
-    if task.classes is not None:
-        class_of = {value: name for name, members in task.classes.items() for value in members}
-        labels = np.array([class_of.get(value, "") for value in labels], object)
-    if not (labels != "").any():
-        raise DataError(
-            f"probe.tasks: {task.name}: no unit has a class; look at column {task.column} and the classes"
-        )
-    return labels
+
+    probe: str = "linear"
+    centred: bool = False
+    label_share: float = 1.0
+    shuffled: bool = False
 
 
-def folds(
-    protocol: str,
-    units: pd.DataFrame,
-    labels: np.ndarray,
-    splits: Splits,
-    pretraining: list[str],
-    n_folds: int,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (train, test) rows of ``units`` for a protocol.
+def variants(options: Probe, representation: str) -> list[Variant]:
+    """List the ways to probe a representation; the first is the main one, which figures show.
 
-    - ``inductive_zero_shot``: learn from the label animals, test on the test animals. Neither
-      was in pretraining. A published split without label animals: learn from those of pretraining.
-    - ``transductive_zero_shot``: leave one of the pretraining animals out at a time.
-    - ``transductive``: folds over the units of the pretraining animals.
-
-    Raises
-    ------
-    SplitError
-        If the protocol needs animals that the splits do not have, or an animal that must be new
-        was in pretraining.
+    LOLCAT's features are for its own classifier, which takes long: no shares of the labels.
     """
-    animal, member = (units[column].to_numpy(object) for column in ("animal", splits.of))
-    known = labels != ""
-    if protocol == "inductive_zero_shot":
-        new = {*splits.test, *splits.label}
-        learned = splits.label or (pretraining if splits.published else [])
-        if not splits.test or not learned:
-            raise SplitError(
-                "probe.protocols: inductive_zero_shot needs split.test_animals and "
-                "split.label_animals above 0"
-            )
-        if seen := sorted(new & set(pretraining)):
-            raise SplitError(f"{splits.of} {seen[0]} was in pretraining and cannot be used as a new one")
-        yield (
-            np.flatnonzero(known & np.isin(member, learned)),
-            np.flatnonzero(known & np.isin(member, splits.test)),
-        )
-        return
-    mine = known & np.isin(member, pretraining)
-    if protocol == "transductive_zero_shot":
-        if len(set(animal[np.isin(member, pretraining)])) < 2:
-            raise SplitError(
-                "probe.protocols: transductive_zero_shot needs two animals or more in pretraining"
-            )
-        for left_out in dict.fromkeys(animal[mine]):
-            test = np.flatnonzero(mine & (animal == left_out))
-            yield np.flatnonzero(mine & (animal != left_out)), test
-        return
-    rows = np.flatnonzero(mine)
-    _, counts = np.unique(labels[rows], return_counts=True)
-    # A class with fewer units than folds is in the training part of some folds only.
-    splitter = StratifiedKFold(max(2, min(n_folds, counts.max())), shuffle=True, random_state=0)
-    for train, test in splitter.split(rows, labels[rows]):
-        yield rows[train], rows[test]
+    if representation == "lolcat":
+        return [Variant("lolcat")]
+    ways = [Variant(probe, centred) for probe, centred in product(options.kinds, options.centred)]
+    main = ways[0]
+    shares = [Variant(main.probe, main.centred, 0.5**i) for i in range(1, options.label_halvings + 1)]
+    return [*ways, *shares, Variant(main.probe, main.centred, shuffled=True)]
+
+
+def centred(features: np.ndarray, populations: np.ndarray) -> np.ndarray:
+    """Take the mean of each population from its units' features; NaN rows stay, and count for nothing."""
+    table = pd.DataFrame(features)
+    return (table - table.groupby(populations).transform("mean")).to_numpy(features.dtype)
 
 
 def predict(
-    features: np.ndarray, labels: np.ndarray, parts: Iterator[tuple[np.ndarray, np.ndarray]]
-) -> pd.DataFrame:
-    """Fit the linear probe on each fold's training units and predict its test units.
+    features: np.ndarray, labels: np.ndarray, parts: Iterable[Fold], variant: Variant, seed: int = 0
+) -> tuple[pd.DataFrame, float]:
+    """Fit a probe on each fold's training units and predict its test units.
 
     A unit without features (it was never active) counts: it is predicted as the most frequent
     training class, since leaving it out would flatter the representation.
 
+    Parameters
+    ----------
+    features
+        ``(unit, feature)``, centred already where the variant says so.
+    labels
+        ``(unit,)``, "" where there is none.
+    parts
+        Folds of a protocol.
+    variant
+        How to probe.
+    seed
+        Of what is drawn: shares of labels, shuffled labels, the perceptron's weights.
+
     Returns
     -------
-    DataFrame
-        ``row``, ``fold``, ``label``, ``predicted``: one row a tested unit.
+    predictions
+        ``row``, ``fold``, ``label``, ``predicted``, ``confidence`` (probability of the predicted class):
+        one row a tested unit.
+    validation
+        Macro-F1 on the validation units of all folds, by probes of the training units; NaN without any.
 
     Raises
     ------
     DataError
         If a fold has nothing to learn from.
     """
-    tables = []
-    for fold, (train, test) in enumerate(parts):
-        usable = train[~np.isnan(features[train]).any(axis=1)]
-        classes, counts = np.unique(labels[usable], return_counts=True)
+    tables, judged = [], []
+    for number, fold in enumerate(parts):
+        rng = np.random.default_rng([seed, number])
+        train, validation = (
+            rows[~np.isnan(features[rows]).any(axis=1)] for rows in (fold.train, fold.validation)
+        )
+        classes = np.unique(labels[np.concatenate([train, validation])].astype(str))
         if len(classes) < 2:
             raise DataError(
                 f"probe: the units to learn from have {len(classes)} class(es) "
                 f"({', '.join(classes) or 'no label'}); "
                 "a probe needs two. Look at probe.tasks and the label animals"
             )
-        probe = make_pipeline(
-            StandardScaler(),
-            LogisticRegression(C=1.0, class_weight="balanced", solver="newton-cg", max_iter=1000),
-        ).fit(features[usable], labels[usable])
-        predicted = np.full(len(test), classes[counts.argmax()], object)
-        active = ~np.isnan(features[test]).any(axis=1)
-        if active.any():
-            predicted[active] = probe.predict(features[test[active]])
-        tables.append(
-            pd.DataFrame({"row": test, "fold": fold, "label": labels[test], "predicted": predicted})
+        if len(np.unique(labels[train].astype(str))) < 2:
+            train, validation = np.concatenate([train, validation]), validation[:0]
+        given = labels.copy()
+        if variant.label_share < 1:
+            train, validation = (
+                label_share(label_order(rows, labels, int(rng.integers(2**31))), variant.label_share)
+                if len(rows)
+                else rows
+                for rows in (train, validation)
+            )
+        if variant.shuffled:
+            rows = np.concatenate([train, validation])
+            given[rows] = labels[rng.permutation(rows)]
+        tables.append(_fitted(features, (labels, given), Fold(train, validation, fold.test), variant, seed))
+        tables[-1]["fold"] = number
+        if len(validation) and variant.label_share == 1 and not variant.shuffled:
+            # What chooses its epoch by these units saw them; the others learn from the rest alone.
+            seen = validation if variant.probe in CHOOSING else validation[:0]
+            judged.append(_fitted(features, (labels, given), Fold(train, seen, validation), variant, seed))
+    score = float("nan")
+    if judged:
+        together = pd.concat(judged).assign(animal="")
+        score = float(macro_f1(confusions([together])[0].sum(axis=0)))
+    return pd.concat(tables, ignore_index=True), score
+
+
+def _fitted(
+    features: np.ndarray,
+    labels: tuple[np.ndarray, np.ndarray],
+    fold: Fold,
+    variant: Variant,
+    seed: int,
+) -> pd.DataFrame:
+    """Fit one probe and predict the test units; ``labels`` are the true ones, and those to learn."""
+    truth, given = labels
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        probe = fit_classifier(
+            variant.probe,
+            (features[fold.train], given[fold.train].astype(str)),
+            (features[fold.validation], given[fold.validation].astype(str)),
+            seed,
         )
-    return pd.concat(tables, ignore_index=True)
-
-
-def scores(predictions: pd.DataFrame) -> dict[str, float]:
-    """Macro-F1 and balanced accuracy over the classes that occur among the labels."""
-    classes = sorted(predictions["label"].unique())
-    truth, predicted = predictions["label"], predictions["predicted"]
-    return {
-        "macro_f1": float(f1_score(truth, predicted, labels=classes, average="macro", zero_division=0)),
-        "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
-    }
-
-
-def chance(labels: np.ndarray) -> float:
-    """Macro-F1 of guessing every class equally often, in expectation of many units.
-
-    For K classes with shares p: precision is p, recall 1 / K, so F1 is 2p / (Kp + 1).
-    """
-    _, counts = np.unique(labels, return_counts=True)
-    shares = counts / counts.sum()
-    return float(np.mean(2 * shares / (len(shares) * shares + 1)))
+    classes, counts = np.unique(given[fold.learned].astype(str), return_counts=True)
+    predicted = np.full(len(fold.test), classes[counts.argmax()], object)
+    confidence = np.full(len(fold.test), counts.max() / counts.sum())
+    active = ~np.isnan(features[fold.test]).any(axis=1)
+    if active.any():
+        probability = probe.predict_proba(features[fold.test[active]])
+        predicted[active] = probe.classes_[probability.argmax(axis=1)]
+        confidence[active] = probability.max(axis=1)
+    return pd.DataFrame(
+        {"row": fold.test, "label": truth[fold.test], "predicted": predicted, "confidence": confidence}
+    )
 
 
 def probe_all(
     path: Path, splits: Splits, animals: int, seed: int, options: Probe, folder: Path
 ) -> pd.DataFrame:
-    """Probe one representation in every task and protocol.
+    """Probe one representation in every task, protocol and variant.
 
-    Writes ``{task}.{protocol}.parquet`` to ``folder``, all or none. A protocol that needs more
-    animals than the run had is left out.
+    Writes ``{task}.{protocol}.parquet`` (predictions), ``scores.csv`` and ``classes.csv`` to ``folder``,
+    all or none. A protocol that needs more animals than the run had is left out.
 
     Parameters
     ----------
@@ -189,14 +192,15 @@ def probe_all(
     animals, seed
         Name the pretraining animals. What was not pretrained is probed on the same ones.
     options
-        Tasks, protocols and folds.
+        Tasks, protocols, folds and kinds of probes.
     folder
         Where the predictions go.
 
     Returns
     -------
     DataFrame
-        ``task, protocol, units, macro_f1, balanced_accuracy``.
+        The scores: ``task, protocol, representation, animals, seed``, the variant, ``validation_macro_f1``
+        and what :func:`nuclr.evaluation.metrics.summary` returns.
 
     Raises
     ------
@@ -204,58 +208,124 @@ def probe_all(
         If labels are missing, or an animal is where it must not be.
     """
     units, features, record = read_embeddings(path)
-    # What could not be had counts as asked for: runs of one size stay one point of the curve.
-    trained_on = [*record.get(f"{splits.of}s", []), *record.get("left_out", [])]
     pretraining = splits.pretraining(animals, seed)
-    if trained_on and sorted(trained_on) != sorted(pretraining):
-        raise SplitError(
-            f"{path}: the model was pretrained on {len(trained_on)} other {splits.of}s than splits.json "
-            f"gives for {animals} animals, seed {seed}; pretrain it again"
-        )
-    source = {
-        "representation": record.get("baseline") or ("nuclr" if trained_on else "untrained"),
+    _check_record(path, record, splits, pretraining)
+    trained_on = _trained_on(record, splits)
+    source: dict[str, Any] = {
+        "representation": record.get("baseline")
+        or record.get("ablation")
+        or ("nuclr" if trained_on else "untrained"),
         "animals": animals if trained_on else 0,
         "split": splits.note,
         "seed": record.get("seed", 0),
+        "pretraining": {name: record.get(name, 0) for name in ("units", "hours")},
         "embeddings": sha256_of(path),
         "model": record.get("model", ""),
         "config": {**record.get("config", {}), "probe": options.model_dump(mode="json")},
         "versions": versions(),
     }
-    rows = []
+    ways = variants(options, str(source["representation"]))
+    source["main"] = asdict(ways[0])
+    source["label_shares"] = [way.label_share for way in ways if way.label_share < 1]
+    named = {name: source[name] for name in ("representation", "animals", "seed")}
+    as_is = {False: features, True: centred(features, units["population"].to_numpy(str))}
+    rows, classes = [], []
     with whole_folder(folder) as partial:
         for task, protocol in product(options.tasks, options.protocols):
             if protocol == "transductive_zero_shot" and len(pretraining) < 2:
                 logger.info("%s: %s needs two animals: left out", path, protocol)
                 continue
-            labels = class_labels(units, task)
-            parts = folds(protocol, units, labels, splits, pretraining, options.folds)
-            predictions = predict(features, labels, parts)
-            identity = units[["unit_id", "population", "animal"]].iloc[predictions.pop("row")]
-            predictions = pd.concat([identity.reset_index(drop=True), predictions], axis=1)
+            labels = class_labels(units, task, options.min_units)
+            parts = list(folds(protocol, units, labels, splits, pretraining, options.folds))
+            tables = []
+            for variant in ways:
+                made, validation = predict(as_is[variant.centred], labels, parts, variant, seed)
+                identity = units[["unit_id", "population", "animal"]].iloc[made.pop("row")]
+                made = pd.concat([identity.reset_index(drop=True), made], axis=1)
+                tables.append(made.assign(**asdict(variant)))
+                about = {"task": task.name, "protocol": protocol, **named, **asdict(variant)}
+                rows.append({**about, "validation_macro_f1": validation, **summary(made, options.bootstrap)})
+                classes.append(by_class(made).assign(**about))
             write_recorded(
                 partial / f"{task.name}.{protocol}.parquet",
-                pa.Table.from_pandas(predictions, preserve_index=False),
+                pa.Table.from_pandas(pd.concat(tables), preserve_index=False),
                 {**source, "task": task.name, "protocol": protocol},
             )
-            rows.append(
-                {
-                    "task": task.name,
-                    "protocol": protocol,
-                    "units": len(predictions),
-                    **scores(predictions),
-                }
-            )
-    return pd.DataFrame(rows)
+        table = pd.DataFrame(rows)
+        table.to_csv(partial / SCORES, index=False, float_format="%.6g")
+        pd.concat(classes).to_csv(partial / CLASSES, index=False, float_format="%.6g")
+    return table
 
 
-def read_predictions(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read a tested unit's predictions, one row each, and the record of what they come from.
+def _trained_on(record: dict[str, Any], splits: Splits) -> list[str]:
+    # What could not be had counts as asked for: runs of one size stay one point of the curve.
+    return [*record.get(f"{splits.of}s", []), *record.get("left_out", [])]
+
+
+def _check_record(path: Path, record: dict[str, Any], splits: Splits, pretraining: Sequence[str]) -> None:
+    """Compare the run's own record of who it learned from with splits.json."""
+    trained_on = _trained_on(record, splits)
+    if trained_on and sorted(trained_on) != sorted(pretraining):
+        raise SplitError(
+            f"{path}: the model was pretrained on {len(trained_on)} other {splits.of}s than splits.json "
+            f"gives for {len(pretraining)}; pretrain it again"
+        )
+    # Labels of some animals may have chosen the epoch.
+    if seen := sorted(set(record.get("chosen_by", [])) & set(splits.test)):
+        raise SplitError(
+            f"{path}: labels of test {splits.of} {seen[0]} chose the epoch of this model; pretrain it again"
+        )
+
+
+def read_predictions(path: Path, variant: Variant | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read tested units' predictions, one row each, and the record of what they come from.
+
+    Parameters
+    ----------
+    path
+        A ``{task}.{protocol}.parquet``.
+    variant
+        Which of the probes; None: the main one, which is the first.
 
     Raises
     ------
     DataError
-        If the file is not there or not whole.
+        If the file is not there or not whole, or has no such probe.
     """
     table, record = read_recorded(path, "probe")
-    return table.to_pandas(), record
+    frame = table.to_pandas()
+    names = list(asdict(Variant()))
+    wanted = asdict(variant) if variant is not None else frame[names].iloc[0].to_dict()
+    chosen = frame[(frame[names] == pd.Series(wanted)).all(axis=1)]
+    if chosen.empty:
+        raise DataError(f"{path}: no {variant} in it; make it again with `nuclr probe`")
+    return chosen.reset_index(drop=True), record
+
+
+def collect(folders: Sequence[Path], output: Path) -> pd.DataFrame:
+    """Gather the scores of many probes folders in one tidy table, ``output`` (parquet) and a csv beside it.
+
+    What the scores of single classes are goes to ``{output's stem}.classes.csv``.
+
+    Raises
+    ------
+    DataError
+        If a folder holds no scores.
+    """
+    scores, classes = (pd.concat(_tables(folders, name), ignore_index=True) for name in (SCORES, CLASSES))
+    with whole(output) as partial:
+        scores.to_parquet(partial, index=False)
+    for path, table in ((output.with_suffix(".csv"), scores), (output.with_suffix(".classes.csv"), classes)):
+        with whole(path) as partial:
+            table.to_csv(partial, index=False, float_format="%.6g")
+    return scores
+
+
+def _tables(folders: Sequence[Path], name: str) -> Iterator[pd.DataFrame]:
+    for folder in folders:
+        try:
+            yield pd.read_csv(folder / name)
+        except (OSError, pd.errors.ParserError) as error:
+            raise DataError(
+                f"{folder / name}: cannot be read ({error}); make it again with `nuclr probe`"
+            ) from None

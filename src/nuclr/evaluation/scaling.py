@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
 
+from nuclr.config import Ablation
+from nuclr.evaluation.metrics import (
+    among_other_animals,
+    balanced_accuracy,
+    confusions,
+    gain_over,
+    macro_f1,
+    resampled_scores,
+    within_recordings,
+)
+
 # The representation that every transductive score is compared with.
 CONTROL = "which_recording"
+NUCLR = "nuclr"
 
 
 @dataclass(frozen=True)
@@ -27,112 +39,23 @@ class Scored:
         Seed of the run.
     predictions
         ``population``, ``animal``, ``label``, ``predicted``: one row a tested unit.
+    units, hours
+        That it was pretrained on.
     """
 
     representation: str
     animals: int
     seed: int
     predictions: pd.DataFrame
-
-
-def confusion_by_animal(
-    predictions: pd.DataFrame, classes: Sequence[str], animals: Sequence[str]
-) -> np.ndarray:
-    """Count (label, predicted) pairs of each animal, ``(animal, class, class)``."""
-    counts = np.zeros((len(animals), len(classes), len(classes)))
-    place = [
-        pd.Categorical(predictions[name], categories=list(levels)).codes
-        for name, levels in (("animal", animals), ("label", classes), ("predicted", classes))
-    ]
-    np.add.at(counts, tuple(place), 1)
-    return counts
-
-
-def confusions(tables: Sequence[pd.DataFrame]) -> np.ndarray:
-    """Count as above for several runs, over all that occurs in any, ``(run, animal, class, class)``."""
-    everything = pd.concat(tables)
-    classes = sorted(set(everything["label"]) | set(everything["predicted"]))
-    animals = sorted(set(everything["animal"]))
-    return np.stack([confusion_by_animal(table, classes, animals) for table in tables])
-
-
-def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """Macro-F1 of confusion matrices ``(..., class, class)``, over the classes that occur."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    labels, predicted = confusion.sum(-1), confusion.sum(-2)
-    with np.errstate(invalid="ignore"):
-        f1 = np.where(labels > 0, 2 * hits / (labels + predicted), np.nan)
-        return np.nansum(f1, -1) / (labels > 0).sum(-1)
-
-
-def resampled_scores(confusion: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
-    """Macro-F1 over resampled seeds and test animals, ``(resample,)``.
-
-    Animals are drawn anew for all seeds together, since the seeds are tested on the same ones, and
-    seeds are drawn anew beside them: units of one animal are not independent.
-
-    Parameters
-    ----------
-    confusion
-        ``(seed, animal, class, class)``.
-    resamples
-        How many.
-    seed
-        Of the drawing. Two curves drawn with the same seed get the same animals.
-    """
-    rng = np.random.default_rng(seed)
-    by_seed = _among_other_animals(confusion, resamples, rng)
-    drawn = rng.integers(0, len(confusion), by_seed.shape)
-    scores = np.take_along_axis(by_seed, drawn, axis=1)
-    with np.errstate(invalid="ignore"):  # a draw may hold no animal that a run was tested on
-        return np.nansum(scores, axis=1) / (~np.isnan(scores)).sum(axis=1)
-
-
-def _among_other_animals(confusion: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Macro-F1 of each run over resampled test animals, the same ones for all runs, ``(resample, run)``."""
-    animals = confusion.shape[1]
-    weight = rng.multinomial(animals, np.full(animals, 1 / animals), size=resamples)
-    return macro_f1(np.einsum("ra,sakl->rskl", weight, confusion))
+    units: int = 0
+    hours: float = 0.0
 
 
 def animal_deviations(runs: Sequence[Scored], resamples: int, seed: int = 0) -> np.ndarray:
     """Say what other test animals would have changed in each run's macro-F1, ``(resample, run)``."""
     confusion = confusions([run.predictions for run in runs])
-    resampled = _among_other_animals(confusion, resamples, np.random.default_rng(seed))
+    resampled = among_other_animals(confusion, resamples, np.random.default_rng(seed))
     return np.nan_to_num(resampled - macro_f1(confusion.sum(axis=1)))
-
-
-def within_recordings(predictions: pd.DataFrame) -> float:
-    """Macro-F1 inside each population that holds two classes or more, averaged over these; NaN without any.
-
-    A recording holds few classes, so knowing which recording a unit is from raises the score over all
-    units. It raises this one by nothing: inside one recording it is the same for all units.
-    """
-    confusion = confusions([predictions.assign(animal=predictions["population"])])[0]
-    several = (confusion.sum(axis=-1) > 0).sum(axis=-1) > 1
-    return float(macro_f1(confusion[several]).mean()) if several.any() else float("nan")
-
-
-def gain_over(confusion: np.ndarray, control: np.ndarray, resamples: int) -> tuple[float, float, float]:
-    """Mean gain in macro-F1 over a control on the same animals, and its 95 % interval.
-
-    Parameters
-    ----------
-    confusion
-        ``(seed, animal, class, class)``.
-    control
-        ``(animal, class, class)``.
-    resamples
-        Of the bootstrap; see :func:`resampled_scores`.
-    """
-    tested = (confusion.sum(axis=(2, 3)) > 0) & (control.sum(axis=(1, 2)) > 0)
-    mine = confusion * tested[:, :, None, None]
-    theirs = control * tested[:, :, None, None]
-    gain = (macro_f1(mine.sum(axis=1)) - macro_f1(theirs.sum(axis=1))).mean()
-    # Both draw the same animals and seeds.
-    resampled = resampled_scores(mine, resamples) - resampled_scores(theirs, resamples)
-    low, high = np.nanpercentile(resampled, [2.5, 97.5])
-    return float(gain), float(low), float(high)
 
 
 def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -142,7 +65,7 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
     -------
     runs
         One row a run: ``representation, animals, seed, macro_f1, balanced_accuracy,
-        within_recordings, units``.
+        within_recordings, units`` (tested), ``pretraining_units, pretraining_hours``.
     curve
         One row a representation and count: the mean of the runs' ``macro_f1``, ``balanced_accuracy`` and
         ``within_recordings``, ``low`` and ``high`` (95 %, over seeds and test animals), ``seeds``; and
@@ -153,16 +76,17 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
     for s, confusion in zip(scored, confusions([s.predictions for s in scored]), strict=True):
         confusion_of[s.representation, s.animals, s.seed] = confusion
         total = confusion.sum(0)
-        labels = total.sum(-1)
         rows.append(
             {
                 "representation": s.representation,
                 "animals": s.animals,
                 "seed": s.seed,
                 "macro_f1": float(macro_f1(total)),
-                "balanced_accuracy": float((total.diagonal()[labels > 0] / labels[labels > 0]).mean()),
+                "balanced_accuracy": balanced_accuracy(total),
                 "within_recordings": within_recordings(s.predictions),
-                "units": int(labels.sum()),
+                "units": int(total.sum()),
+                "pretraining_units": s.units,
+                "pretraining_hours": s.hours,
             }
         )
     runs = pd.DataFrame(rows).sort_values(["representation", "animals", "seed"], ignore_index=True)
@@ -187,3 +111,105 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
             row |= dict(zip(("gain", "gain_low", "gain_high"), gained, strict=True))
         summary.append(row)
     return runs, pd.DataFrame(summary)
+
+
+def label_grid(by_share: Mapping[float, Sequence[Scored]], resamples: int) -> pd.DataFrame:
+    """Score pretraining animals against shares of the labels.
+
+    Parameters
+    ----------
+    by_share
+        Pretrained runs, probed with each share of the labels.
+    resamples
+        Of the bootstrap over seeds and test animals.
+
+    Returns
+    -------
+    DataFrame
+        ``animals, label_share, macro_f1, low, high, seeds``.
+    """
+    rows = []
+    for share, scored in sorted(by_share.items()):
+        _, curve = scaling_table(scored, resamples)
+        rows.append(curve[["animals", "macro_f1", "low", "high", "seeds"]].assign(label_share=share))
+    return pd.concat(rows, ignore_index=True).sort_values(["animals", "label_share"], ignore_index=True)
+
+
+def doublings(grid: pd.DataFrame) -> dict[str, float]:
+    """Say what the last doubling of animals, and of labels, gained at the far corner of a grid.
+
+    Both are gains for twice as much, in macro-F1; a step of another size is brought to one doubling by
+    its logarithm. Without two counts, or two shares, that gain is left out.
+    """
+    table = grid.pivot_table(index="animals", columns="label_share", values="macro_f1")
+    found = {}
+    for name, line in (("animals", table.iloc[:, -1]), ("labels", table.iloc[-1])):
+        if len(line) > 1:
+            (n0, n1), (y0, y1) = line.index[-2:], line.to_numpy()[-2:]
+            found[name] = float((y1 - y0) / np.log2(n1 / n0))
+    return found
+
+
+def ablation_table(scored: Sequence[Scored], resamples: int) -> pd.DataFrame:
+    """Score the largest pretrained runs beside the same without a part; empty without such.
+
+    Parameters
+    ----------
+    scored
+        Runs and baselines; a run without a part is named by it.
+    resamples
+        Of the bootstrap over seeds and test animals, the same ones for both sides of a difference.
+
+    Returns
+    -------
+    DataFrame
+        ``representation, seeds, macro_f1, low, high``, and ``difference`` to the whole model with
+        ``difference_low`` and ``difference_high`` (95 %).
+    """
+    runs = [s for s in scored if s.animals]
+    largest = max((s.animals for s in runs if s.representation == NUCLR), default=0)
+    names = [NUCLR, *sorted({s.representation for s in runs} & set(get_args(Ablation)))]
+    runs = sorted(
+        (s for s in runs if s.animals == largest and s.representation in names), key=lambda s: s.seed
+    )
+    if len(names) == 1:
+        return pd.DataFrame()
+    every = confusions([s.predictions for s in runs])
+    stacks = {name: every[[s.representation == name for s in runs]] for name in names}
+    whole = stacks[NUCLR]
+    rows = []
+    for name, stack in stacks.items():
+        drawn, mine = resampled_scores(stack, resamples), resampled_scores(whole, resamples)
+        score, full = (macro_f1(each.sum(axis=1)).mean() for each in (stack, whole))
+        low, high = np.nanpercentile(drawn, [2.5, 97.5])
+        less, more = np.nanpercentile(drawn - mine, [2.5, 97.5])
+        rows.append(
+            {
+                "representation": name,
+                "seeds": len(stack),
+                "macro_f1": score,
+                "low": low,
+                "high": high,
+                "difference": score - full,
+                "difference_low": less,
+                "difference_high": more,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def by_animal(scored: Sequence[Scored]) -> pd.DataFrame:
+    """Score every test animal alone: ``representation, animal, units, macro_f1``, a mean over runs.
+
+    Of several counts of pretraining animals, the largest.
+    """
+    largest = max((s.animals for s in scored), default=0)
+    chosen = [s for s in scored if s.animals in (0, largest)]
+    animals = sorted(set(pd.concat([s.predictions["animal"] for s in chosen])))
+    rows = []
+    for s, confusion in zip(chosen, confusions([s.predictions for s in chosen]), strict=True):
+        for animal, one in zip(animals, confusion, strict=True):
+            if one.any():
+                row = {"representation": s.representation, "animal": animal, "units": int(one.sum())}
+                rows.append({**row, "macro_f1": float(macro_f1(one))})
+    return pd.DataFrame(rows).groupby(["representation", "animal"], as_index=False).mean()

@@ -1,0 +1,90 @@
+"""Probes: classifiers of units from their features, all with balanced classes and probabilities."""
+
+from __future__ import annotations
+
+import copy
+from typing import Protocol
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
+
+from nuclr.evaluation.baselines import INTERVAL_BINS
+from nuclr.evaluation.lolcat import Lolcat
+
+NEIGHBOURS = 15
+HIDDEN = 64
+MOST_EPOCHS = 200
+PATIENCE = 20
+
+
+class Classifier(Protocol):
+    """What a fitted probe can do, as in scikit-learn."""
+
+    classes_: np.ndarray
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Probability of every class, ``(unit, class)``."""
+
+
+def fit_classifier(
+    kind: str,
+    train: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    seed: int = 0,
+) -> Classifier:
+    """Fit a probe.
+
+    - ``linear``: the published one, logistic regression on standardised features (arXiv 2512.01199).
+    - ``knn``: 15 nearest neighbours in standardised features, weighted by distance.
+    - ``mlp``: one hidden layer of 64; the epoch of the best macro-F1 on validation units is kept.
+    - ``lolcat``: :class:`nuclr.evaluation.lolcat.Lolcat`, for its own features alone.
+
+    What has nothing to choose learns from validation units too.
+
+    Parameters
+    ----------
+    kind
+        One of these.
+    train, validation
+        Features ``(unit, feature)`` without NaN, and classes ``(unit,)``; validation may be empty.
+    seed
+        Of the perceptron's weights and batches.
+    """
+    features, labels = (np.concatenate(both) for both in zip(train, validation, strict=True))
+    if kind == "linear":
+        regression = LogisticRegression(C=1.0, class_weight="balanced", solver="newton-cg", max_iter=1000)
+        return make_pipeline(StandardScaler(), regression).fit(features, labels)
+    if kind == "knn":
+        nearest = KNeighborsClassifier(min(NEIGHBOURS, len(features)), weights="distance")
+        return make_pipeline(StandardScaler(), nearest).fit(features, labels)
+    if kind == "lolcat":
+        return Lolcat(INTERVAL_BINS, seed).fit(train, validation)
+    return _perceptron(train, validation, seed)
+
+
+def _perceptron(
+    train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], seed: int
+) -> Classifier:
+    scaler = StandardScaler().fit(train[0])
+    features, labels = scaler.transform(train[0]), train[1]
+    weights = compute_sample_weight("balanced", labels)
+    # Without validation units the training units say when to stop.
+    judge, truth = (scaler.transform(validation[0]), validation[1]) if len(validation[1]) else train
+    network = MLPClassifier((HIDDEN,), alpha=1e-3, learning_rate_init=1e-3, random_state=seed)
+    classes = np.unique(labels)
+    best, best_score, since = network, -1.0, 0
+    for _ in range(MOST_EPOCHS):
+        network.partial_fit(features, labels, classes=classes, sample_weight=weights)
+        score = f1_score(truth, network.predict(judge), average="macro", zero_division=0)
+        since += 1
+        if score > best_score:
+            best, best_score, since = copy.deepcopy(network), score, 0
+        if since >= PATIENCE:
+            break
+    return make_pipeline(scaler, best)

@@ -1,0 +1,214 @@
+"""From predictions to numbers: scores, intervals over animals, chance, and calibration.
+
+Everything but calibration is a function of confusion matrices counted for each animal, so that
+another draw of animals is a sum of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import random_table
+
+CONFIDENCE_BINS = 15
+
+
+def confusion_by_animal(
+    predictions: pd.DataFrame, classes: Sequence[str], animals: Sequence[str]
+) -> np.ndarray:
+    """Count (label, predicted) pairs of each animal, ``(animal, class, class)``."""
+    counts = np.zeros((len(animals), len(classes), len(classes)))
+    place = [
+        pd.Categorical(predictions[name], categories=list(levels)).codes
+        for name, levels in (("animal", animals), ("label", classes), ("predicted", classes))
+    ]
+    np.add.at(counts, tuple(place), 1)
+    return counts
+
+
+def confusions(tables: Sequence[pd.DataFrame]) -> np.ndarray:
+    """Count as above for several runs, over all that occurs in any, ``(run, animal, class, class)``."""
+    everything = pd.concat(tables)
+    classes = sorted(set(everything["label"]) | set(everything["predicted"]))
+    animals = sorted(set(everything["animal"]))
+    return np.stack([confusion_by_animal(table, classes, animals) for table in tables])
+
+
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """Macro-F1 of confusion matrices ``(..., class, class)``, over the classes that occur."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    labels, predicted = confusion.sum(-1), confusion.sum(-2)
+    with np.errstate(invalid="ignore"):
+        f1 = np.where(labels > 0, 2 * hits / (labels + predicted), np.nan)
+        return np.nansum(f1, -1) / (labels > 0).sum(-1)
+
+
+def balanced_accuracy(confusion: np.ndarray) -> float:
+    """Mean recall of the classes that occur, of one confusion matrix."""
+    labels = confusion.sum(axis=-1)
+    return float((confusion.diagonal()[labels > 0] / labels[labels > 0]).mean())
+
+
+def resampled_scores(confusion: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
+    """Macro-F1 over resampled seeds and test animals, ``(resample,)``.
+
+    Animals are drawn anew for all seeds together, since the seeds are tested on the same ones, and
+    seeds are drawn anew beside them: units of one animal are not independent.
+
+    Parameters
+    ----------
+    confusion
+        ``(seed, animal, class, class)``.
+    resamples
+        How many.
+    seed
+        Of the drawing. Two curves drawn with the same seed get the same animals.
+    """
+    rng = np.random.default_rng(seed)
+    by_seed = among_other_animals(confusion, resamples, rng)
+    drawn = rng.integers(0, len(confusion), by_seed.shape)
+    scores = np.take_along_axis(by_seed, drawn, axis=1)
+    with np.errstate(invalid="ignore"):  # a draw may hold no animal that a run was tested on
+        return np.nansum(scores, axis=1) / (~np.isnan(scores)).sum(axis=1)
+
+
+def among_other_animals(confusion: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Macro-F1 of each run over resampled test animals, the same ones for all runs, ``(resample, run)``."""
+    animals = confusion.shape[1]
+    weight = rng.multinomial(animals, np.full(animals, 1 / animals), size=resamples)
+    return macro_f1(np.einsum("ra,sakl->rskl", weight, confusion))
+
+
+def within_recordings(predictions: pd.DataFrame) -> float:
+    """Macro-F1 inside each population that holds two classes or more, averaged over these; NaN without any.
+
+    A recording holds few classes, so knowing which recording a unit is from raises the score over all
+    units. It raises this one by nothing: inside one recording it is the same for all units.
+    """
+    confusion = confusions([predictions.assign(animal=predictions["population"])])[0]
+    several = (confusion.sum(axis=-1) > 0).sum(axis=-1) > 1
+    return float(macro_f1(confusion[several]).mean()) if several.any() else float("nan")
+
+
+def gain_over(confusion: np.ndarray, control: np.ndarray, resamples: int) -> tuple[float, float, float]:
+    """Mean gain in macro-F1 over a control on the same animals, and its 95 % interval.
+
+    Parameters
+    ----------
+    confusion
+        ``(seed, animal, class, class)``.
+    control
+        ``(animal, class, class)``.
+    resamples
+        Of the bootstrap; see :func:`resampled_scores`.
+    """
+    tested = (confusion.sum(axis=(2, 3)) > 0) & (control.sum(axis=(1, 2)) > 0)
+    mine = confusion * tested[:, :, None, None]
+    theirs = control * tested[:, :, None, None]
+    gain = (macro_f1(mine.sum(axis=1)) - macro_f1(theirs.sum(axis=1))).mean()
+    # Both draw the same animals and seeds.
+    resampled = resampled_scores(mine, resamples) - resampled_scores(theirs, resamples)
+    low, high = np.nanpercentile(resampled, [2.5, 97.5])
+    return float(gain), float(low), float(high)
+
+
+def permutation_p(confusion: np.ndarray, permutations: int, seed: int = 0) -> float:
+    """Share of label permutations that score at least as well, the true order counted in.
+
+    Labels are shuffled inside each group, so a small value says that the predictions know more of
+    the labels than the group does.
+
+    Parameters
+    ----------
+    confusion
+        ``(group, class, class)``; one group of all units, or one for every recording.
+    permutations
+        How many.
+    seed
+        Of the shuffling.
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = np.zeros((permutations, *confusion.shape[1:]))
+    for table in confusion.astype(int):
+        if table.any():
+            # What shuffling gives: a random table of the same margins.
+            shuffled += random_table.rvs(
+                table.sum(axis=1), table.sum(axis=0), size=permutations, random_state=rng
+            )
+    reached = macro_f1(shuffled) >= macro_f1(confusion.sum(axis=0)) - 1e-12
+    return float((1 + reached.sum()) / (1 + permutations))
+
+
+def chance(labels: np.ndarray) -> float:
+    """Macro-F1 of guessing every class equally often, in expectation of many units.
+
+    For K classes with shares p: precision is p, recall 1 / K, so F1 is 2p / (Kp + 1).
+    """
+    _, counts = np.unique(labels, return_counts=True)
+    shares = counts / counts.sum()
+    return float(np.mean(2 * shares / (len(shares) * shares + 1)))
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Return the expected calibration error of the predicted classes' probabilities, 15 bins of equal width.
+
+    Source: Guo et al. 2017, On calibration of modern neural networks (arXiv 1706.04599).
+    """
+    place = np.minimum((confidence * CONFIDENCE_BINS).astype(int), CONFIDENCE_BINS - 1)
+    surplus = np.bincount(place, confidence - right, minlength=CONFIDENCE_BINS)
+    return float(np.abs(surplus).sum() / len(confidence))
+
+
+def summary(predictions: pd.DataFrame, resamples: int) -> dict[str, float]:
+    """Every score of one probe.
+
+    Parameters
+    ----------
+    predictions
+        ``population, animal, label, predicted, confidence``: one row a tested unit.
+    resamples
+        Of the bootstrap over animals, and permutations of the labels.
+
+    Returns
+    -------
+    dict
+        ``units``; ``macro_f1`` with ``low`` and ``high`` (95 %, over animals); ``balanced_accuracy``;
+        ``within_recordings``; ``p_value`` against labels shuffled over all units and ``p_within``
+        against labels shuffled inside each recording; ``calibration_error``; ``chance``.
+    """
+    confusion = confusions([predictions])[0]
+    by_recording = confusions([predictions.assign(animal=predictions["population"])])[0]
+    total = confusion.sum(axis=0)
+    low, high = np.nanpercentile(resampled_scores(confusion[None], resamples), [2.5, 97.5])
+    right = (predictions["label"] == predictions["predicted"]).to_numpy()
+    return {
+        "units": len(predictions),
+        "macro_f1": float(macro_f1(total)),
+        "low": float(low),
+        "high": float(high),
+        "balanced_accuracy": balanced_accuracy(total),
+        "within_recordings": within_recordings(predictions),
+        "p_value": permutation_p(total[None], resamples),
+        "p_within": permutation_p(by_recording, resamples),
+        "calibration_error": calibration_error(predictions["confidence"].to_numpy(float), right),
+        "chance": chance(predictions["label"].to_numpy(str)),
+    }
+
+
+def by_class(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Precision, recall and F1 of every class that occurs: ``class, units, precision, recall, f1``."""
+    total = confusions([predictions])[0].sum(axis=0)
+    names = sorted(set(predictions["label"]) | set(predictions["predicted"]))
+    hits, units, said = total.diagonal(), total.sum(axis=1), total.sum(axis=0)
+    table = pd.DataFrame(
+        {
+            "class": names,
+            "units": units.astype(int),
+            "precision": hits / np.maximum(said, 1),
+            "recall": hits / np.maximum(units, 1),
+            "f1": 2 * hits / np.maximum(units + said, 1),
+        }
+    )
+    return table[table["units"] > 0].reset_index(drop=True)
