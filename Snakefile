@@ -10,6 +10,9 @@ min_version("9.0")
 configfile: "config.yaml"
 
 
+report: "workflow/report/workflow.rst"
+
+
 # A data set may bring what differs from it; what a user gives goes before both.
 if (
     re.fullmatch(r"[A-Za-z0-9_-]+", preset := str(config["dataset"]))
@@ -33,6 +36,7 @@ rule scaling_analysis:
             for task in CONFIG.probe.tasks
             for protocol in CONFIG.probe.protocols
         ],
+        f"{OUT}/report.html",
         f"{OUT}/populations.parquet",
         # Asked for here, or Snakemake would not miss a store that was deleted.
         stores(PLAN.recordings),
@@ -40,18 +44,17 @@ rule scaling_analysis:
 
 rule probe_all:
     input:
-        [
-            probes
-            for protocol in CONFIG.probe.protocols
-            for probes in probes_of(PLAN.representations(protocol))
-        ],
+        f"{OUT}/probes.parquet",
 
 
 onsuccess:
     for warning in warnings_said():
         print(warning)
     for figure in sorted(Path(OUT, "scaling").glob("*.png")):
-        print(f"figure: {figure} (svg, table and fit beside it)")
+        if figure.name.count(".") == 2:
+            print(f"figure: {figure} (svg, table and fit beside it)")
+    if Path(OUT, "report.html").exists():
+        print(f"all of it: {OUT}/report.html")
 
 
 onerror:

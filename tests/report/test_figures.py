@@ -12,7 +12,19 @@ from matplotlib import pyplot as plt
 from strategies import population
 
 from nuclr.errors import DataError
-from nuclr.report.figures import COLUMN_INCHES, LINES, activity_figure, save_figure, scaling_figure
+from nuclr.report.figures import (
+    COLUMN_INCHES,
+    LINES,
+    ablation_figure,
+    animals_figure,
+    confusion_figure,
+    label_figure,
+    save_figure,
+    scaling_figure,
+)
+from nuclr.report.overview import activity_figure, embedding_figure
+
+CONTROLS = {"chance": 0.33, "shuffled": 0.31}
 
 
 @pytest.fixture
@@ -38,11 +50,11 @@ def texts(figure: plt.Figure) -> list[str]:
 
 def test_every_line_is_named_and_no_two_names_overlap(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     fit = {"a": 0.5, "b": 0.5, "c": 0.1}
-    figure = scaling_figure(*tables, fit, 0.33, "Cell type")
+    figure = scaling_figure(*tables, fit, CONTROLS, "Cell type")
     assert figure.get_size_inches()[0] == COLUMN_INCHES
-    assert sorted(t.rsplit(" ", 1)[0] for t in texts(figure)) == sorted(
-        ["NuCLR"] + [LINES[n][0] for n in ("untrained", "single_neuron", "population_correlation", "chance")]
-    )
+    drawn = ("untrained", "single_neuron", "population_correlation", "shuffled", "chance")
+    named = ["NuCLR", *(LINES[name][0] for name in drawn)]
+    assert sorted(t.rsplit(" ", 1)[0] for t in texts(figure)) == sorted(named)
     figure.canvas.draw()
     boxes = sorted((t.get_window_extent() for t in figure.axes[0].texts), key=lambda box: box.y0)
     assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
@@ -52,8 +64,8 @@ def test_every_line_is_named_and_no_two_names_overlap(tables: tuple[pd.DataFrame
 
 
 def test_without_a_fit_there_is_no_curve(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
-    with_fit = scaling_figure(*tables, {"a": 0.5, "b": 0.5, "c": 0.1}, 0.33, "t")
-    without = scaling_figure(*tables, {"refused": "too few"}, 0.33, "t")
+    with_fit = scaling_figure(*tables, {"a": 0.5, "b": 0.5, "c": 0.1}, CONTROLS, "t")
+    without = scaling_figure(*tables, {"refused": "too few"}, CONTROLS, "t")
     assert len(with_fit.axes[0].lines) == len(without.axes[0].lines) + 1
     plt.close("all")
 
@@ -63,7 +75,7 @@ def test_the_same_numbers_are_the_same_file(
 ) -> None:
     written = []
     for name in ("one", "two"):
-        figure = scaling_figure(*tables, {"refused": ""}, 0.33, "t")
+        figure = scaling_figure(*tables, {"refused": ""}, CONTROLS, "t")
         written.append([path.read_bytes() for path in save_figure(figure, tmp_path / name)])
     assert written[0] == written[1]
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".png", ".png", ".svg", ".svg"]
@@ -95,3 +107,67 @@ def test_traces_are_an_image_that_ends_with_the_recording() -> None:
 def test_a_time_that_was_not_recorded_is_refused(start: float) -> None:
     with pytest.raises(DataError, match=r"nothing at .* s; it goes from 0\.0 to 20\.0 s"):
         activity_figure(population(units=12, bins=1000), start, 10.0)
+
+
+def test_the_label_grid_says_each_score_and_what_doubling_gains() -> None:
+    grid = pd.DataFrame(
+        {
+            "animals": [1, 1, 2, 2],
+            "label_share": [0.5, 1, 0.5, 1],
+            "macro_f1": [0.41, 0.52, 0.63, 0.74],
+        }
+    )
+    figure = label_figure(grid, {"animals": 0.22, "labels": 0.11}, "Cell type")
+    ax = figure.axes[0]
+    # Rows from the bottom: half of the labels first.
+    assert [text.get_text() for text in ax.texts] == ["0.41", "0.63", "0.52", "0.74"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["1/2", "1"]
+    assert "twice the animals: +0.220, twice the labels: +0.110" in ax.get_title("left")
+    plt.close(figure)
+
+
+def test_confusions_are_shares_of_the_true_class() -> None:
+    table = pd.DataFrame([[3, 1], [0, 4]], index=["x", "y"], columns=["x", "y"])
+    figure = confusion_figure(table, "t")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.75", "0.25", "0.00", "1.00"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["x (4)", "y (4)"]
+    plt.close(figure)
+
+
+def test_animals_stand_in_the_order_of_the_model() -> None:
+    table = pd.DataFrame(
+        {
+            "representation": ["nuclr", "nuclr", "untrained", "untrained"],
+            "animal": ["a", "b", "a", "b"],
+            "macro_f1": [0.9, 0.5, 0.3, 0.4],
+        }
+    )
+    figure = animals_figure(table, "t")
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["b", "a"]
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [0.5, 0.9])
+    plt.close(figure)
+
+
+def test_the_whole_model_stands_above_its_ablations() -> None:
+    table = pd.DataFrame(
+        {
+            "representation": ["nuclr", "same_window"],
+            "macro_f1": [0.8, 0.6],
+            "low": [0.7, 0.5],
+            "high": [0.9, 0.7],
+        }
+    )
+    figure = ablation_figure(table, "t")
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["both views of one window", "NuCLR"]
+    plt.close(figure)
+
+
+def test_units_of_no_class_are_grey() -> None:
+    points = np.random.default_rng(0).standard_normal((30, 2))
+    values = np.array(["x"] * 20 + [""] * 10, object)
+    figure = embedding_figure(points, {"cell_type": values}, "t")
+    (dots,) = figure.axes[0].collections
+    grey = (np.abs(dots.get_facecolors()[:, :3] - 0xBB / 255) < 1e-6).all(axis=1)
+    assert grey.sum() == 10
+    plt.close(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import pyarrow as pa
 import pytest
 
 from nuclr.errors import DataError
+from nuclr.evaluation.probe import Variant
 from nuclr.evaluation.representations import write_recorded
 from nuclr.report.scaling import write_scaling
 
 
-def probed(folder: Path, animals: int, split: str) -> Path:
+def probed(folder: Path, animals: int, split: str, name: str = "nuclr") -> Path:
     """Write the probe of a run, as ``nuclr probe`` does."""
     label = np.tile(["x", "y"], 20)
     wrong = np.arange(40) % (2 + animals) == 0
@@ -25,10 +27,15 @@ def probed(folder: Path, animals: int, split: str) -> Path:
             "population": np.repeat(["a/p", "b/p"], 20),
             "label": label,
             "predicted": np.where(wrong, "x", label),
+            "confidence": 0.5,
         }
     )
-    path = folder / f"n{animals}-s0" / "probes" / "kind.transductive.parquet"
-    record = {"representation": "nuclr", "animals": animals, "seed": 0, "split": split}
+    halved = Variant(label_share=0.5)
+    table = pd.concat([table.assign(**asdict(way)) for way in (Variant(), halved, Variant(shuffled=True))])
+    path = folder / f"{name}-n{animals}-s0" / "probes" / "kind.transductive.parquet"
+    record = {"representation": name, "animals": animals, "seed": 0, "split": split}
+    record |= {"pretraining": {"units": 20 * animals, "hours": animals / 2}}
+    record |= {"main": asdict(Variant()), "label_shares": [0.5]}
     write_recorded(path, pa.Table.from_pandas(table, preserve_index=False), record)
     return path.parent
 
@@ -47,3 +54,26 @@ def test_probes_of_different_splits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"some probes are of another split \(published split\)"):
         write_scaling(probes, "kind", "transductive", tmp_path / "out", resamples=20)
     assert not list(tmp_path.glob("out*"))
+
+
+def test_every_figure_has_the_table_behind_it(tmp_path: Path) -> None:
+    probes = [probed(tmp_path, animals, "") for animals in (1, 2, 4, 8)]
+    probes.append(probed(tmp_path, 8, "", "same_window"))
+    write_scaling(probes, "kind", "transductive", tmp_path / "out", resamples=20)
+    for part in ("", ".axes", ".labels", ".confusion", ".animals", ".ablations"):
+        for suffix in (".png", ".svg", ".csv"):
+            assert (tmp_path / f"out{part}{suffix}").stat().st_size > 0
+    grid = pd.read_csv(tmp_path / "out.labels.csv")
+    assert grid[["animals", "label_share"]].to_numpy().tolist() == [
+        [n, share] for n in (1, 2, 4, 8) for share in (0.5, 1)
+    ]
+    runs = pd.read_csv(tmp_path / "out.runs.csv")
+    assert runs.loc[runs["representation"] == "nuclr", "pretraining_units"].tolist() == [20, 40, 80, 160]
+    assert runs.loc[runs["representation"] == "nuclr", "pretraining_hours"].tolist() == [0.5, 1, 2, 4]
+    parts = pd.read_csv(tmp_path / "out.ablations.csv")
+    # It was given the same predictions.
+    assert parts["representation"].tolist() == ["nuclr", "same_window"]
+    assert parts[["difference", "difference_low", "difference_high"]].to_numpy().tolist() == [[0, 0, 0]] * 2
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert set(content["doublings"]) == {"animals", "labels"}
+    assert content["shuffled"] == runs.loc[runs["animals"] == 8, "macro_f1"].iloc[0]

@@ -47,10 +47,12 @@ def test_figure_table_and_fit_are_there(finished: Path) -> None:
     for task in ("cell_type", "brain_region"):
         for protocol in ("inductive_zero_shot", "transductive", "transductive_zero_shot"):
             stem = f"{task}.{protocol}"
-            for suffix in (".png", ".svg", ".csv", ".runs.csv", ".json"):
+            for suffix in (".png", ".svg", ".csv", ".runs.csv", ".json", ".labels.png", ".axes.csv"):
                 assert (scaling / f"{stem}{suffix}").stat().st_size > 0
     curve = pd.read_csv(scaling / "cell_type.inductive_zero_shot.csv")
-    assert set(curve["representation"]) == {"nuclr", "untrained", "single_neuron", "population_correlation"}
+    assert set(curve["representation"]) == {
+        *("nuclr", "untrained", "single_neuron", "population", "no_population_context"),
+    }
     assert curve.loc[curve["representation"] == "nuclr", "animals"].tolist() == [1, 2, 3, 4]
     fit = json.loads((scaling / "cell_type.inductive_zero_shot.json").read_text())
     assert {"a", "b", "c"} <= set(fit["fit"])
@@ -58,6 +60,29 @@ def test_figure_table_and_fit_are_there(finished: Path) -> None:
     loo = pd.read_csv(scaling / "cell_type.transductive_zero_shot.csv")
     assert loo.loc[loo["representation"] == "nuclr", "animals"].tolist() == [2, 3, 4]
     assert "which_recording" in set(loo["representation"])
+
+
+def test_all_probes_are_one_table_and_the_page_shows_them(finished: Path) -> None:
+    results = finished / "results" / "simulated"
+    table = pd.read_parquet(results / "probes.parquet")
+    assert set(table["protocol"]) == {"inductive_zero_shot", "transductive", "transductive_zero_shot"}
+    assert sorted(table["label_share"].unique()) == [0.25, 0.5, 1]
+    assert not table.duplicated([*table.columns[: table.columns.get_loc("validation_macro_f1")]]).any()
+    page = (results / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 6 * 6 + 3
+    # All steps were measured, and every input is named by its hash.
+    for step in ("simulate", "chunk", "pretrain", "embed", "baseline", "probe", "scaling"):
+        assert f"<td>{step}</td>" in page
+    hashes = pd.read_parquet(results / "populations.parquet")["sha256"]
+    assert all(one in page for one in hashes)
+
+
+def test_snakemakes_own_report_has_the_figures_with_captions(finished: Path, tmp_path: Path) -> None:
+    done = snakemake(finished, "--report", str(tmp_path / "report.html"))
+    assert done.returncode == 0, done.stdout
+    page = (tmp_path / "report.html").read_text()
+    assert "cell_type.inductive_zero_shot.labels.png" in page
+    assert "macro-F1, with 95 % intervals by bootstrap" in page
 
 
 def test_no_test_or_label_animal_was_pretrained_on(finished: Path) -> None:
@@ -81,7 +106,8 @@ def test_another_seed_adds_only_its_runs(finished: Path, tmp_path: Path) -> None
     more["scaling"]["seeds"] = 2
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(more))
     jobs = planned(snakemake(finished, "-n", configfile=tmp_path / "more.yaml"))
-    assert jobs == {"pretrain": 5, "embed": 5, "probe": 5, "scaling": 6, "scaling_analysis": 1}
+    again = {"scaling": 6, "collect": 1, "overview": 1, "page": 1, "scaling_analysis": 1}
+    assert jobs == {"pretrain": 6, "embed": 6, "probe": 6, **again}
 
 
 def test_other_bootstrap_trains_nothing_again(finished: Path, tmp_path: Path) -> None:
@@ -135,11 +161,11 @@ def test_a_deleted_store_makes_only_what_depends_on_it(copy: Path) -> None:
     last = splits["orders"][0][3]
     shutil.rmtree(results / "populations" / last)
     jobs = planned(snakemake(copy, "-n"))
-    # Of 5 encoders only the one of all four animals was trained on it. It and all that stands
+    # Of 6 encoders only those of all four animals were trained on it. They and all that stands
     # beside the largest runs is embedded with it.
     assert jobs["chunk"] == 1
-    assert jobs["pretrain"] == 1
-    assert jobs["embed"] == 2
+    assert jobs["pretrain"] == 2
+    assert jobs["embed"] == 3
     assert jobs["baseline"] == 3
     assert "simulate" not in jobs
     assert "split" not in jobs

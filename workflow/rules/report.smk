@@ -1,13 +1,32 @@
-# The scaling analysis: table, fit and figure of every task and protocol.
+# Tables, laws, figures and the page.
+
+PARTS = [
+    "",
+    ".axes",
+    ".labels",
+    ".confusion",
+    ".animals",
+    *([".ablations"] if CONFIG.scaling.ablations else []),
+]
+SHOWN = [f"{OUT}/scaling/{{task}}.{{protocol}}{part}" for part in PARTS]
 
 
 rule scaling:
     input:
         lambda wildcards: probes_of(PLAN.representations(wildcards.protocol)),
     output:
-        multiext(f"{OUT}/scaling/{{task}}.{{protocol}}", ".png", ".svg", ".csv", ".runs.csv", ".json"),
+        report(
+            [f"{stem}.png" for stem in SHOWN],
+            caption="../report/scaling.rst",
+            category="{task}",
+            subcategory="{protocol}",
+        ),
+        [f"{stem}{suffix}" for stem in SHOWN for suffix in (".svg", ".csv")],
+        multiext(f"{OUT}/scaling/{{task}}.{{protocol}}", ".runs.csv", ".json"),
     log:
         f"{OUT}/logs/scaling/{{task}}.{{protocol}}.log",
+    benchmark:
+        f"{OUT}/benchmarks/scaling/{{task}}.{{protocol}}.tsv"
     params:
         config=CONFIG.sections("probe"),
         stem=f"{OUT}/scaling/{{task}}.{{protocol}}",
@@ -16,3 +35,56 @@ rule scaling:
     shell:
         "nuclr scaling {input:q} --task {wildcards.task} --protocol {wildcards.protocol} "
         "-o {params.stem:q} --config {params.config:q} > {log:q} 2>&1"
+
+
+rule overview:
+    input:
+        embeddings=f"{OUT}/runs/{PLAN.mapped}/embeddings.parquet",
+        metrics=[f"{OUT}/runs/{run}/metrics.csv" for run in PLAN.pretrained],
+        units=f"{OUT}/units.parquet",
+        populations=f"{OUT}/populations.parquet",
+    output:
+        report(
+            multiext(f"{OUT}/figures/", "data.png", "training.png", "embedding.png"),
+            caption="../report/overview.rst",
+            category="data and training",
+        ),
+        multiext(f"{OUT}/figures/", "data.svg", "training.svg", "embedding.svg"),
+        multiext(f"{OUT}/figures/", "data.csv", "training.csv", "embedding.csv"),
+    log:
+        f"{OUT}/logs/overview.log",
+    benchmark:
+        f"{OUT}/benchmarks/overview/all.tsv"
+    params:
+        config=CONFIG.sections("probe"),
+        folder=OUT,
+        runs=[f"--run {run}" for run in [*PLAN.pretrained, PLAN.mapped]],
+    message:
+        "drawing recordings, training and embeddings"
+    shell:
+        "nuclr overview {params.folder:q} {params.runs} -o {params.folder:q}/figures "
+        "--config {params.config:q} > {log:q} 2>&1"
+
+
+rule page:
+    input:
+        figures=[
+            f"{OUT}/scaling/{task.name}.{protocol}.png"
+            for task in CONFIG.probe.tasks
+            for protocol in CONFIG.probe.protocols
+        ],
+        overview=rules.overview.output,
+        probes=rules.collect.output,
+        splits=f"{OUT}/splits.json",
+    output:
+        report(f"{OUT}/report.html", caption="../report/page.rst", category="report"),
+    log:
+        f"{OUT}/logs/page.log",
+    params:
+        config=CONFIG.model_dump_json(),
+        folder=OUT,
+    message:
+        "writing the report"
+    shell:
+        "nuclr report {params.folder:q} --splits {input.splits:q} -o {output:q} --config {params.config:q} "
+        "> {log:q} 2>&1"

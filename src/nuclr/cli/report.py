@@ -1,4 +1,4 @@
-"""Subcommands of the report room: inspect, scaling."""
+"""Subcommands of the report room: inspect, scaling, overview, report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from nuclr.cli.options import ConfigOption, OutputOption
+from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
-    for command in (inspect, scaling):
+    for command in (inspect, scaling, overview, report):
         app.command()(command)
 
 
@@ -36,8 +36,9 @@ def inspect(
 
     from nuclr.config import load_config
     from nuclr.errors import DataError
-    from nuclr.report.figures import activity_figure, save_figure
+    from nuclr.report.figures import save_figure
     from nuclr.report.inspect import count_labels, describe, populations_in
+    from nuclr.report.overview import activity_figure
 
     options = load_config({"dataset": "nwb", "nwb": {"folder": str(path)}}, *(config or ()))
     opened = populations_in(path, options.nwb, options.chunk)
@@ -91,3 +92,34 @@ def scaling(
     options = load_config(*(config or ()))
     for path in write_scaling(probes, task, protocol, output, resamples=options.probe.bootstrap):
         print(path)
+
+
+def overview(
+    folder: Annotated[Path, typer.Argument(help="results of a data set: units.parquet, runs/")],
+    output: OutputOption,
+    runs: Annotated[
+        list[str], typer.Option("--run", help="a run, for its training curve; the last is mapped")
+    ],
+    config: ConfigOption = None,
+) -> None:
+    """Draw what was recorded, how training went and where units lie, to a folder."""
+    from nuclr.config import load_config
+    from nuclr.report.overview import write_overview
+
+    for path in write_overview(folder, runs, load_config(*(config or ())).probe, output):
+        print(path)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="results of a data set: scaling/, figures/, probes.parquet")],
+    splits: SplitsOption,
+    output: OutputOption,
+    config: ConfigOption = None,
+) -> None:
+    """Write report.html: every number and figure, and where they come from, in one file."""
+    from nuclr.config import load_config
+    from nuclr.data.splits import read_splits
+    from nuclr.report.page import write_page
+
+    write_page(load_config(*(config or ())), read_splits(splits), folder, output)
+    print(f"{output}: open it in a browser")

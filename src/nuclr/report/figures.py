@@ -1,8 +1,7 @@
-"""Every picture. One column wide, legible there, and safe for colour-blind readers."""
+"""Pictures of scores. One column wide, legible there, and safe for colour-blind readers."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from nuclr.data.population import Population
-from nuclr.errors import DataError
 from nuclr.evaluation.law import power_law
 from nuclr.files import whole
 
@@ -28,16 +25,42 @@ COLUMN_INCHES = 3.5
 # Okabe and Ito's colours; dashes tell the lines apart without them.
 NUCLR = "#0072B2"
 LINES: dict[str, tuple[str, str, Any]] = {
-    "population_correlation": ("population correlations", "#009E73", (0, (6, 2))),
+    "population": ("population features", "#009E73", (0, (6, 2))),
+    "population_correlation": ("population correlations", "#117755", (0, (6, 1))),
     "single_neuron": ("single neuron", "#D55E00", (0, (4, 1.5))),
+    "rate_regularity": ("rate, regularity", "#AA4400", (0, (3, 1.5))),
+    "isi_histogram": ("ISI histogram", "#996633", (0, (5, 1, 1, 1))),
+    "autocorrelogram": ("autocorrelogram", "#BB8800", (0, (2, 1))),
+    "nemo": ("NEMO", "#882255", (0, (7, 1))),
+    "lolcat": ("LOLCAT", "#332288", (0, (5, 2, 1, 2))),
     "untrained": ("untrained encoder", "#CC79A7", (0, (3, 1, 1, 1))),
     "which_recording": ("which recording", "#56B4E9", (0, (1, 1))),
+    "shuffled": ("shuffled labels", "#777777", (0, (2, 2))),
     "chance": ("chance", "#555555", (0, (1, 2))),
+}
+ABLATIONS = {
+    "nuclr": "NuCLR",
+    "no_population_context": "no population context",
+    "no_unit_dropout": "no unit dropout",
+    "same_window": "both views of one window",
+    "shuffled_units": "units shuffled in time",
+}
+AXES = {
+    "animals": "animals (count)",
+    "pretraining_units": "units (count)",
+    "pretraining_hours": "recording (hours)",
 }
 
 
+def name_of(representation: str) -> str:
+    """Name a representation as figures and tables do."""
+    return (
+        LINES[representation][0] if representation in LINES else ABLATIONS.get(representation, representation)
+    )
+
+
 def scaling_figure(
-    runs: pd.DataFrame, curve: pd.DataFrame, fit: dict[str, Any], chance: float, title: str
+    runs: pd.DataFrame, curve: pd.DataFrame, fit: dict[str, Any], controls: dict[str, float], title: str
 ) -> Figure:
     """Macro-F1 against pretraining animals.
 
@@ -47,8 +70,8 @@ def scaling_figure(
         As from :func:`nuclr.evaluation.scaling.scaling_table`.
     fit
         As from :func:`nuclr.evaluation.law.fit_power_law`.
-    chance
-        Macro-F1 of guessing.
+    controls
+        Macro-F1 of ``chance`` and, where it was probed, of ``shuffled`` labels.
     title
         What is decoded, and under which protocol.
     """
@@ -58,39 +81,52 @@ def scaling_figure(
         dots = runs[runs["representation"] == "nuclr"]
         n, mean = trained["animals"].to_numpy(), trained["macro_f1"].to_numpy()
         ax.scatter(dots["animals"], dots["macro_f1"], s=9, color=NUCLR, alpha=0.45, linewidths=0, zorder=3)
-        ax.errorbar(
-            n,
-            mean,
-            yerr=np.clip([mean - trained["low"], trained["high"] - mean], 0, None),
-            fmt="o",
-            markersize=4.5,
-            color=NUCLR,
-            capsize=2.5,
-            elinewidth=1.2,
-            zorder=4,
-        )
+        _points(ax, n, trained)
         if "refused" not in fit:
             x = np.geomspace(n.min(), n.max(), 200)
             ax.plot(x, 1 - power_law(x, fit["a"], fit["b"], fit["c"]), color=NUCLR, zorder=2)
-        ax.set_xscale("log", base=2)
-        ax.xaxis.set_major_locator(FixedLocator(sorted(set(n))))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        _log_axis(ax, n)
         ax.set_xlabel("animals in pretraining (count)")
         ax.set_ylabel("macro-F1 (0 to 1)")
         ax.set_title(title, loc="left")
         heights = {"nuclr": float(mean[-1])}
         for name, (_, colour, dashes) in LINES.items():
             rows = curve[curve["representation"] == name]
-            if name != "chance" and not len(rows):
+            if name in controls:
+                heights[name] = controls[name]
+            elif len(rows):
+                heights[name] = float(rows["macro_f1"].iloc[0])
+            else:
                 continue
-            heights[name] = chance if name == "chance" else float(rows["macro_f1"].iloc[0])
             ax.axhline(heights[name], color=colour, linestyle=dashes, linewidth=1.2, zorder=1)
         bottom = max(0.0, min([*heights.values(), *dots["macro_f1"], *trained["low"]]) - 0.06)
         top = min(1.0, max([*heights.values(), *dots["macro_f1"], *trained["high"]]) + 0.05)
         ax.set_ylim(bottom, top)
         _label_at_right(ax, heights)
     return figure
+
+
+def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
+    """Draw means with their 95 % intervals."""
+    mean = rows["macro_f1"]
+    ax.errorbar(
+        x,
+        mean,
+        yerr=np.clip([mean - rows["low"], rows["high"] - mean], 0, None),
+        fmt="o",
+        markersize=4.5,
+        color=NUCLR,
+        capsize=2.5,
+        elinewidth=1.2,
+        zorder=4,
+    )
+
+
+def _log_axis(ax: Axes, counts: np.ndarray) -> None:
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(sorted(set(counts))))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
 
 
 def _label_at_right(ax: Axes, heights: dict[str, float]) -> None:
@@ -115,54 +151,144 @@ def _label_at_right(ax: Axes, heights: dict[str, float]) -> None:
         )
 
 
-def activity_figure(population: Population, start_s: float, seconds: float) -> Figure:
-    """Activity of all units of a population for some seconds: a raster of spikes, or dF/F in grey.
-
-    What is not valid is shaded.
-
-    Raises
-    ------
-    DataError
-        If the recording holds nothing of that time.
-    """
-    first = max(0, int((start_s - population.start_s) / population.bin_s))
-    last = min(population.activity.shape[1], first + max(1, round(seconds / population.bin_s)))
-    if start_s < population.start_s or first >= last:
-        raise DataError(
-            f"population {population.population}: nothing at {start_s:g} s; it goes from "
-            f"{population.start_s:.1f} to {population.stop_s:.1f} s"
-        )
-    activity = np.asarray(population.activity[:, first:last])
-    begin, end = (population.start_s + bins * population.bin_s for bins in (first, last))
-    units = len(activity)
+def axes_figure(runs: pd.DataFrame, title: str) -> Figure:
+    """Macro-F1 against animals, units and hours of pretraining: the same runs, one panel each."""
+    dots = runs[runs["representation"] == "nuclr"]
     with plt.style.context(STYLE):
-        figure, ax = plt.subplots(figsize=(2 * COLUMN_INCHES, 2.9), layout="constrained")
-        if population.modality == "spikes":
-            unit, time = np.nonzero(activity)
-            ax.scatter(
-                begin + (time + 0.5) * population.bin_s, unit + 0.5, s=1.2, color="black", linewidths=0
-            )
-        else:
-            image = ax.imshow(
-                activity,
-                aspect="auto",
-                origin="lower",
-                cmap="Greys",
-                vmin=np.percentile(activity, 1),
-                vmax=np.percentile(activity, 99),
-                extent=(begin, end, 0, units),
-                interpolation="nearest",
-            )
-            figure.colorbar(image, ax=ax, label="dF/F (1)", pad=0.01)
-        valid = [(begin, begin), *population.valid_spans, (end, end)]
-        for (_, stop), (start, _) in pairwise(valid):
-            if start > stop:
-                ax.axvspan(stop, start, color=LINES["single_neuron"][1], alpha=0.25, linewidth=0)
-        ax.set_xlim(begin, end)
-        ax.set_ylim(0, units)
-        ax.set_xlabel("time (s)")
-        ax.set_ylabel("unit (row of the table)")
-        ax.set_title(f"{population.population}: animal {population.animal}, {units} units", loc="left")
+        figure, panels = plt.subplots(
+            1, 3, figsize=(2 * COLUMN_INCHES, 2.3), layout="constrained", sharey=True
+        )
+        for ax, (column, label) in zip(panels, AXES.items(), strict=True):
+            means = dots.groupby("animals")[[column, "macro_f1"]].mean()
+            ax.scatter(dots[column], dots["macro_f1"], s=9, color=NUCLR, alpha=0.45, linewidths=0)
+            ax.plot(means[column], means["macro_f1"], "-o", color=NUCLR, markersize=4)
+            if (means[column] > 0).all():
+                _log_axis(ax, means[column].to_numpy())
+            ax.set_xlabel(label)
+        panels[0].set_ylabel("macro-F1 (0 to 1)")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=8)
+    return figure
+
+
+def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Figure:
+    """Macro-F1 for pretraining animals (columns) and shares of the labels (rows).
+
+    Parameters
+    ----------
+    grid
+        As from :func:`nuclr.evaluation.scaling.label_grid`.
+    gains
+        As from :func:`nuclr.evaluation.scaling.doublings`.
+    title
+        What is decoded, and under which protocol.
+    """
+    table = grid.pivot_table(index="label_share", columns="animals", values="macro_f1")
+    said = ", ".join(f"twice the {name}: {gain:+.3f}" for name, gain in gains.items())
+    with plt.style.context(STYLE):
+        height = 1.2 + 0.24 * len(table)
+        figure, ax = plt.subplots(figsize=(COLUMN_INCHES, height), layout="constrained")
+        image = ax.imshow(table, origin="lower", aspect="auto", cmap="cividis")
+        middle = (np.nanmin(table) + np.nanmax(table)) / 2
+        for row, column in np.ndindex(table.shape):
+            value = float(table.to_numpy()[row, column])
+            colour = "white" if value < middle else "black"
+            ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+        ax.set_xticks(range(table.shape[1]), [str(n) for n in table.columns])
+        ax.set_yticks(range(len(table)), [_as_fraction(share) for share in table.index])
+        ax.set_xlabel("animals in pretraining (count)")
+        ax.set_ylabel("share of labels (1)")
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+        figure.colorbar(image, ax=ax, label="macro-F1 (0 to 1)")
+        ax.set_title("\n".join([title, *([f"last doubling: {said}"] if said else [])]), loc="left")
+    return figure
+
+
+def _as_fraction(share: float) -> str:
+    return "1" if share == 1 else f"1/{round(1 / share):d}"
+
+
+def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Shares of each class's units (rows) that were predicted as each class (columns).
+
+    Parameters
+    ----------
+    table
+        Counts, classes by name on both sides.
+    title
+        What was decoded, by what.
+    """
+    counts = table.sum(axis=1).to_list()
+    shares = table.div(table.sum(axis=1).clip(lower=1), axis=0).to_numpy()
+    size = min(2 * COLUMN_INCHES, max(COLUMN_INCHES, 1.6 + 0.42 * len(table)))
+    with plt.style.context(STYLE):
+        figure, ax = plt.subplots(figsize=(size, 0.8 * size), layout="constrained")
+        image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for row, column in np.ndindex(shares.shape):
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            text = f"{shares[row, column]:.2f}"
+            ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
+        ticks = range(len(table))
+        ax.set_xticks(ticks, table.columns, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(ticks, [f"{name} ({n})" for name, n in zip(table, counts, strict=True)])
+        ax.set_xlabel("predicted")
+        ax.set_ylabel("true (units)")
+        ax.spines[:].set_visible(False)
+        ax.tick_params(length=0)
+        figure.colorbar(image, ax=ax, label="share of the true class (1)")
+        ax.set_title(title, loc="left")
+    return figure
+
+
+def animals_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Macro-F1 of every test animal alone, in the order of NuCLR's.
+
+    ``table`` is as from :func:`nuclr.evaluation.scaling.by_animal`.
+    """
+    scores = table.pivot_table(index="animal", columns="representation", values="macro_f1")
+    scores = scores.sort_values("nuclr")
+    marks = {"nuclr": "o", "population": "s", "single_neuron": "^", "untrained": "x", "which_recording": "+"}
+    with plt.style.context(STYLE):
+        figure, ax = plt.subplots(figsize=(2 * COLUMN_INCHES, 2.4), layout="constrained")
+        for name, mark in marks.items():
+            if name in scores:
+                colour = NUCLR if name == "nuclr" else LINES[name][1]
+                ax.plot(
+                    range(len(scores)),
+                    scores[name],
+                    mark,
+                    color=colour,
+                    markersize=4.5 if name == "nuclr" else 3.5,
+                    label=name_of(name),
+                    zorder=3 if name == "nuclr" else 2,
+                )
+        ax.set_xticks(range(len(scores)), scores.index if len(scores) <= 40 else [""] * len(scores))
+        ax.tick_params(axis="x", rotation=90 if len(scores) > 6 else 0)
+        ax.set_xlabel("test animal")
+        ax.set_ylabel("macro-F1 (0 to 1)")
+        ax.set_title(title, loc="left")
+        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def ablation_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Macro-F1 of the whole model and without its parts, with 95 % intervals.
+
+    ``table`` is as from :func:`nuclr.evaluation.scaling.ablation_table`.
+    """
+    rows = table.iloc[::-1].reset_index(drop=True)
+    with plt.style.context(STYLE):
+        figure, ax = plt.subplots(figsize=(COLUMN_INCHES, 0.9 + 0.26 * len(rows)), layout="constrained")
+        whole = table["macro_f1"].iloc[0]
+        ax.axvline(whole, color=NUCLR, linewidth=0.8, linestyle=(0, (3, 2)))
+        error = np.clip([rows["macro_f1"] - rows["low"], rows["high"] - rows["macro_f1"]], 0, None)
+        ax.errorbar(
+            rows["macro_f1"], rows.index, xerr=error, fmt="o", color=NUCLR, markersize=4.5, capsize=2.5
+        )
+        ax.set_yticks(rows.index, [name_of(name) for name in rows["representation"]])
+        ax.set_ylim(-0.6, len(rows) - 0.4)
+        ax.set_xlabel("macro-F1 (0 to 1)")
+        ax.set_title(title, loc="left")
     return figure
 
 

@@ -1,0 +1,259 @@
+"""Pictures of what was recorded, how training went, and where the units lie in a representation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from nuclr.config import Probe
+from nuclr.data.population import Population
+from nuclr.errors import DataError
+from nuclr.evaluation.protocols import class_labels
+from nuclr.evaluation.representations import read_embeddings
+from nuclr.files import whole
+from nuclr.report.figures import COLUMN_INCHES, LINES, NUCLR, STYLE, save_figure
+
+SHOWN_CLASSES = 10
+SHOWN_UNITS = 20_000
+# Paul Tol's muted colours, in an order in which neighbours differ in lightness too.
+COLOURS = ["#332288", "#DDCC77", "#88CCEE", "#882255", "#44AA99"]
+COLOURS += ["#CC6677", "#117733", "#AA4499", "#999933", "#661100"]
+
+
+def activity_figure(population: Population, start_s: float, seconds: float) -> Figure:
+    """Activity of all units of a population for some seconds: a raster of spikes, or dF/F in grey.
+
+    What is not valid is shaded.
+
+    Raises
+    ------
+    DataError
+        If the recording holds nothing of that time.
+    """
+    first = max(0, int((start_s - population.start_s) / population.bin_s))
+    last = min(population.activity.shape[1], first + max(1, round(seconds / population.bin_s)))
+    if start_s < population.start_s or first >= last:
+        raise DataError(
+            f"population {population.population}: nothing at {start_s:g} s; it goes from "
+            f"{population.start_s:.1f} to {population.stop_s:.1f} s"
+        )
+    activity = np.asarray(population.activity[:, first:last])
+    begin, end = (population.start_s + bins * population.bin_s for bins in (first, last))
+    units = len(activity)
+    with plt.style.context(STYLE):
+        figure, ax = plt.subplots(figsize=(2 * COLUMN_INCHES, 2.9), layout="constrained")
+        if population.modality == "spikes":
+            unit, time = np.nonzero(activity)
+            ax.scatter(
+                begin + (time + 0.5) * population.bin_s, unit + 0.5, s=1.2, color="black", linewidths=0
+            )
+        else:
+            image = ax.imshow(
+                activity,
+                aspect="auto",
+                origin="lower",
+                cmap="Greys",
+                vmin=np.percentile(activity, 1),
+                vmax=np.percentile(activity, 99),
+                extent=(begin, end, 0, units),
+                interpolation="nearest",
+            )
+            figure.colorbar(image, ax=ax, label="dF/F (1)", pad=0.01)
+        valid = [(begin, begin), *population.valid_spans, (end, end)]
+        for (_, stop), (start, _) in pairwise(valid):
+            if start > stop:
+                ax.axvspan(stop, start, color=LINES["single_neuron"][1], alpha=0.25, linewidth=0)
+        ax.set_xlim(begin, end)
+        ax.set_ylim(0, units)
+        ax.set_xlabel("time (s)")
+        ax.set_ylabel("unit (row of the table)")
+        ax.set_title(f"{population.population}: animal {population.animal}, {units} units", loc="left")
+    return figure
+
+
+def data_figure(units: pd.DataFrame, populations: pd.DataFrame, labels: dict[str, np.ndarray]) -> Figure:
+    """Draw what a data set holds: minutes and units of each animal, units of each class.
+
+    Parameters
+    ----------
+    units, populations
+        As from :func:`nuclr.data.catalog.catalog`.
+    labels
+        Classes of the units in each task; "" where there is none.
+    """
+    animals = populations.groupby("animal").agg(minutes=("minutes", "sum"), units=("units", "sum"))
+    animals = animals.sort_values("units", ascending=False)
+    with plt.style.context(STYLE):
+        figure, panels = plt.subplots(
+            1, 2 + len(labels), figsize=(2 * COLUMN_INCHES, 2.2), layout="constrained", squeeze=False
+        )
+        for ax, (column, label) in zip(
+            panels[0], (("units", "units (count)"), ("minutes", "valid time (minutes)")), strict=False
+        ):
+            ax.bar(range(len(animals)), animals[column], width=1.0, color=NUCLR, linewidth=0)
+            ax.set_xlabel(f"animal ({len(animals)})")
+            ax.set_ylabel(label)
+            ax.set_xticks([])
+        for ax, (task, own) in zip(panels[0, 2:], labels.items(), strict=True):
+            counts = pd.Series(own[own != ""]).value_counts().head(SHOWN_CLASSES).iloc[::-1]
+            ax.barh(range(len(counts)), counts, color=[_colour(i) for i in range(len(counts))][::-1])
+            ax.set_yticks(range(len(counts)), counts.index)
+            ax.set_xlabel(f"units of {task.replace('_', ' ')} (count)")
+    return figure
+
+
+def _colour(place: int) -> str:
+    return COLOURS[place % len(COLOURS)]
+
+
+def training_figure(metrics: dict[str, pd.DataFrame]) -> Figure:
+    """Loss and effective rank of every run against its steps.
+
+    Parameters
+    ----------
+    metrics
+        ``metrics.csv`` of each run by its name, ``n{animals}-s{seed}``.
+    """
+    counts = sorted({int(name[1:].split("-")[0]) for name in metrics})
+    shade = plt.get_cmap("viridis_r")
+    with plt.style.context(STYLE):
+        figure, panels = plt.subplots(1, 2, figsize=(2 * COLUMN_INCHES, 2.3), layout="constrained")
+        for name, table in metrics.items():
+            place = counts.index(int(name[1:].split("-")[0]))
+            colour = shade(0.1 + 0.9 * place / max(1, len(counts) - 1))
+            label = f"{counts[place]} animals" if name.endswith("-s0") else None
+            window = max(1, len(table) // 50)
+            loss = table["loss"].rolling(window, min_periods=1).mean()
+            panels[0].plot(table["step"], loss, color=colour, linewidth=0.9, label=label)
+            ranks = table.dropna(subset="rankme") if "rankme" in table else table.iloc[:0]
+            panels[1].plot(ranks["step"], ranks.get("rankme", []), color=colour, linewidth=0.9)
+        panels[0].set_ylabel("loss (nats, running mean)")
+        panels[1].set_ylabel("effective rank of embeddings (1)")
+        for ax in panels:
+            ax.set_xlabel("step")
+        panels[0].legend()
+    return figure
+
+
+def flat(features: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Lay features ``(unit, feature)`` flat: their first two principal components, ``(unit, 2)``."""
+    return PCA(2, random_state=seed).fit_transform(StandardScaler().fit_transform(features))
+
+
+def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], title: str) -> Figure:
+    """Units where :func:`flat` lays them, one panel for every way to colour them.
+
+    Parameters
+    ----------
+    points
+        ``(unit, 2)``.
+    colourings
+        A value of each unit, by what it is; "" is drawn grey.
+    title
+        Of what they are.
+    """
+    with plt.style.context(STYLE):
+        figure, panels = plt.subplots(
+            1, len(colourings), figsize=(2 * COLUMN_INCHES, 2.6), layout="constrained", squeeze=False
+        )
+        chosen = np.random.default_rng(0).permutation(len(points))[:SHOWN_UNITS]
+        for ax, (name, values) in zip(panels[0], colourings.items(), strict=True):
+            own = pd.Series(values[chosen])
+            most = [value for value in own[own != ""].value_counts().index][:SHOWN_CLASSES]
+            place = own.map({value: i for i, value in enumerate(most)})
+            colour = [("#BBBBBB" if np.isnan(i) else _colour(int(i))) for i in place.astype(float)]
+            ax.scatter(*points[chosen].T, s=3, c=colour, linewidths=0, alpha=0.7)
+            ax.set_xlabel("first principal component")
+            ax.set_xticks([])
+            ax.set_yticks([])
+            if own.nunique() <= SHOWN_CLASSES + 1:
+                handles = [
+                    plt.Line2D([], [], marker="o", linestyle="", markersize=3, color=_colour(i), label=value)
+                    for i, value in enumerate(most)
+                ]
+                ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+            ax.set_title(f"{name.replace('_', ' ')} ({own[own != ''].nunique()})", loc="left")
+        panels[0, 0].set_ylabel("second")
+        figure.suptitle(title, x=0.01, ha="left", fontsize=8)
+    return figure
+
+
+def run_metrics(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
+    """Read ``metrics.csv`` of some runs' folders, by their names; those without a step are left out.
+
+    Raises
+    ------
+    DataError
+        If one is missing.
+    """
+    tables = {}
+    for folder in folders:
+        try:
+            table = pd.read_csv(folder / "metrics.csv")
+        except OSError as error:
+            raise DataError(f"{folder / 'metrics.csv'}: cannot be read ({error}); pretrain again") from None
+        if len(table):
+            tables[folder.name] = table
+    return tables
+
+
+def write_overview(folder: Path, runs: Sequence[str], options: Probe, output: Path) -> list[Path]:
+    """Write the figures data, training and embedding (png, svg, csv) to a folder.
+
+    Parameters
+    ----------
+    folder
+        ``results/{dataset}``.
+    runs
+        Names of pretrained runs; the units are mapped by the last.
+    options
+        Tasks, for the classes.
+    output
+        The folder.
+
+    Returns
+    -------
+    list of Path
+        The files.
+
+    Raises
+    ------
+    DataError
+        If a result is missing.
+    """
+    try:
+        units, populations = (
+            pd.read_parquet(folder / f"{name}.parquet") for name in ("units", "populations")
+        )
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error}); run `nuclr catalog` first") from None
+    labels = {task.name: class_labels(units, task) for task in options.tasks}
+    metrics = run_metrics([folder / "runs" / name for name in runs])
+    mapped, features, _ = read_embeddings(folder / "runs" / runs[-1] / "embeddings.parquet")
+    known = ~np.isnan(features).any(axis=1)
+    mapped, features = mapped[known].reset_index(drop=True), features[known]
+    points = flat(features)
+    colourings = {task.name: class_labels(mapped, task) for task in options.tasks}
+    colourings["animal"] = mapped["animal"].to_numpy(object)
+    coordinates = mapped[["unit_id"]].assign(first=points[:, 0], second=points[:, 1], **colourings)
+    curves = pd.concat([table.assign(run=name) for name, table in metrics.items()], ignore_index=True)
+    title = f"{len(mapped)} units, run {runs[-1]}"
+    written = []
+    for name, figure, table in (
+        ("data", data_figure(units, populations, labels), populations.drop(columns=["store"])),
+        ("training", training_figure(metrics), curves),
+        ("embedding", embedding_figure(points, colourings, title), coordinates),
+    ):
+        written += save_figure(figure, output / name)
+        written.append(output / f"{name}.csv")
+        with whole(written[-1]) as partial:
+            table.to_csv(partial, index=False, float_format="%.6g")
+    return written

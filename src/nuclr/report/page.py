@@ -1,0 +1,251 @@
+"""report.html: one file that opens from disk, with all numbers, figures and where they come from."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import jinja2
+import pandas as pd
+
+from nuclr.config import Ablation, Config
+from nuclr.data.splits import Splits
+from nuclr.errors import DataError
+from nuclr.evaluation.scaling import CONTROL, NUCLR
+from nuclr.files import whole
+from nuclr.provenance import versions
+from nuclr.report.figures import name_of
+from nuclr.report.scaling import PROTOCOLS, title_of
+
+# Macro-F1 by data set, task and protocol: Arora et al. 2025 (arXiv 2512.01199), and what it compares with.
+PUBLISHED: dict[tuple[str, str, str], str] = {
+    ("ibl_brain_wide_map", "brain_region", "inductive_zero_shot"): "0.530 (NEMO 0.379)",
+    ("allen_visual_coding", "cell_type", "inductive_zero_shot"): "0.720 (NEMO 0.419, LOLCAT 0.412)",
+    ("steinmetz_2019", "brain_region", "transductive"): "0.959 (NEMO 0.699)",
+    ("bugeon_2022", "ei", "transductive"): "0.811 (NeuPRINT 0.666)",
+    ("bugeon_2022", "subclass", "transductive"): "0.610 (NeuPRINT 0.495)",
+    (
+        "bugeon_2022",
+        "subclass",
+        "transductive_zero_shot",
+    ): "0.39, inductive: the animal was not pretrained on",
+}
+FIGURES = {
+    "": "Scaling curve. Dots are runs, bars 95 % intervals over seeds and test animals; the line is the "
+    "fitted law. Lines across are controls and baselines.",
+    ".labels": "Pretraining animals against the share of labels that the probe learned from.",
+    ".confusion": "Shares of each class that were predicted as each class.",
+    ".ablations": "The largest runs with a part left out; 95 % intervals over seeds and test animals.",
+    ".axes": "The same runs against animals, units and hours of pretraining.",
+    ".animals": "Every test animal alone.",
+}
+OVERVIEW = {
+    "data": "What was recorded.",
+    "training": "Training of all runs.",
+    "embedding": "Units of one of the largest runs (seed 0) along the first two principal components.",
+}
+TABLE = ["macro_f1", "low", "high", "balanced_accuracy", "within_recordings", "gain", "gain_low", "gain_high"]
+
+
+def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> None:
+    """Write the page of a data set.
+
+    Parameters
+    ----------
+    config
+        The whole configuration.
+    splits
+        Who was tested, and what must be known of that.
+    folder
+        ``results/{dataset}``: scaling/, figures/, probes.parquet, benchmarks/ and inputs.json are read.
+    output
+        ``report.html``.
+
+    Raises
+    ------
+    DataError
+        If a result is missing.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # names in recordings come from strangers
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    sections = [
+        _section(config, folder, task.name, protocol)
+        for task in config.probe.tasks
+        for protocol in config.probe.protocols
+    ]
+    costs = cost_table(folder)
+    page = environment.get_template("page.html.j2").render(
+        dataset=config.dataset,
+        split=splits.note,
+        transductive=[p for p in config.probe.protocols if p != "inductive_zero_shot"],
+        protocols=PROTOCOLS,
+        sections=sections,
+        overview=[
+            (name, words, picture)
+            for name, words in OVERVIEW.items()
+            if (picture := _picture(folder / "figures" / f"{name}.png", needed=False))
+        ],
+        costs=costs,
+        config=json.dumps(config.model_dump(mode="json"), indent=2),
+        versions=versions(),
+        inputs=_inputs(folder),
+        splits=splits,
+    )
+    with whole(output) as partial:
+        partial.write_text(page)
+
+
+def _section(config: Config, folder: Path, task: str, protocol: str) -> dict[str, Any]:
+    """Gather what one task and protocol show."""
+    stem = folder / "scaling" / f"{task}.{protocol}"
+    try:
+        curve, content = pd.read_csv(f"{stem}.csv"), json.loads(Path(f"{stem}.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{stem}: cannot be read ({error}); make it again with `nuclr scaling`") from None
+    # The curve, and beside it what stands highest first.
+    trained = curve[curve["representation"] == NUCLR].sort_values("animals")
+    rest = curve[~curve["representation"].isin([NUCLR, *get_args(Ablation)])]
+    ordered = pd.concat([trained, rest.sort_values("macro_f1", ascending=False)])
+    rows = [_row(row) for row in ordered.to_dict("records")]
+    scores = pd.read_parquet(folder / "probes.parquet")
+    own = scores[(scores["task"] == task) & (scores["protocol"] == protocol)]
+    tables = {}
+    ablations = Path(f"{stem}.ablations.csv")
+    if config.scaling.ablations and ablations.exists():
+        tables["Parts left out"] = _frame(pd.read_csv(ablations))
+    tables["Other probes of the largest runs"] = _frame(_other_probes(own))
+    tables["Classes"] = _frame(_classes(folder, task, protocol, int(trained["animals"].iloc[-1])))
+    return {
+        "title": title_of(task, protocol),
+        "id": f"{task}-{protocol}",
+        "headline": _row(trained.iloc[-1].to_dict()),
+        "published": PUBLISHED.get((config.dataset, task, protocol), ""),
+        "control": name_of(CONTROL) if (curve["representation"] == CONTROL).any() else "",
+        "chance": content["chance"],
+        "shuffled": content.get("shuffled"),
+        "fit": content["fit"],
+        "law": content["law"],
+        "doublings": content["doublings"],
+        "rows": rows,
+        "figures": [
+            (infix or "curve", words, picture)
+            for infix, words in FIGURES.items()
+            if (picture := _picture(Path(f"{stem}{infix}.png"), needed=infix not in (".ablations",)))
+        ],
+        "tables": tables,
+    }
+
+
+def _row(row: dict[Any, Any]) -> dict[str, Any]:
+    known = {name: row.get(name) for name in TABLE if name in row and pd.notna(row[name])}
+    return {"name": name_of(row["representation"]), "animals": int(row["animals"]), **known}
+
+
+def _other_probes(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds of every probe of all labels: of what was not pretrained, and the largest runs."""
+    full = scores[(scores["label_share"] == 1) & ~scores["shuffled"]]
+    largest = full["animals"].where(full["representation"] == NUCLR, 0).max()
+    chosen = full[full["animals"].isin([0, largest])]
+    columns = ["macro_f1", "validation_macro_f1", "p_value", "p_within", "calibration_error"]
+    table = chosen.groupby(["representation", "probe", "centred"], as_index=False)[columns].mean()
+    return table.rename(columns={"validation_macro_f1": "on validation units"})
+
+
+def _classes(folder: Path, task: str, protocol: str, animals: int) -> pd.DataFrame:
+    """Mean over seeds of each class's scores in the main probe of the largest runs."""
+    table = pd.read_csv(folder / "probes.classes.csv", keep_default_na=False)
+    chosen = table[(table["task"] == task) & (table["protocol"] == protocol)]
+    chosen = chosen[(chosen["representation"] == NUCLR) & (chosen["animals"] == animals)]
+    first = chosen.iloc[0][["probe", "centred", "label_share", "shuffled"]]
+    chosen = chosen[(chosen[first.index] == first).all(axis=1)]
+    return chosen.groupby("class", as_index=False)[["units", "precision", "recall", "f1"]].mean()
+
+
+def _frame(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows as text."""
+    shown = [str(name).replace("_", " ") for name in table.columns]
+    return shown, [
+        [_text(str(name), value) for name, value in zip(table, row, strict=True)] for row in table.values
+    ]
+
+
+def _text(column: str, value: Any) -> str:
+    if column == "representation":
+        return name_of(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "" if pd.isna(value) else (f"{value:.0f}" if column in ("units", "seeds") else f"{value:.3f}")
+    return str(value)
+
+
+def _picture(path: Path, needed: bool = True) -> str:
+    """Return a picture as a data URI; empty where it is not there and need not be.
+
+    Raises
+    ------
+    DataError
+        If it is needed and missing.
+    """
+    try:
+        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        if not needed:
+            return ""
+        raise DataError(f"{path}: cannot be read ({error}); draw it again") from None
+
+
+def cost_table(folder: Path) -> list[dict[str, Any]]:
+    """Add up Snakemake's benchmarks by step: jobs, wall hours, core hours, GPU hours, largest memory.
+
+    A GPU counts for as long as its job took. Steps that were not measured are not there.
+
+    Parameters
+    ----------
+    folder
+        ``results/{dataset}``: benchmarks/ and the runs' records are read.
+    """
+    return sorted(_costs(folder), key=lambda row: -row["core_hours"])
+
+
+def _costs(folder: Path) -> Iterator[dict[str, Any]]:
+    for step in sorted(path for path in (folder / "benchmarks").glob("*") if path.is_dir()):
+        measured = {path.stem: pd.read_csv(path, sep="\t") for path in sorted(step.glob("*.tsv"))}
+        if not measured:
+            continue
+        gpus = [
+            _gpus(folder / "runs" / run / "model.json") if step.name == "pretrain" else 0 for run in measured
+        ]
+        jobs = pd.concat([table.assign(gpus=n) for table, n in zip(measured.values(), gpus, strict=True)])
+        number = {name: pd.to_numeric(jobs[name], errors="coerce") for name in ("s", "cpu_time", "max_rss")}
+        yield {
+            "step": step.name,
+            "jobs": len(jobs),
+            "wall_hours": float(number["s"].sum() / 3600),
+            # Jobs of a second or two end before they are looked at.
+            "core_hours": float(number["cpu_time"].fillna(0).sum() / 3600),
+            "gpu_hours": float((number["s"] * jobs["gpus"]).sum() / 3600),
+            "largest_gb": float(number["max_rss"].max() / 1024),
+        }
+
+
+def _gpus(path: Path) -> int:
+    """Count the GPUs that a run was trained on, by its record."""
+    machine = json.loads(path.read_text()).get("machine", {}) if path.exists() else {}
+    return machine.get("devices", 0) if machine.get("accelerator") == "gpu" else 0
+
+
+def _inputs(folder: Path) -> list[tuple[str, str]]:
+    """Name every recording's file and its hash, as the stores have them."""
+    table = pd.read_parquet(folder / "populations.parquet")
+    if "sha256" not in table:
+        return []
+    return list(table[["file", "sha256"]].drop_duplicates().itertuples(index=False, name=None))

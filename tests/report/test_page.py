@@ -1,0 +1,215 @@
+"""The page is one file that opens anywhere: checked in a real browser where there is one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+from labelled import SPLITS, features_of, units
+from strategies import population
+
+from nuclr.config import load_config
+from nuclr.data.catalog import catalog
+from nuclr.data.store import write_population
+from nuclr.errors import DataError
+from nuclr.evaluation.probe import collect, probe_all
+from nuclr.evaluation.representations import write_embeddings
+from nuclr.report.overview import write_overview
+from nuclr.report.page import cost_table, write_page
+from nuclr.report.scaling import write_scaling
+
+# A class with a name that a page must not take for its own.
+CONFIG = load_config(
+    {
+        "dataset": "steinmetz_2019",
+        "probe": {
+            "tasks": [{"name": "brain_region", "column": "kind", "classes": {"<b>&x": ["x"], "y": ["y"]}}],
+            "protocols": ["transductive", "inductive_zero_shot"],
+            "label_halvings": 1,
+            "bootstrap": 20,
+        },
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make the results of two runs, a baseline and a control, from features made up."""
+    folder = tmp_path_factory.mktemp("results")
+    table = units()
+    stores = []
+    for animal in sorted(set(table["animal"])):
+        own = population(units=12, bins=200, animal=animal, recording=animal)
+        own.units["kind"] = ["x", "y"] * 6
+        write_population(own, folder / "populations" / f"{animal}.zarr", chunk_s=60, shard_s=60)
+        stores.append(folder / "populations" / f"{animal}.zarr")
+    catalogued, populations = catalog(stores)
+    catalogued.to_parquet(folder / "units.parquet")
+    populations.to_parquet(folder / "populations.parquet")
+    runs: dict[str, dict[str, Any]] = {f"n{n}-s0": {"animals": SPLITS.pretraining(n, 0)} for n in (1, 2)}
+    runs |= {
+        "single_neuron": {"baseline": "single_neuron"},
+        "which_recording": {"baseline": "which_recording"},
+    }
+    probes = []
+    for i, (name, record) in enumerate(runs.items()):
+        path = folder / "runs" / name / "embeddings.parquet"
+        features = features_of(table, noise=0.5 + i)
+        write_embeddings(path, table, features, np.ones(len(table), int), {"seed": 0, **record})
+        probes.append(path.with_name("probes"))
+        probe_all(path, SPLITS, len(record.get("animals", "xx")), 0, CONFIG.probe, probes[-1])
+        if "animals" in record:
+            metrics = pd.DataFrame({"step": [10, 20], "loss": [3.0, 2.0], "rankme": [np.nan, 4.0]})
+            metrics.to_csv(path.with_name("metrics.csv"), index=False)
+    collect(probes, folder / "probes.parquet")
+    for protocol in CONFIG.probe.protocols:
+        stem = folder / "scaling" / f"brain_region.{protocol}"
+        write_scaling(probes, "brain_region", protocol, stem, resamples=20)
+    write_overview(folder, ["n1-s0", "n2-s0"], CONFIG.probe, folder / "figures")
+    measured = folder / "benchmarks" / "pretrain" / "n2-s0.tsv"
+    measured.parent.mkdir(parents=True)
+    measured.write_text("s\th:m:s\tmax_rss\tcpu_time\n7200\t2:00:00\t2048\t3600\n")
+    machine = {"machine": {"accelerator": "gpu", "devices": 2}}
+    (folder / "runs" / "n2-s0" / "model.json").write_text(json.dumps(machine))
+    write_page(CONFIG, SPLITS, folder, folder / "report.html")
+    return folder
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(results: Path) -> None:
+    page = (results / "report.html").read_text()
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert "0.959 (NEMO 0.699)" in page  # published, of the transductive protocol alone
+    assert page.count("0.959") == 1
+    assert "No law was fitted: 2 animal counts" in page
+    assert "&lt;b&gt;&amp;x" in page
+    assert "<b>&x" not in page
+    assert "knowing only which recording a unit is from" in page
+    for name in ("torch", '"temperature": 0.2', SPLITS.test[0]):
+        assert name in page.replace("&#34;", '"')
+    for picture in re.findall(r"data:image/png;base64,([^\"]+)", page):
+        assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+def test_a_published_split_that_shares_animals_is_said_on_the_page(results: Path, tmp_path: Path) -> None:
+    shared = "published split: 57 of 64 test animals are also in pretraining"
+    splits = type(SPLITS)(test=SPLITS.test, label=SPLITS.label, orders=SPLITS.orders, note=shared)
+    write_page(CONFIG, splits, results, tmp_path / "report.html")
+    assert shared in (tmp_path / "report.html").read_text()
+    assert shared not in (results / "report.html").read_text()
+
+
+def test_costs_are_added_up_and_a_gpu_counts_as_long_as_its_job(results: Path) -> None:
+    (row,) = cost_table(results)
+    assert row == {
+        "step": "pretrain",
+        "jobs": 1,
+        "wall_hours": 2.0,
+        "core_hours": 1.0,
+        "gpu_hours": 4.0,
+        "largest_gb": 2.0,
+    }
+
+
+def test_a_missing_result_is_named(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path / "copy")
+    (tmp_path / "copy" / "scaling" / "brain_region.transductive.labels.png").unlink()
+    with pytest.raises(DataError, match=r"brain_region\.transductive\.labels\.png: cannot be read"):
+        write_page(CONFIG, SPLITS, tmp_path / "copy", tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[str]:
+    """Start ChromeDriver; the address of a session in headless Chromium (W3C WebDriver)."""
+    driver = shutil.which("chromedriver")
+    if driver is None or not (shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("no Chromium with chromedriver (Debian: chromium, chromium-driver)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(100):
+            try:
+                requests.get(f"{address}/status", timeout=5)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        options = {"args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"]}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        answer = requests.post(
+            f"{address}/session", json={"capabilities": {"alwaysMatch": wanted}}, timeout=60
+        ).json()
+        session = f"{address}/session/{answer['value']['sessionId']}"
+        yield session
+        requests.delete(session, timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ask(session: str, path: str, **body: Any) -> Any:
+    answer = requests.post(f"{session}/{path}", json=body, timeout=60)
+    assert answer.ok, answer.text
+    return answer.json()["value"]
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours ``rgb(r, g, b)`` (WCAG 2.1)."""
+
+    def light(colour: str) -> float:
+        parts = np.array([int(part) for part in re.findall(r"\d+", colour)[:3]]) / 255
+        return float(
+            np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+            @ [0.2126, 0.7152, 0.0722]
+        )
+
+    low, high = sorted([light(one), light(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits_its_window_and_can_be_read(
+    browser: str, results: Path, width: int, scheme: str
+) -> None:
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    ask(browser, "goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=size)
+    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    ask(browser, "goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params=feature)
+    ask(browser, "url", url=(results / "report.html").as_uri())
+    found = ask(
+        browser,
+        "execute/sync",
+        args=[],
+        script="""
+            const all = [...document.querySelectorAll("p, td, th, h1, h2, h3, summary, figcaption, a, pre")];
+            const body = getComputedStyle(document.body);
+            return {
+                wide: document.documentElement.scrollWidth, window: window.innerWidth,
+                images: [...document.images].map(i => i.complete && i.naturalWidth > 0),
+                colours: [...new Set(all.map(e => getComputedStyle(e).color))], page: body.backgroundColor,
+            };
+        """,
+    )
+    assert found["window"] == width
+    assert found["wide"] <= width
+    assert len(found["images"]) == 2 * 5 + 3
+    assert all(found["images"])
+    assert (contrast(found["page"], "rgb(0, 0, 0)") < 2) == (scheme == "dark")
+    assert min(contrast(colour, found["page"]) for colour in found["colours"]) >= 4.5
+    log = ask(browser, "se/log", type="browser")
+    assert [line for line in log if line["level"] in ("SEVERE", "WARNING")] == []
