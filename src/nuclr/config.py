@@ -209,6 +209,9 @@ class Scaling(Section):
         None, min_length=1, description="pretraining animals of the runs; null: 1, 2, 4, ... and all"
     )
     seeds: Count = Field(5, description="runs at each count: seeds 0, 1, ...")
+    largest_seeds: Count | None = Field(
+        None, description="runs at the largest count, and of each ablation; null: as many as at the others"
+    )
     ablations: list[Ablation] = Field(
         [],
         description="the largest runs again with a part left out; see nuclr pretrain --help",

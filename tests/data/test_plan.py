@@ -78,3 +78,11 @@ def test_of_a_public_data_set_only_what_a_run_needs_is_fetched() -> None:
         )
         == 39
     )
+
+
+def test_the_largest_runs_may_be_fewer_and_each_ablation_is_done_as_often() -> None:
+    scaling = {"animal_counts": [1, 4], "seeds": 2, "largest_seeds": 1, "ablations": ["same_window"]}
+    made = plan(scaling=scaling)
+    assert made.encoders("transductive") == ["n0-s0", "n0-s1", "n1-s0", "n1-s1", "n4-s0", "same_window-n4-s0"]
+    assert made.pretrained == ["n1-s0", "n1-s1", "n4-s0"]
+    assert made.mapped == "n4-s0"

@@ -26,6 +26,8 @@ class Plan:
         Who trains, who is labelled, who is tested.
     animal_counts, seeds
         One run for each pair; runs of 0 animals are the untrained encoder.
+    largest_seeds
+        Runs at the largest count, and of each ablation.
     baselines
         Representations without a run.
     probes_in_training
@@ -38,6 +40,7 @@ class Plan:
     splits: Splits
     animal_counts: Sequence[int]
     seeds: int
+    largest_seeds: int
     baselines: Sequence[str]
     probes_in_training: bool = False
     ablations: Sequence[str] = ()
@@ -62,6 +65,10 @@ class Plan:
         own = self.splits.pretraining(self.probed_with(animals), seed)
         return self.of_members([*own, *self.splits.label, *self.splits.test])
 
+    def seeds_at(self, animals: int) -> int:
+        """Count of runs with so many animals."""
+        return self.largest_seeds if animals == max(self.animal_counts) else self.seeds
+
     def probed_with(self, animals: int) -> int:
         """Count of animals whose units a run is probed on.
 
@@ -81,14 +88,16 @@ class Plan:
         return [
             f"{ablation}n{animals}-s{seed}"
             for ablation, animals in runs
-            for seed in range(self.seeds)
+            for seed in range(self.seeds_at(animals))
             if self.probed_with(animals) >= fewest
         ]
 
     @property
     def pretrained(self) -> list[str]:
         """Names of the runs of the scaling curve."""
-        return [f"n{animals}-s{seed}" for animals in self.animal_counts for seed in range(self.seeds)]
+        return [
+            f"n{animals}-s{seed}" for animals in self.animal_counts for seed in range(self.seeds_at(animals))
+        ]
 
     @property
     def mapped(self) -> str:
@@ -120,15 +129,16 @@ def make_plan(config: Config) -> Plan:
         splits=splits,
         animal_counts=sorted(set(config.scaling.animal_counts or splits.counts)),
         seeds=config.scaling.seeds,
+        largest_seeds=config.scaling.largest_seeds or config.scaling.seeds,
         baselines=config.probe.baselines,
         probes_in_training=config.pretrain.probe_every is not None,
         ablations=config.scaling.ablations,
     )
     for animals in plan.animal_counts:
-        for seed in range(plan.seeds):
+        for seed in range(plan.seeds_at(animals)):
             splits.pretraining(animals, seed)
     if not config.downloads:
         return plan
     # What no run needs is not fetched.
-    needed = {name for seed in range(plan.seeds) for name in plan.to_embed(0, seed)}
+    needed = {name for seed in range(max(plan.seeds, plan.largest_seeds)) for name in plan.to_embed(0, seed)}
     return replace(plan, recordings={name: one for name, one in found.items() if name in needed})
