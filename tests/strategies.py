@@ -115,6 +115,7 @@ def write_units(
     regions: Sequence[str] | None = None,
     probes: Sequence[str] | None = None,
     columns: dict[str, Sequence[Any]] | None = None,
+    waveforms: Sequence[np.ndarray] | None = None,
 ) -> Path:
     """Write an NWB file with a Units table."""
     nwb = new_nwb(animal, session)
@@ -135,6 +136,8 @@ def write_units(
             extra["obs_intervals"] = obs_intervals
         if regions is not None:
             extra["electrodes"] = [unit]
+        if waveforms is not None:
+            extra["waveform_mean"] = waveforms[unit]
         nwb.add_unit(spike_times=times, **extra)
     return save_nwb(nwb, path)
 

@@ -106,6 +106,7 @@ class Chunk(Section):
     min_rate_hz: float = Field(
         0.0, ge=0, description="units that fire less over the valid spans are left out"
     )
+    waveforms: bool = Field(False, description="keep mean waveforms of NWB units, which nemo needs")
 
 
 class Split(Section):
@@ -296,6 +297,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Config:
+        if "nemo" in self.probe.baselines and not self.chunk.waveforms:
+            raise ValueError("probe.baselines: nemo reads waveforms; set chunk.waveforms: true to keep them")
         if self.source_kind == "nwb" and (self.nwb.folder is None) == (not self.nwb.dandi):
             raise ValueError(
                 f"nwb.folder: data set {self.dataset} needs the folder of its NWB files, or nwb.dandi "

@@ -53,6 +53,7 @@ def baseline(
     animals: Annotated[int, typer.Option(help="and pretraining animals, in the order of seed 0")] = 0,
 ) -> None:
     """Write a baseline's features of every unit, in the form of embeddings."""
+    from nuclr.data.splits import read_splits
     from nuclr.data.store import open_population, stores
     from nuclr.evaluation.baselines import baseline_table
     from nuclr.evaluation.representations import write_embeddings
@@ -60,8 +61,14 @@ def baseline(
 
     paths = [store for folder in populations for store in stores(folder)]
     opened = [open_population(path) for path in paths]
-    units, features, windows = baseline_table(name, opened)
+    who = read_splits(splits) if splits is not None else None
+    learned = who.pretraining(animals, 0) if who is not None and name == "nemo" else []
+    of = who.of if who is not None else "animal"
+    learn_from = {p.population for p in opened if getattr(p, of) in learned}
+    units, features, windows = baseline_table(name, opened, learn_from)
     record = {"baseline": name, "inputs": {p.population: p.source for p in opened}, "versions": versions()}
+    if learned:
+        record[f"{of}s"] = learned
     write_embeddings(output, units, features, windows, record)
     print(f"{output}: {len(units)} units, {features.shape[1]} features")
 

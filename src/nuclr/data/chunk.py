@@ -128,8 +128,11 @@ def to_population(
     source: dict[str, str],
 ) -> Population:
     """Describe a raw population as a :class:`Population` whose activity is computed when asked for."""
+    waveforms = None
     if isinstance(raw, SpikeTrains):
         activity, kept, spans = bin_spikes(raw, options)
+        if options.waveforms:
+            waveforms = _waveforms(raw, kept)
         bin_s, start_s = options.bin_s, float(raw.valid_spans[0, 0])
     else:
         activity, kept, spans = _traces(raw, options), np.arange(len(raw.units)), raw.valid_spans
@@ -146,7 +149,16 @@ def to_population(
         bin_s=bin_s,
         start_s=start_s,
         source=source,
+        waveforms=waveforms,
     )
+
+
+def _waveforms(raw: SpikeTrains, kept: np.ndarray) -> np.ndarray | None:
+    """Read the mean waveforms of some units; None, with a warning, where there are none."""
+    if raw.waveforms is None:
+        logger.warning("%s: population %s: no mean waveforms (chunk.waveforms)", raw.path, raw.population)
+        return None
+    return raw.waveforms.only(kept).read()
 
 
 def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, np.ndarray]:

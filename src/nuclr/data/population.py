@@ -42,6 +42,9 @@ class Population:
         Time of the start of the first bin, on the clock of the recording (s).
     source
         What it was made from, for the record.
+    waveforms
+        Mean waveform of each unit where it is largest, ``(unit, sample)``, NaN where there is none; None
+        where they were not kept.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Population:
     bin_s: float
     start_s: float = 0.0
     source: dict[str, str] = field(default_factory=dict)
+    waveforms: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         def refuse(what: str) -> None:
@@ -74,6 +78,8 @@ class Population:
         if self.units["unit_id"].duplicated().any():
             twice = self.units["unit_id"][self.units["unit_id"].duplicated()].iloc[0]
             refuse(f"unit_id {twice} stands twice; unit ids must be unique")
+        if self.waveforms is not None and len(self.waveforms) != len(self.units):
+            refuse(f"{len(self.waveforms)} waveforms of {len(self.units)} units")
         if not self.bin_s > 0:
             refuse(f"bin_s must be above 0, not {self.bin_s}")
         spans = self.valid_spans

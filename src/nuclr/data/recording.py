@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nuclr.data.spikes import Spikes
+from nuclr.data.waveforms import Waveforms
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class SpikeTrains:
         ``(interval, 2)``, s.
     cut
         The data set's recordings are not used to their ends: spikes beyond the spans are no surprise.
+    waveforms
+        Where the units' mean waveforms are, if anywhere.
     """
 
     path: Path
@@ -58,11 +61,13 @@ class SpikeTrains:
     spikes: Spikes
     valid_spans: np.ndarray
     cut: bool = False
+    waveforms: Waveforms | None = None
 
     def only(self, chosen: np.ndarray) -> SpikeTrains:
         """Return some of the units: ``chosen`` is a mask, ``(unit,)``."""
         units = self.units[chosen].reset_index(drop=True)
-        return replace(self, units=units, spikes=self.spikes.only(chosen))
+        waveforms = self.waveforms.only(chosen) if self.waveforms is not None else None
+        return replace(self, units=units, spikes=self.spikes.only(chosen), waveforms=waveforms)
 
 
 @dataclass(frozen=True)

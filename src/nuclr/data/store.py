@@ -1,8 +1,8 @@
 """Population stores: Zarr format 3, opened with xarray. The only file that knows the layout.
 
-``{population}.zarr`` holds ``activity`` (unit, time), the unit table as coordinates on ``unit``,
-and the valid spans (interval). Chunks span all units and some time; shards group chunks, so that
-a recording is a handful of files.
+``{population}.zarr`` holds ``activity`` (unit, time), the unit table as coordinates on ``unit``, the
+valid spans (interval), and where they were kept ``waveform`` (unit, sample). Chunks span all units and
+some time; shards group chunks, so that a recording is a handful of files.
 """
 
 from __future__ import annotations
@@ -68,8 +68,11 @@ def write_population(population: Population, path: Path, *, chunk_s: float, shar
         shard = activity.chunksize[1]  # made shard by shard already
     activity = activity.rechunk((units, shard))
     table = {name: ("unit", _as_column(population.units[name])) for name in population.units}
+    arrays = {"activity": (("unit", "time"), activity)}
+    if population.waveforms is not None:
+        arrays["waveform"] = (("unit", "sample"), population.waveforms)
     content = xr.Dataset(
-        {"activity": (("unit", "time"), activity)},
+        arrays,
         coords={
             **table,
             "valid_start_s": ("interval", population.valid_spans[:, 0]),
@@ -135,6 +138,7 @@ def open_population(path: Path) -> Population:
                 [content["valid_start_s"].to_numpy(), content["valid_stop_s"].to_numpy()], axis=1
             ),
             source=attrs["source"],
+            waveforms=content["waveform"].to_numpy() if "waveform" in content else None,
             **{name: attrs[name] for name in IDENTITY},
         )
     except (KeyError, ValueError, OSError) as error:

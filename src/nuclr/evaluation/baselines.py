@@ -6,7 +6,7 @@ through the same probes as the embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ import pandas as pd
 from nuclr.data.catalog import unit_table
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError
+from nuclr.evaluation.nemo import nemo
 from nuclr.evaluation.representations import concatenate
 from nuclr.training.inputs import in_memory
 
@@ -194,9 +195,18 @@ def which_recording(units: pd.DataFrame) -> np.ndarray:
 
 
 def baseline_table(
-    name: str, populations: Sequence[Population]
+    name: str, populations: Sequence[Population], learn_from: Collection[str] = ()
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """Compute a baseline's features of all units of some populations.
+
+    Parameters
+    ----------
+    name
+        One of :data:`BASELINES`, ``nemo``, or ``which_recording``.
+    populations
+        Whose units.
+    learn_from
+        Names of the populations that ``nemo`` learns from.
 
     Returns
     -------
@@ -208,12 +218,14 @@ def baseline_table(
     ConfigError
         If there is no such baseline.
     """
-    names = (*BASELINES, "which_recording")
+    names = (*BASELINES, "nemo", "which_recording")
     if name not in names:
         raise ConfigError(f"baseline {name}: there is no such; there are {', '.join(names)}")
     units = concatenate([unit_table(population) for population in populations])
     if name == "which_recording":
         features = which_recording(units)
+    elif name == "nemo":
+        features = nemo(populations, learn_from)
     else:
         features = np.concatenate([BASELINES[name](in_memory(population)) for population in populations])
     return units, features.astype(np.float32), np.ones(len(units), np.int64)

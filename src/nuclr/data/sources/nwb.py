@@ -23,6 +23,7 @@ from pynwb.ophys import DfOverF, RoiResponseSeries
 from nuclr.data.recording import Frames, Recording, SpikeTrains, Traces
 from nuclr.data.spans import intersect_spans, remove_spans
 from nuclr.data.spikes import SpikesByUnit
+from nuclr.data.waveforms import Waveforms
 from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -227,6 +228,9 @@ def _spike_trains(
             units=units[groups == group].reset_index(drop=True),
             spikes=SpikesByUnit(path, np.flatnonzero(groups == group)),
             valid_spans=spans,
+            waveforms=Waveforms(path, np.flatnonzero(groups == group))
+            if "waveform_mean" in table.colnames
+            else None,
         )
         for group in sorted(set(groups))
     ]

@@ -1,0 +1,162 @@
+"""NEMO: waveform and autocorrelogram of a neuron, embedded so that the two find each other.
+
+Source: Yu et al. 2025, In vivo cell-type and brain region classification via multimodal contrastive
+learning (ICLR 2025; bioRxiv 2024.11.05.622159). As there: a perceptron of 600 and 300 units reads the
+mean waveform of the largest channel, a convolutional encoder of 200 reads an image of
+autocorrelograms (ten deciles of the local rate by lags), both are projected to 512 dimensions, normalised
+and drawn together by the symmetric contrastive loss of CLIP; a unit's embedding is what both
+encoders say, before projection. It differs in this:
+
+- Autocorrelograms come from the store's bins (20 ms by default), not from spike times at 1 ms: 32 lags,
+  log-spaced from one bin to 2 s, of at most 5,000 spikes of a unit.
+- Convolutions are two of stride two, made for that image; the temperature is fixed at 0.5.
+- Waveforms are resampled to 90 samples and scaled to a largest value of 1; their noise is the only
+  augmentation.
+- 1,500 steps of 512 units; no validation, no fine-tuning: the common probes read what comes out.
+- It is trained on the pretraining animals of the largest run of seed 0, and on these alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nuclr.data.population import Population
+from nuclr.errors import DataError
+from nuclr.training.inputs import in_memory
+
+SAMPLES, DECILES, LAGS = 90, 10, 32
+LONGEST_LAG_S = 2.0
+RATE_WINDOW_S = 0.25
+MOST_SPIKES = 5000
+STEPS, BATCH, TEMPERATURE = 1500, 512, 0.5
+
+
+def acg_image(counts: np.ndarray, bin_s: float) -> np.ndarray:
+    """Autocorrelograms of a unit by deciles of its local rate, ``(DECILES, LAGS)``.
+
+    How many spikes follow a spike at each lag, over the unit's mean; 0 for a silent unit.
+
+    Parameters
+    ----------
+    counts
+        Spikes of one unit, ``(time,)``.
+    bin_s
+        Length of a bin (s).
+    """
+    lags = np.unique(np.geomspace(1, max(2, LONGEST_LAG_S / bin_s), 8 * LAGS).round().astype(int))
+    lags = lags[np.linspace(0, len(lags) - 1, LAGS).round().astype(int)]
+    spikes = np.flatnonzero(counts[: max(0, len(counts) - lags[-1])])
+    image = np.zeros((DECILES, LAGS), np.float32)
+    if not len(spikes):
+        return image
+    spikes = spikes[np.linspace(0, len(spikes) - 1, min(len(spikes), MOST_SPIKES)).round().astype(int)]
+    width = max(1, round(RATE_WINDOW_S / bin_s))
+    rate = np.convolve(counts, np.ones(width), mode="same")[spikes]
+    # Ties are broken by time, so that every decile holds as many spikes.
+    decile = np.argsort(np.argsort(rate, kind="stable"), kind="stable") * DECILES // len(spikes)
+    following = counts[spikes[:, None] + lags].astype(np.float64)
+    total = np.zeros((DECILES, LAGS))
+    np.add.at(total, decile, following)
+    image[:] = total / np.maximum(np.bincount(decile, minlength=DECILES), 1)[:, None] / counts.mean()
+    return image
+
+
+def as_template(waveforms: np.ndarray) -> np.ndarray:
+    """Resample waveforms ``(unit, sample)`` to 90 samples and scale each to a largest value of 1."""
+    old, new = np.linspace(0, 1, waveforms.shape[1]), np.linspace(0, 1, SAMPLES)
+    made = np.stack([np.interp(new, old, one) for one in waveforms])
+    return (made / np.maximum(np.abs(made).max(axis=1, keepdims=True), 1e-12)).astype(np.float32)
+
+
+class _Encoders(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.waveform = nn.Sequential(
+            *(nn.Linear(SAMPLES, 600), nn.GELU(), nn.Dropout(0.1)),
+            *(nn.Linear(600, 300), nn.GELU(), nn.Dropout(0.1)),
+        )
+        self.acg = nn.Sequential(
+            *(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.GELU()),
+            *(
+                nn.Conv2d(8, 16, 3, stride=2, padding=1),
+                nn.GELU(),
+                nn.Flatten(),
+                nn.LazyLinear(200),
+                nn.GELU(),
+            ),
+        )
+        self.project = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, 512), nn.LayerNorm(512)) for width in (300, 200)
+        )
+
+    def forward(self, waveforms: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode ``(unit, SAMPLES)`` and ``(unit, DECILES, LAGS)``."""
+        return self.waveform(waveforms), self.acg(images[:, None])
+
+
+def nemo(populations: Sequence[Population], learn_from: Collection[str], seed: int = 0) -> np.ndarray:
+    """Train on the units of some animals and embed all, ``(unit, 500)``; NaN without a waveform.
+
+    Parameters
+    ----------
+    populations
+        Of spikes, with waveforms.
+    learn_from
+        Names of the populations to learn from.
+    seed
+        Of weights, batches and noise.
+
+    Raises
+    ------
+    DataError
+        If there are no waveforms, or hardly a unit to learn from has one.
+    """
+    parts, images, learned = [], [], []
+    for one in populations:
+        if one.waveforms is None:
+            raise DataError(
+                f"population {one.population}: no waveforms in its store, which nemo needs; set "
+                "chunk.waveforms if its file has them, else take nemo out of probe.baselines"
+            )
+        loaded = in_memory(one)
+        parts.append(as_template(one.waveforms))
+        images.append(np.stack([acg_image(counts, one.bin_s) for counts in np.asarray(loaded.activity)]))
+        learned.append(np.full(len(one.units), one.population in learn_from))
+    waveforms, acgs = torch.from_numpy(np.concatenate(parts)), torch.from_numpy(np.concatenate(images))
+    there = torch.isfinite(waveforms).all(dim=1)
+    rows = torch.from_numpy(np.concatenate(learned)).logical_and(there).nonzero()[:, 0]
+    if len(rows) < 2:
+        raise DataError(f"nemo: {len(rows)} units to learn from have a waveform; it needs two")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoders = _trained(waveforms, acgs.log1p(), rows)
+    embedded = np.full((len(there), 500), np.nan, np.float32)
+    with torch.no_grad():
+        both = encoders.eval()(waveforms[there], acgs[there].log1p())
+    embedded[there.numpy()] = torch.cat(both, dim=1).numpy()
+    return embedded
+
+
+def _trained(waveforms: Tensor, acgs: Tensor, rows: Tensor) -> _Encoders:
+    encoders = _Encoders()
+    encoders(waveforms[rows[:2]], acgs[rows[:2]])  # the lazy layer learns its size
+    optimizer = torch.optim.AdamW(encoders.parameters(), lr=5e-4)
+    for _ in range(STEPS):
+        chosen = rows[torch.randperm(len(rows))[:BATCH]]
+        noisy = waveforms[chosen] + 0.05 * torch.randn(len(chosen), SAMPLES)
+        both = encoders(noisy, acgs[chosen])
+        one, other = (
+            F.normalize(project(part), dim=1) for project, part in zip(encoders.project, both, strict=True)
+        )
+        similarity = one @ other.T / TEMPERATURE
+        own = torch.arange(len(chosen))
+        loss = (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return encoders
