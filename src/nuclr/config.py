@@ -120,6 +120,7 @@ class Split(Section):
         8, ge=0, description="animals whose labels the probe learns, never in pretraining"
     )
     seed: int = Field(0, description="draws the test and label animals")
+    leave_out: list[str] = Field([], description="recordings that are not used, by name")
 
 
 class Model(Section):

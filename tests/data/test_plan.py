@@ -6,7 +6,7 @@ import pytest
 
 from nuclr.config import load_config
 from nuclr.data.plan import Plan, make_plan
-from nuclr.errors import SplitError
+from nuclr.errors import ConfigError, SplitError
 
 
 def plan(**changes: object) -> Plan:
@@ -86,3 +86,15 @@ def test_the_largest_runs_may_be_fewer_and_each_ablation_is_done_as_often() -> N
     assert made.encoders("transductive") == ["n0-s0", "n0-s1", "n1-s0", "n1-s1", "n4-s0", "same_window-n4-s0"]
     assert made.pretrained == ["n1-s0", "n1-s1", "n4-s0"]
     assert made.mapped == "n4-s0"
+
+
+def test_recordings_can_be_left_out_by_name() -> None:
+    made = plan(split={"test_animals": 2, "label_animals": 3, "leave_out": ["sim004"]})
+    assert "sim004" not in made.recordings
+    everyone = {*made.splits.test, *made.splits.label, *made.splits.orders[0]}
+    assert len(everyone) == 9
+    assert "sim004" not in everyone
+    with pytest.raises(
+        ConfigError, match=r"split\.leave_out: data set simulated has no sim04; did you mean sim"
+    ):
+        plan(split={"leave_out": ["sim04"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -115,9 +116,15 @@ def recordings(config: Config) -> list[Recording]:
     Raises
     ------
     NuclrError
-        If the data set's files are not there or cannot be told apart.
+        If the data set's files are not there or cannot be told apart, or one to leave out is not there.
     """
-    return data_set(config).recordings()
+    found = data_set(config).recordings()
+    names = [recording.recording for recording in found]
+    if unknown := [name for name in config.split.leave_out if name not in names]:
+        near = difflib.get_close_matches(unknown[0], names, n=1)
+        remedy = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"split.leave_out: data set {config.dataset} has no {unknown[0]}{remedy}")
+    return [recording for recording in found if recording.recording not in config.split.leave_out]
 
 
 def splits_of(config: Config, found: Sequence[Recording]) -> Splits:
