@@ -19,7 +19,8 @@ except NuclrError as error:
 
 wildcard_constraints:
     recording=r"[A-Za-z0-9_.-]+",
-    ablation="|".join(["", *(f"{name}-" for name in CONFIG.scaling.ablations)]),
+    # Snakemake takes no constraint that is empty, so the whole model's nothing is a group.
+    ablation="|".join(["()", *(f"{name}-" for name in CONFIG.scaling.ablations)]),
     animals=r"\d+",
     seed=r"\d+",
     baseline="|".join(CONFIG.probe.baselines) or "none",
