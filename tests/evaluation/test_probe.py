@@ -157,6 +157,13 @@ def test_scores_of_many_runs_are_one_tidy_table(tmp_path: Path) -> None:
     assert (main.loc[~alone, "validation_macro_f1"] > 0.9).all()
     classes = pd.read_csv(tmp_path / "probes.classes.csv")
     assert set(classes["class"]) == {"x", "y", "z"}
+    renamed = OPTIONS.model_copy(
+        update={"tasks": [Task(name="kind", column="kind", classes={"NA": ["x"], "y": ["y"]})]}
+    )
+    probe_all(path, SPLITS, 2, 1, renamed, tmp_path / "renamed")
+    collect([tmp_path / "renamed"], tmp_path / "renamed.parquet")
+    classes = pd.read_csv(tmp_path / "renamed.classes.csv", keep_default_na=False)
+    assert set(classes["class"]) == {"NA", "y"}
     with pytest.raises(DataError, match=r"scores\.csv: cannot be read"):
         collect([tmp_path], tmp_path / "again.parquet")
     assert not (tmp_path / "again.parquet").exists()

@@ -324,7 +324,8 @@ def collect(folders: Sequence[Path], output: Path) -> pd.DataFrame:
 def _tables(folders: Sequence[Path], name: str) -> Iterator[pd.DataFrame]:
     for folder in folders:
         try:
-            yield pd.read_csv(folder / name)
+            # A class may be called NA.
+            yield pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
         except (OSError, pd.errors.ParserError) as error:
             raise DataError(
                 f"{folder / name}: cannot be read ({error}); make it again with `nuclr probe`"
