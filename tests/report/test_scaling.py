@@ -31,11 +31,15 @@ def probed(folder: Path, animals: int, split: str, name: str = "nuclr") -> Path:
         }
     )
     halved = Variant(label_share=0.5)
-    table = pd.concat([table.assign(**asdict(way)) for way in (Variant(), halved, Variant(shuffled=True))])
+    ways = [table.assign(**asdict(way)) for way in (Variant(), halved, Variant(shuffled=True))]
+    # The nearest neighbours of this run are always right.
+    ways.append(table.assign(predicted=table["label"], **asdict(Variant(probe="knn"))))
+    table = pd.concat(ways)
     path = folder / f"{name}-n{animals}-s0" / "probes" / "kind.transductive.parquet"
     record = {"representation": name, "animals": animals, "seed": 0, "split": split}
     record |= {"pretraining": {"units": 20 * animals, "hours": animals / 2}}
     record |= {"main": asdict(Variant()), "label_shares": [0.5]}
+    record |= {"validation": [[asdict(Variant()), 0.4], [asdict(Variant(probe="knn")), 0.3 + 0.05 * animals]]}
     write_recorded(path, pa.Table.from_pandas(table, preserve_index=False), record)
     return path.parent
 
@@ -77,3 +81,12 @@ def test_every_figure_has_the_table_behind_it(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "out.json").read_text())
     assert set(content["doublings"]) == {"animals", "labels"}
     assert content["shuffled"] == runs.loc[runs["animals"] == 8, "macro_f1"].iloc[0]
+
+
+def test_the_probe_that_validation_units_choose_is_told_apart_from_the_main_one(tmp_path: Path) -> None:
+    probes = [probed(tmp_path, animals, "") for animals in (1, 3)]
+    write_scaling(probes, "kind", "transductive", tmp_path / "out", resamples=20)
+    (chosen,) = pd.read_csv(tmp_path / "out.chosen.csv").to_dict("records")
+    assert (chosen["probe"], chosen["animals"], chosen["validation_macro_f1"]) == ("knn", 3, 0.45)
+    assert chosen["macro_f1"] == 1
+    assert pd.read_csv(tmp_path / "out.csv")["macro_f1"].max() < 1

@@ -237,19 +237,21 @@ def probe_all(
                 continue
             labels = class_labels(units, task, options.min_units)
             parts = list(folds(protocol, units, labels, splits, pretraining, options.folds))
-            tables = []
+            tables, judged = [], []
             for variant in ways:
                 made, validation = predict(as_is[variant.centred], labels, parts, variant, seed)
                 identity = units[["unit_id", "population", "animal"]].iloc[made.pop("row")]
                 made = pd.concat([identity.reset_index(drop=True), made], axis=1)
                 tables.append(made.assign(**asdict(variant)))
+                if not np.isnan(validation):
+                    judged.append([asdict(variant), validation])
                 about = {"task": task.name, "protocol": protocol, **named, **asdict(variant)}
                 rows.append({**about, "validation_macro_f1": validation, **summary(made, options.bootstrap)})
                 classes.append(by_class(made).assign(**about))
             write_recorded(
                 partial / f"{task.name}.{protocol}.parquet",
                 pa.Table.from_pandas(pd.concat(tables), preserve_index=False),
-                {**source, "task": task.name, "protocol": protocol},
+                {**source, "task": task.name, "protocol": protocol, "validation": judged},
             )
         table = pd.DataFrame(rows)
         table.to_csv(partial / SCORES, index=False, float_format="%.6g")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -111,6 +112,29 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
             row |= dict(zip(("gain", "gain_low", "gain_high"), gained, strict=True))
         summary.append(row)
     return runs, pd.DataFrame(summary)
+
+
+def best_variant(judged: Sequence[Sequence[tuple[dict[str, Any], float]]]) -> dict[str, Any] | None:
+    """Choose the way to probe whose macro-F1 on validation units is highest, a mean over runs.
+
+    Parameters
+    ----------
+    judged
+        Of each run, ways to probe and their score on validation units.
+
+    Returns
+    -------
+    dict or None
+        The way; None where no run had validation units.
+    """
+    scores: dict[str, list[float]] = {}
+    for run in judged:
+        for way, score in run:
+            scores.setdefault(json.dumps(way, sort_keys=True), []).append(score)
+    if not scores:
+        return None
+    # Of equals the first, which is the main one.
+    return dict(json.loads(max(scores, key=lambda way: float(np.mean(scores[way])))))
 
 
 def label_grid(by_share: Mapping[float, Sequence[Scored]], resamples: int) -> pd.DataFrame:

@@ -118,6 +118,8 @@ def _section(config: Config, folder: Path, task: str, protocol: str) -> dict[str
     scores = pd.read_parquet(folder / "probes.parquet")
     own = scores[(scores["task"] == task) & (scores["protocol"] == protocol)]
     tables = {}
+    best = pd.read_csv(f"{stem}.chosen.csv", keep_default_na=False, na_values=[""])
+    best = best.drop(columns=["animals", "balanced_accuracy"])
     ablations = Path(f"{stem}.ablations.csv")
     if config.scaling.ablations and ablations.exists():
         tables["Parts left out"] = _frame(pd.read_csv(ablations))
@@ -140,6 +142,7 @@ def _section(config: Config, folder: Path, task: str, protocol: str) -> dict[str
             for infix, words in FIGURES.items()
             if (picture := _picture(Path(f"{stem}{infix}.png"), needed=infix not in (".ablations",)))
         ],
+        "chosen": _frame(best.rename(columns={"validation_macro_f1": "on validation units"})),
         "tables": tables,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from nuclr.evaluation.scaling import (
     Scored,
     ablation_table,
     animal_deviations,
+    best_variant,
     by_animal,
     doublings,
     label_grid,
@@ -42,9 +43,10 @@ def write_scaling(
 ) -> list[Path]:
     """Write all that one task and protocol show, to files that begin with ``stem``.
 
-    ``.csv`` (curve), ``.runs.csv`` and ``.json`` (fit, gains of a doubling, where all comes from); and as
-    picture (png, svg) with the table behind it (csv): the scaling curve (no infix), ``.axes`` (in units
-    and hours), ``.labels``, ``.confusion``, ``.animals``, and with ablations ``.ablations``.
+    ``.csv`` (curve), ``.runs.csv``, ``.chosen.csv`` (each representation with the probe that its validation
+    units choose) and ``.json`` (fit, gains of a doubling, where all comes from); and as picture (png, svg)
+    with the table behind it (csv): the scaling curve (no infix), ``.axes`` (in units and hours), ``.labels``,
+    ``.confusion``, ``.animals``, and with ablations ``.ablations``.
 
     Parameters
     ----------
@@ -113,6 +115,8 @@ def write_scaling(
         written += save_figure(figure, stem.with_name(stem.name + infix))
         written.append(_write_csv(stem.with_name(f"{stem.name}{infix}.csv"), content))
     written.append(_write_csv(stem.with_name(f"{stem.name}.runs.csv"), table))
+    chosen = _chosen(paths, records, runs[-1].animals, resamples)
+    written.append(_write_csv(stem.with_name(f"{stem.name}.chosen.csv"), chosen))
     path = stem.with_name(stem.name + ".json")
     write_json(
         path,
@@ -156,6 +160,36 @@ def _of_variant(
         if main is not None:
             found += _scored({name: path}, replace(Variant(**main), **differs))[0]
     return found
+
+
+def _chosen(
+    paths: Mapping[str, Path], records: Mapping[str, dict[str, Any]], largest: int, resamples: int
+) -> pd.DataFrame:
+    """Score each representation, the largest runs of it, with the probe that its validation units choose."""
+    groups: dict[str, list[str]] = {}
+    for name, record in records.items():
+        if record["animals"] in (0, largest):
+            groups.setdefault(record["representation"], []).append(name)
+    scored, ways = [], []
+    for representation, names in groups.items():
+        way = best_variant([records[name].get("validation", []) for name in names])
+        variant = Variant(**way) if way is not None else None
+        of_group, _ = _scored({name: paths[name] for name in names}, variant)
+        scored += of_group
+        shown = {"probe": "", "centred": ""} if variant is None else asdict(variant)
+        validation = [
+            score for name in names for other, score in records[name].get("validation", []) if other == way
+        ]
+        ways.append(
+            {
+                "representation": representation,
+                "probe": shown["probe"],
+                "centred": shown["centred"],
+                "validation_macro_f1": sum(validation) / len(validation) if validation else None,
+            }
+        )
+    _, curve = scaling_table(scored, resamples)
+    return pd.DataFrame(ways).merge(curve, on="representation").sort_values("macro_f1", ascending=False)
 
 
 def _confusion(runs: Sequence[Scored]) -> pd.DataFrame:
