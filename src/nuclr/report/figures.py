@@ -214,12 +214,12 @@ def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
     Parameters
     ----------
     table
-        Counts, classes by name on both sides.
+        Units, classes by name on both sides.
     title
         What was decoded, by what.
     """
     counts = table.sum(axis=1).to_list()
-    shares = table.div(table.sum(axis=1).clip(lower=1), axis=0).to_numpy()
+    shares = table.div(table.sum(axis=1).replace(0, 1), axis=0).to_numpy()
     size = min(2 * COLUMN_INCHES, max(COLUMN_INCHES, 1.6 + 0.42 * len(table)))
     with plt.style.context(STYLE):
         figure, ax = plt.subplots(figsize=(size, 0.8 * size), layout="constrained")
@@ -230,7 +230,7 @@ def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
             ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
         ticks = range(len(table))
         ax.set_xticks(ticks, table.columns, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_yticks(ticks, [f"{name} ({n})" for name, n in zip(table, counts, strict=True)])
+        ax.set_yticks(ticks, [f"{name} ({n:.0f})" for name, n in zip(table, counts, strict=True)])
         ax.set_xlabel("predicted")
         ax.set_ylabel("true (units)")
         ax.spines[:].set_visible(False)

@@ -18,7 +18,7 @@ from nuclr.evaluation.scaling import CONTROL, NUCLR
 from nuclr.files import whole
 from nuclr.provenance import versions
 from nuclr.report.figures import name_of
-from nuclr.report.scaling import PROTOCOLS, title_of
+from nuclr.report.scaling import title_of
 
 # Macro-F1 by data set, task and protocol: Arora et al. 2025 (arXiv 2512.01199), and what it compares with.
 PUBLISHED: dict[tuple[str, str, str], str] = {
@@ -86,7 +86,7 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> No
         dataset=config.dataset,
         split=splits.note,
         transductive=[p for p in config.probe.protocols if p != "inductive_zero_shot"],
-        protocols=PROTOCOLS,
+        new_animals="inductive_zero_shot" in config.probe.protocols,
         sections=sections,
         overview=[
             (name, words, picture)

@@ -193,11 +193,11 @@ def _chosen(
 
 
 def _confusion(runs: Sequence[Scored]) -> pd.DataFrame:
-    """Count labels (rows) against predictions (columns) over some runs."""
+    """Count labels (rows) against predictions (columns), a mean over some runs."""
     together = pd.concat([s.predictions for s in runs])
     counts = pd.crosstab(together["label"], together["predicted"])
     classes = sorted(set(counts.index) | set(counts.columns))
-    return counts.reindex(index=classes, columns=classes, fill_value=0)
+    return counts.reindex(index=classes, columns=classes, fill_value=0) / len(runs)
 
 
 def _write_csv(path: Path, table: pd.DataFrame) -> Path:
