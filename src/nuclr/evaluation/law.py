@@ -58,9 +58,8 @@ def fit_power_law(
     animals, error = np.asarray(animals, float), 1 - np.asarray(macro_f1, float)
     counts = len(np.unique(animals))
     if counts < FEWEST_COUNTS:
-        return {
-            "refused": f"{counts} animal count{'s' if counts > 1 else ''}; a law of three parameters wants {FEWEST_COUNTS} or more"
-        }
+        there = f"{counts} animal count{'s' if counts > 1 else ''}"
+        return {"refused": f"{there}; a law of three parameters wants {FEWEST_COUNTS} or more"}
     runs = len(error)
     (best,), _ = _fit(animals, error[None], floor=0.0)
     fitted = power_law(animals, *best)
