@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 WIDTH, POOLED, HEADS = 64, 32, 4
-MOST_EPOCHS, PATIENCE, BATCH = 100, 12, 128
+BATCH = 128
+# Rounds at most, and without a better one; a round is an epoch, or several that make so many steps.
+MOST_ROUNDS, PATIENCE, ROUND = 100, 15, 10
 WINDOWS_KEPT = 0.7
 
 
@@ -74,14 +76,15 @@ class Lolcat:
         balance = compute_class_weight("balanced", classes=self.classes_, y=train[1])
         weight = torch.tensor(balance, dtype=torch.float32)
         judge, truth = validation if len(validation[1]) else train
+        epochs = max(1, ROUND * BATCH // len(x))
         best, since = -1.0, 0
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.network = _Network(self.bins, len(self.classes_))
             optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3, weight_decay=1e-2)
-            for _ in range(MOST_EPOCHS):
+            for _ in range(MOST_ROUNDS):
                 self.network.train()
-                for rows in torch.randperm(len(x)).split(BATCH):
+                for rows in [part for _ in range(epochs) for part in torch.randperm(len(x)).split(BATCH)]:
                     optimizer.zero_grad()
                     F.cross_entropy(self.network(x[rows]), y[rows], weight).backward()
                     optimizer.step()

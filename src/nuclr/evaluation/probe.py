@@ -132,12 +132,17 @@ def predict(
         if variant.shuffled:
             rows = np.concatenate([train, validation])
             given[rows] = labels[rng.permutation(rows)]
-        tables.append(_fitted(features, (labels, given), Fold(train, validation, fold.test), variant, seed))
-        tables[-1]["fold"] = number
-        if len(validation) and variant.label_share == 1 and not variant.shuffled:
-            # What chooses its epoch by these units saw them; the others learn from the rest alone.
-            seen = validation if variant.probe in CHOOSING else validation[:0]
-            judged.append(_fitted(features, (labels, given), Fold(train, seen, validation), variant, seed))
+        judge = len(validation) and variant.label_share == 1 and not variant.shuffled
+        # What chooses its epoch by validation units is one probe for both.
+        both = np.concatenate([fold.test, validation]) if variant.probe in CHOOSING else fold.test
+        made = _fitted(features, (labels, given), Fold(train, validation, both), variant, seed)
+        tables.append(made.iloc[: len(fold.test)].assign(fold=number))
+        if judge and variant.probe in CHOOSING:
+            judged.append(made.iloc[len(fold.test) :])
+        elif judge:
+            # The others learn from validation units in the end, but are judged without.
+            apart = Fold(train, validation[:0], validation)
+            judged.append(_fitted(features, (labels, given), apart, variant, seed))
     score = float("nan")
     if judged:
         together = pd.concat(judged).assign(animal="")
