@@ -87,7 +87,8 @@ rule collect:
     input:
         ALL_PROBES,
     output:
-        multiext(f"{OUT}/probes", ".parquet", ".csv", ".classes.csv"),
+        table=f"{OUT}/probes.parquet",
+        csv=multiext(f"{OUT}/probes", ".csv", ".classes.csv"),
     log:
         f"{OUT}/logs/collect.log",
     benchmark:
@@ -95,4 +96,4 @@ rule collect:
     message:
         f"gathering the scores of {len(ALL_PROBES)} representations"
     shell:
-        "nuclr collect {input:q} -o {output[0]:q} > {log:q} 2>&1"
+        "nuclr collect {input:q} -o {output.table:q} > {log:q} 2>&1"

@@ -57,7 +57,7 @@ rule overview:
         f"{OUT}/benchmarks/overview/all.tsv"
     params:
         config=CONFIG.sections("probe"),
-        folder=OUT,
+        folder=lambda wildcards, input: Path(input.units).parent,
         runs=[f"--run {run}" for run in [*PLAN.pretrained, PLAN.mapped]],
     message:
         "drawing recordings, training and embeddings"
@@ -82,7 +82,7 @@ rule page:
         f"{OUT}/logs/page.log",
     params:
         config=CONFIG.model_dump_json(),
-        folder=OUT,
+        folder=lambda wildcards, input: Path(input.splits).parent,
     message:
         "writing the report"
     shell:

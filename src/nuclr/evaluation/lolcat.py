@@ -14,6 +14,8 @@ what they pool; windows are dropped at random while training. It differs in this
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -51,6 +53,17 @@ class _Network(nn.Module):
         return self.read((weight[..., None] * pooled).sum(dim=1).flatten(1))
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Work in one thread: several would wait for each other longer than such small products take."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class Lolcat:
     """The classifier, fitted and used as one of scikit-learn's.
 
@@ -78,7 +91,7 @@ class Lolcat:
         judge, truth = validation if len(validation[1]) else train
         epochs = max(1, ROUND * BATCH // len(x))
         best, since = -1.0, 0
-        with torch.random.fork_rng(devices=[]):
+        with _one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.network = _Network(self.bins, len(self.classes_))
             optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-3, weight_decay=1e-2)
