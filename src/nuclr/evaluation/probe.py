@@ -21,7 +21,7 @@ from nuclr.errors import DataError, SplitError
 from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.metrics import by_class, confusions, macro_f1, summary
 from nuclr.evaluation.protocols import Fold, class_labels, folds, label_order, label_share
-from nuclr.evaluation.representations import read_embeddings, read_recorded, write_recorded
+from nuclr.evaluation.representations import read_embeddings, read_recorded, write_csv, write_recorded
 from nuclr.files import sha256_of, whole, whole_folder
 from nuclr.provenance import versions
 
@@ -259,8 +259,8 @@ def probe_all(
                 {**source, "task": task.name, "protocol": protocol, "validation": judged},
             )
         table = pd.DataFrame(rows)
-        table.to_csv(partial / SCORES, index=False, float_format="%.6g")
-        pd.concat(classes).to_csv(partial / CLASSES, index=False, float_format="%.6g")
+        write_csv(partial / SCORES, table)
+        write_csv(partial / CLASSES, pd.concat(classes))
     return table
 
 
@@ -322,9 +322,8 @@ def collect(folders: Sequence[Path], output: Path) -> pd.DataFrame:
     scores, classes = (pd.concat(_tables(folders, name), ignore_index=True) for name in (SCORES, CLASSES))
     with whole(output) as partial:
         scores.to_parquet(partial, index=False)
-    for path, table in ((output.with_suffix(".csv"), scores), (output.with_suffix(".classes.csv"), classes)):
-        with whole(path) as partial:
-            table.to_csv(partial, index=False, float_format="%.6g")
+    write_csv(output.with_suffix(".csv"), scores)
+    write_csv(output.with_suffix(".classes.csv"), classes)
     return scores
 
 

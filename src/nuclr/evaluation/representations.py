@@ -82,6 +82,13 @@ def read_recorded(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
     return table, json.loads((table.schema.metadata or {}).get(b"nuclr", b"{}"))
 
 
+def write_csv(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table as csv with six digits, whole or not at all; its path."""
+    with whole(path) as partial:
+        table.to_csv(partial, index=False, float_format="%.6g")
+    return path
+
+
 def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Join unit tables; a label that a recording lacks is unknown (the empty string)."""
     joined = pd.concat(tables, ignore_index=True)

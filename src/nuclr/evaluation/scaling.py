@@ -200,11 +200,10 @@ def ablation_table(scored: Sequence[Scored], resamples: int) -> pd.DataFrame:
         return pd.DataFrame()
     every = confusions([s.predictions for s in runs])
     stacks = {name: every[[s.representation == name for s in runs]] for name in names}
-    whole = stacks[NUCLR]
+    mine, full = resampled_scores(stacks[NUCLR], resamples), macro_f1(stacks[NUCLR].sum(axis=1)).mean()
     rows = []
     for name, stack in stacks.items():
-        drawn, mine = resampled_scores(stack, resamples), resampled_scores(whole, resamples)
-        score, full = (macro_f1(each.sum(axis=1)).mean() for each in (stack, whole))
+        drawn, score = resampled_scores(stack, resamples), macro_f1(stack.sum(axis=1)).mean()
         low, high = np.nanpercentile(drawn, [2.5, 97.5])
         less, more = np.nanpercentile(drawn - mine, [2.5, 97.5])
         rows.append(

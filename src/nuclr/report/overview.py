@@ -17,8 +17,7 @@ from nuclr.config import Probe
 from nuclr.data.population import Population
 from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
-from nuclr.evaluation.representations import read_embeddings
-from nuclr.files import whole
+from nuclr.evaluation.representations import read_embeddings, write_csv
 from nuclr.report.figures import COLUMN_INCHES, LINES, NUCLR, STYLE, save_figure
 
 SHOWN_CLASSES = 10
@@ -255,7 +254,5 @@ def write_overview(folder: Path, runs: Sequence[str], options: Probe, output: Pa
         ("embedding", embedding_figure(points, colourings, title), coordinates),
     ):
         written += save_figure(figure, output / name)
-        written.append(output / f"{name}.csv")
-        with whole(written[-1]) as partial:
-            table.to_csv(partial, index=False, float_format="%.6g")
+        written.append(write_csv(output / f"{name}.csv", table))
     return written

@@ -14,7 +14,7 @@ import pandas as pd
 from nuclr.config import Ablation, Config
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError
-from nuclr.evaluation.scaling import CONTROL, NUCLR
+from nuclr.evaluation.scaling import NUCLR
 from nuclr.files import whole
 from nuclr.provenance import versions
 from nuclr.report.figures import name_of
@@ -60,7 +60,7 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> No
     splits
         Who was tested, and what must be known of that.
     folder
-        ``results/{dataset}``: scaling/, figures/, probes.parquet, benchmarks/ and inputs.json are read.
+        ``results/{dataset}``: scaling/, figures/, tables, benchmarks/ and the runs' records are read.
     output
         ``report.html``.
 
@@ -130,7 +130,6 @@ def _section(config: Config, folder: Path, task: str, protocol: str) -> dict[str
         "id": f"{task}-{protocol}",
         "headline": _row(trained.iloc[-1].to_dict()),
         "published": PUBLISHED.get((config.dataset, task, protocol), ""),
-        "control": name_of(CONTROL) if (curve["representation"] == CONTROL).any() else "",
         "chance": content["chance"],
         "shuffled": content.get("shuffled"),
         "fit": content["fit"],

@@ -14,6 +14,7 @@ from nuclr.errors import DataError
 from nuclr.evaluation.law import LAW, fit_power_law
 from nuclr.evaluation.metrics import chance
 from nuclr.evaluation.probe import Variant, read_predictions
+from nuclr.evaluation.representations import write_csv
 from nuclr.evaluation.scaling import (
     NUCLR,
     Scored,
@@ -25,7 +26,7 @@ from nuclr.evaluation.scaling import (
     label_grid,
     scaling_table,
 )
-from nuclr.files import whole, write_json
+from nuclr.files import write_json
 from nuclr.provenance import versions
 from nuclr.report.figures import (
     ablation_figure,
@@ -113,10 +114,10 @@ def write_scaling(
     written = []
     for infix, (figure, content) in drawn.items():
         written += save_figure(figure, stem.with_name(stem.name + infix))
-        written.append(_write_csv(stem.with_name(f"{stem.name}{infix}.csv"), content))
-    written.append(_write_csv(stem.with_name(f"{stem.name}.runs.csv"), table))
+        written.append(write_csv(stem.with_name(f"{stem.name}{infix}.csv"), content))
+    written.append(write_csv(stem.with_name(f"{stem.name}.runs.csv"), table))
     chosen = _chosen(paths, records, runs[-1].animals, resamples)
-    written.append(_write_csv(stem.with_name(f"{stem.name}.chosen.csv"), chosen))
+    written.append(write_csv(stem.with_name(f"{stem.name}.chosen.csv"), chosen))
     path = stem.with_name(stem.name + ".json")
     write_json(
         path,
@@ -198,12 +199,6 @@ def _confusion(runs: Sequence[Scored]) -> pd.DataFrame:
     counts = pd.crosstab(together["label"], together["predicted"])
     classes = sorted(set(counts.index) | set(counts.columns))
     return counts.reindex(index=classes, columns=classes, fill_value=0) / len(runs)
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> Path:
-    with whole(path) as partial:
-        table.to_csv(partial, index=False, float_format="%.6g")
-    return path
 
 
 PROTOCOLS = {
