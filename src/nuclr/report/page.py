@@ -76,8 +76,10 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> No
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    scores = pd.read_parquet(folder / "probes.parquet")
+    classes = pd.read_csv(folder / "probes.classes.csv", keep_default_na=False)
     sections = [
-        _section(config, folder, task.name, protocol)
+        _section(config, folder, task.name, protocol, (scores, classes))
         for task in config.probe.tasks
         for protocol in config.probe.protocols
     ]
@@ -103,8 +105,15 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> No
         partial.write_text(page)
 
 
-def _section(config: Config, folder: Path, task: str, protocol: str) -> dict[str, Any]:
-    """Gather what one task and protocol show."""
+def _of(table: pd.DataFrame, task: str, protocol: str) -> pd.DataFrame:
+    return table[(table["task"] == task) & (table["protocol"] == protocol)]
+
+
+def _section(
+    config: Config, folder: Path, task: str, protocol: str, probes: tuple[pd.DataFrame, pd.DataFrame]
+) -> dict[str, Any]:
+    """Gather what one task and protocol show; ``probes`` are all scores, and those of single classes."""
+    scores, classes = (_of(table, task, protocol) for table in probes)
     stem = folder / "scaling" / f"{task}.{protocol}"
     try:
         curve, content = pd.read_csv(f"{stem}.csv"), json.loads(Path(f"{stem}.json").read_text())
@@ -115,16 +124,14 @@ def _section(config: Config, folder: Path, task: str, protocol: str) -> dict[str
     rest = curve[~curve["representation"].isin([NUCLR, *get_args(Ablation)])]
     ordered = pd.concat([trained, rest.sort_values("macro_f1", ascending=False)])
     rows = [_row(row) for row in ordered.to_dict("records")]
-    scores = pd.read_parquet(folder / "probes.parquet")
-    own = scores[(scores["task"] == task) & (scores["protocol"] == protocol)]
     tables = {}
     best = pd.read_csv(f"{stem}.chosen.csv", keep_default_na=False, na_values=[""])
     best = best.drop(columns=["animals", "balanced_accuracy"])
     ablations = Path(f"{stem}.ablations.csv")
     if config.scaling.ablations and ablations.exists():
         tables["Parts left out"] = _frame(pd.read_csv(ablations))
-    tables["Other probes of the largest runs"] = _frame(_other_probes(own))
-    tables["Classes"] = _frame(_classes(folder, task, protocol, int(trained["animals"].iloc[-1])))
+    tables["Other probes of the largest runs"] = _frame(_other_probes(scores))
+    tables["Classes"] = _frame(_classes(classes, int(trained["animals"].iloc[-1])))
     return {
         "title": title_of(task, protocol),
         "id": f"{task}-{protocol}",
@@ -161,11 +168,9 @@ def _other_probes(scores: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"validation_macro_f1": "on validation units"})
 
 
-def _classes(folder: Path, task: str, protocol: str, animals: int) -> pd.DataFrame:
+def _classes(table: pd.DataFrame, animals: int) -> pd.DataFrame:
     """Mean over seeds of each class's scores in the main probe of the largest runs."""
-    table = pd.read_csv(folder / "probes.classes.csv", keep_default_na=False)
-    chosen = table[(table["task"] == task) & (table["protocol"] == protocol)]
-    chosen = chosen[(chosen["representation"] == NUCLR) & (chosen["animals"] == animals)]
+    chosen = table[(table["representation"] == NUCLR) & (table["animals"] == animals)]
     first = chosen.iloc[0][["probe", "centred", "label_share", "shuffled"]]
     chosen = chosen[(chosen[first.index] == first).all(axis=1)]
     return chosen.groupby("class", as_index=False)[["units", "precision", "recall", "f1"]].mean()
