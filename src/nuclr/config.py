@@ -191,6 +191,12 @@ class Machine(Section):
 
     devices: Count = Field(1, description="GPUs, or CPU processes where there is no GPU")
     num_nodes: Count = Field(1, description="machines")
+    accelerator: Literal["auto", "gpu", "cpu"] = Field(
+        "auto", description="gpu: an error where there is none; auto: a GPU where there is one"
+    )
+    share_gpus: bool = Field(
+        False, description="true: runs may use a GPU that another uses; false: they wait until one is free"
+    )
     workers: int = Field(0, ge=0, description="processes that make batches, of each device")
     compile: bool = Field(False, description="compile the encoder with torch.compile")
     checkpoint_every: Count = Field(200, description="steps between checkpoints")

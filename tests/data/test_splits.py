@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -100,3 +100,28 @@ def test_a_published_split_keeps_its_sets_and_says_what_it_shares(tmp_path: Path
 def test_a_published_split_has_no_recording_in_two_groups() -> None:
     with pytest.raises(SplitError, match="recording r6 is in two groups"):
         published_splits([*PUBLISHED, ("r6", "c", "large")])
+
+
+def test_folders_of_members_are_found_below_a_root(tmp_path: Path) -> None:
+    splits = replace(
+        make_splits(["a", "b", "c"], 1, 1, 0), recordings={"a": ["a1", "a2"], "b": ["b1"], "c": ["c1"]}
+    )
+    for name in ("a1", "a2", "b1"):
+        (tmp_path / name).mkdir()
+    assert splits.folders([tmp_path], ["a"]) == [tmp_path / "a1", tmp_path / "a2"]
+    assert splits.folders([tmp_path], ["b", "c"]) == [tmp_path / "b1"]
+    # Where nothing is known of recordings, or the folder is laid out in another way, all of it is taken.
+    assert splits.folders([tmp_path], ["c"]) == [tmp_path]
+    assert replace(splits, recordings={}).folders([tmp_path], ["a"]) == [tmp_path]
+    write_splits(tmp_path / "splits.json", splits)
+    assert read_splits(tmp_path / "splits.json") == splits
+
+
+def test_a_recording_name_never_leads_out_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "secret").mkdir()
+    content = asdict(make_splits(["a", "b"], 0, 0, 0))
+    content["recordings"] = {"a": ["../secret"]}
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    with pytest.raises(SplitError, match=r"recording ../secret"):
+        read_splits(tmp_path / "splits.json")

@@ -210,6 +210,10 @@ def test_a_folder_of_nwb_files_goes_to_the_figure_and_warnings_are_repeated(tmp_
     assert "nuclr: warning: " in done.stdout
     assert "b.nwb: spike times of 1 units were not ascending: sorted" in done.stdout
     assert "population c/right has 4 units, fewer than views.min_units = 11: skipped" in done.stdout
+    # A recording that comes later is seen, and the animals are split again.
+    write_units(tmp_path / "nwb" / "d.nwb", poisson_trains(12, 30.0), animal="d", obs_intervals=[[0.0, 30.0]])
+    jobs = planned(snakemake(tmp_path, "-n", configfile=tmp_path / "c.yaml"))
+    assert (jobs["split"], jobs["chunk"], jobs["pretrain"]) == (1, 1, 2)
     units = pd.read_parquet(tmp_path / "results" / "mine" / "units.parquet")
     assert units.groupby("population").size().to_dict() == {
         "a/left": 18,

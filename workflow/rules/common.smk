@@ -2,11 +2,13 @@
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from nuclr.config import load_config
 from nuclr.data.plan import make_plan
 from nuclr.errors import NuclrError
 from nuclr.files import check_writable
+from nuclr.provenance import fingerprint
 
 try:
     CONFIG = load_config(config)
@@ -28,8 +30,44 @@ wildcard_constraints:
     protocol="|".join(CONFIG.probe.protocols),
 
 
+# Commands get this folder, not the names of the stores in it: of thousands, no shell takes the line.
+POPULATIONS = f"{OUT}/populations"
+
+
+# Jobs of a cluster in the cloud see nothing but the inputs that they name.
+SHARED = SharedFSUsage.INPUT_OUTPUT in workflow.storage_settings.shared_fs_usage
+
+
 def stores(recordings):
-    return [f"{OUT}/populations/{name}" for name in recordings]
+    return [f"{POPULATIONS}/{name}" for name in recordings]
+
+
+def to_embed(wildcards):
+    """Stores that a run is embedded on. Its model stands for those that it was trained on."""
+    run = int(wildcards.animals), int(wildcards.seed)
+    return stores(PLAN.unseen(*run) if SHARED else PLAN.to_embed(*run))
+
+
+def folder_of_stores(wildcards, input):
+    return POPULATIONS if SHARED else Path(input.stores[0]).parent
+
+
+def growing(gigabytes):
+    """Memory (MB) that a job asks a scheduler for: more each time that it is tried again."""
+    return lambda wildcards, attempt: 1000 * gigabytes * attempt
+
+
+def gpus(number):
+    """As many GPUs, or none where the configuration says cpu. `--resources gpu=4` limits how many at a time."""
+    return 0 if CONFIG.machine.accelerator == "cpu" else number
+
+
+# On several machines SLURM starts one process for each GPU; `mpi` tells Snakemake that the command does that.
+NODES, DEVICES = CONFIG.machine.num_nodes, CONFIG.machine.devices
+LAUNCH = f"srun --nodes={NODES} --ntasks-per-node={DEVICES}" if NODES > 1 else ""
+ON_SEVERAL = (
+    {"mpi": "srun", "nodes": NODES, "tasks": NODES * DEVICES, "tasks_per_gpu": 0} if NODES > 1 else {}
+)
 
 
 def kept(path):

@@ -10,6 +10,9 @@ if CONFIG.source_kind == "simulated":
             f"{OUT}/logs/simulate.log",
         benchmark:
             f"{OUT}/benchmarks/simulate/all.tsv"
+        resources:
+            mem_mb=growing(4),
+            runtime=60,
         params:
             config=CONFIG.sections("simulated"),
             folder=lambda wildcards, output: Path(output[0]).parent,
@@ -39,6 +42,8 @@ if CONFIG.source_kind == "bugeon_2022":
         benchmark:
             f"{OUT}/benchmarks/download/all.tsv"
         resources:
+            mem_mb=growing(4),
+            runtime=1440,
             downloads=1,
             how=CONFIG.sections("download"),
         params:
@@ -61,6 +66,8 @@ elif CONFIG.downloads:
         benchmark:
             f"{OUT}/benchmarks/download/{{recording}}.tsv"
         resources:
+            mem_mb=growing(4),
+            runtime=480,
             # A limit of the profile: how many ask a server at the same time.
             downloads=1,
             how=CONFIG.sections("download", "nwb", *OWN),
@@ -89,6 +96,9 @@ if LINKS:
             f"{OUT}/benchmarks/allen_links/all.tsv"
         conda:
             "../../envs/allensdk.yaml"
+        resources:
+            mem_mb=growing(4),
+            runtime=60,
         params:
             sessions=list(PLAN.recordings),
             python=lambda wildcards, input: (
@@ -112,6 +122,8 @@ rule chunk:
     benchmark:
         f"{OUT}/benchmarks/chunk/{{recording}}.tsv"
     resources:
+        mem_mb=growing(4),
+        runtime=60,
         # Not a parameter: stores need not be made again because they are made in another way.
         machine=CONFIG.sections("machine"),
     params:
@@ -125,7 +137,8 @@ rule chunk:
 
 rule catalog:
     input:
-        stores(PLAN.recordings),
+        stores=stores(PLAN.recordings),
+        splits=f"{OUT}/splits.json",
     output:
         units=f"{OUT}/units.parquet",
         populations=f"{OUT}/populations.parquet",
@@ -133,12 +146,19 @@ rule catalog:
         f"{OUT}/logs/catalog.log",
     benchmark:
         f"{OUT}/benchmarks/catalog/all.tsv"
+    resources:
+        mem_mb=growing(8),
+        runtime=120,
     params:
         config=CONFIG.sections("probe"),
+        folder=folder_of_stores,
+        # Of a data set that is downloaded there is what runs need.
+        needed=f"--animals {PLAN.probed_with(0)} --seeds {PLAN.most_seeds}" if CONFIG.downloads else "",
     message:
         "cataloguing all units"
     shell:
-        "nuclr catalog {input:q} --units {output.units:q} --populations {output.populations:q} "
+        "nuclr catalog {params.folder:q} --splits {input.splits:q} {params.needed} "
+        "--units {output.units:q} --populations {output.populations:q} "
         "--config {params.config:q} > {log:q} 2>&1"
 
 
@@ -149,8 +169,13 @@ rule split:
         f"{OUT}/logs/split.log",
     benchmark:
         f"{OUT}/benchmarks/split/all.tsv"
+    resources:
+        mem_mb=growing(2),
+        runtime=20,
     params:
         config=CONFIG.sections("dataset", "source", "results", "simulated", "nwb", "split"),
+        # So that a recording that comes or goes is noticed.
+        recordings=fingerprint(PLAN.splits.recordings),
     message:
         "splitting animals"
     shell:

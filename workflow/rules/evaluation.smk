@@ -9,19 +9,32 @@ ALL_PROBES = list(
 
 rule embed:
     input:
-        stores=lambda wildcards: stores(PLAN.to_embed(int(wildcards.animals), int(wildcards.seed))),
+        stores=to_embed,
         model=rules.pretrain.output.model,
         record=rules.pretrain.output.record,
+        splits=f"{OUT}/splits.json",
     output:
         f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/embeddings.parquet",
     log:
         f"{OUT}/logs/embed/{{ablation}}n{{animals}}-s{{seed}}.log",
     benchmark:
         f"{OUT}/benchmarks/embed/{{ablation}}n{{animals}}-s{{seed}}.tsv"
+    resources:
+        mem_mb=growing(16),
+        runtime=480,
+        gpu=gpus(1),
+        # Not a parameter: embeddings need not be made again because they are made in another way.
+        machine=CONFIG.sections("machine"),
+    params:
+        folder=folder_of_stores,
+        animals=lambda wildcards: PLAN.probed_with(int(wildcards.animals)),
+        seed=lambda wildcards: wildcards.seed,
     message:
         "embedding with {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
-        "nuclr embed {input.stores:q} --model {input.model:q} -o {output:q} > {log:q} 2>&1"
+        "nuclr embed {params.folder:q} --splits {input.splits:q} --animals {params.animals} "
+        "--seed {params.seed} --model {input.model:q} -o {output:q} --config {resources.machine:q} "
+        "> {log:q} 2>&1"
 
 
 rule baseline:
@@ -35,12 +48,16 @@ rule baseline:
         f"{OUT}/logs/baseline/{{baseline}}.log",
     benchmark:
         f"{OUT}/benchmarks/baseline/{{baseline}}.tsv"
+    resources:
+        mem_mb=growing(16),
+        runtime=480,
     params:
+        folder=folder_of_stores,
         animals=PLAN.probed_with(0),
     message:
         "computing features: {wildcards.baseline}"
     shell:
-        "nuclr baseline {input.stores:q} --name {wildcards.baseline} --splits {input.splits:q} "
+        "nuclr baseline {params.folder:q} --name {wildcards.baseline} --splits {input.splits:q} "
         "--animals {params.animals} -o {output:q} > {log:q} 2>&1"
 
 
@@ -54,6 +71,9 @@ rule probe:
         f"{OUT}/logs/probe/{{ablation}}n{{animals}}-s{{seed}}.log",
     benchmark:
         f"{OUT}/benchmarks/probe/{{ablation}}n{{animals}}-s{{seed}}.tsv"
+    resources:
+        mem_mb=growing(8),
+        runtime=480,
     params:
         config=CONFIG.sections("probe"),
         animals=lambda wildcards: PLAN.probed_with(int(wildcards.animals)),
@@ -93,6 +113,9 @@ rule collect:
         f"{OUT}/logs/collect.log",
     benchmark:
         f"{OUT}/benchmarks/collect/all.tsv"
+    resources:
+        mem_mb=growing(4),
+        runtime=60,
     message:
         f"gathering the scores of {len(ALL_PROBES)} representations"
     shell:

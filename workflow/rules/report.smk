@@ -27,6 +27,9 @@ rule scaling:
         f"{OUT}/logs/scaling/{{task}}.{{protocol}}.log",
     benchmark:
         f"{OUT}/benchmarks/scaling/{{task}}.{{protocol}}.tsv"
+    resources:
+        mem_mb=growing(8),
+        runtime=120,
     params:
         config=CONFIG.sections("probe"),
         stem=f"{OUT}/scaling/{{task}}.{{protocol}}",
@@ -55,6 +58,9 @@ rule overview:
         f"{OUT}/logs/overview.log",
     benchmark:
         f"{OUT}/benchmarks/overview/all.tsv"
+    resources:
+        mem_mb=growing(8),
+        runtime=120,
     params:
         config=CONFIG.sections("probe"),
         folder=lambda wildcards, input: Path(input.units).parent,
@@ -80,6 +86,9 @@ rule page:
         report(f"{OUT}/report.html", caption="../report/page.rst", category="report"),
     log:
         f"{OUT}/logs/page.log",
+    resources:
+        mem_mb=growing(4),
+        runtime=60,
     params:
         config=CONFIG.model_dump_json(),
         folder=lambda wildcards, input: Path(input.splits).parent,

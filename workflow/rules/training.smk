@@ -20,9 +20,15 @@ rule pretrain:
     # Long and many: none of them should be left to run alone at the end.
     priority: 1
     resources:
+        **ON_SEVERAL,
         # Not a parameter: a run need not be done again because it is carried out in another way.
+        mem_mb=growing(16),
+        runtime=1440,
+        gpu=lambda wildcards: gpus(NODES * DEVICES if int(wildcards.animals) else 0),
+        launch=LAUNCH,
         machine=CONFIG.sections("machine"),
     params:
+        folder=folder_of_stores,
         config=CONFIG.sections("model", "views", "pretrain", *TASKS_IN_TRAINING),
         ablation=lambda wildcards: f"--ablation {wildcards.ablation[:-1]}" if wildcards.ablation else "",
         # Snakemake deletes the outputs of a killed job, so checkpoints are not outputs.
@@ -30,6 +36,6 @@ rule pretrain:
     message:
         "pretraining {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
-        "nuclr pretrain {input.stores:q} --splits {input.splits:q} --animals {wildcards.animals} "
-        "--seed {wildcards.seed} {params.ablation} -o {output.model:q} --checkpoints {params.checkpoints:q} "
+        "{resources.launch} nuclr pretrain {params.folder:q} --splits {input.splits:q} "
+        "--animals {wildcards.animals} --seed {wildcards.seed} {params.ablation} -o {output.model:q} --checkpoints {params.checkpoints:q} "
         "--config {params.config:q} --config {resources.machine:q} > {log:q} 2>&1"

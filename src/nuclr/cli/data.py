@@ -90,6 +90,13 @@ def catalog(
     populations: Annotated[list[Path], typer.Argument(help="folders with population stores")],
     units: Annotated[Path, typer.Option(help="units.parquet to write")],
     table: Annotated[Path, typer.Option("--populations", help="populations.parquet to write")],
+    splits: Annotated[
+        Path | None, typer.Option(help="splits.json: only its recordings, if others lie there too")
+    ] = None,
+    animals: Annotated[
+        int | None, typer.Option(help="with --splits: of so many pretraining animals; else of all")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="with --animals: of seeds 0, 1, ... below this")] = 1,
     config: ConfigOption = None,
 ) -> None:
     """Tabulate all units and populations; refuse what would fail later: equal ids, tasks without labels."""
@@ -97,12 +104,19 @@ def catalog(
 
     from nuclr.config import load_config
     from nuclr.data import catalog as room
+    from nuclr.data.splits import read_splits
     from nuclr.data.store import stores
     from nuclr.evaluation.protocols import class_labels
     from nuclr.files import whole
 
     tasks = load_config(*(config or ())).probe.tasks if config else []
-    unit_table, population_table = room.catalog([store for folder in populations for store in stores(folder)])
+    folders = populations
+    if splits is not None:
+        who = read_splits(splits)
+        most = animals if animals is not None else who.counts[-1]
+        named = {member: None for seed in range(seeds) for member in who.probed(most, seed)}
+        folders = who.folders(populations, list(named))
+    unit_table, population_table = room.catalog([store for folder in folders for store in stores(folder)])
     for task in tasks:
         counts = pd.Series(class_labels(unit_table, task)).value_counts().drop("", errors="ignore")
         print(f"{task.name}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))

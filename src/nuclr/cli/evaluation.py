@@ -10,6 +10,10 @@ import typer
 from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
 
 Populations = Annotated[list[Path], typer.Argument(help="folders with population stores")]
+ProbedOption = Annotated[
+    Path | None,
+    typer.Option("--splits", help="splits.json: only its test, label and pretraining animals are read"),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,19 +26,30 @@ def embed(
     populations: Populations,
     model: Annotated[Path, typer.Option(help="model.safetensors")],
     output: OutputOption,
+    splits: ProbedOption = None,
+    animals: Annotated[int, typer.Option(help="with --splits: pretraining animals")] = 0,
+    seed: Annotated[int, typer.Option(help="with --splits: seed of the run, which names these animals")] = 0,
+    config: ConfigOption = None,
 ) -> None:
     """Embed every unit of some populations with a trained encoder."""
     from rich.progress import track
 
+    from nuclr.config import load_config
+    from nuclr.data.splits import read_splits
     from nuclr.data.store import open_population, stores
     from nuclr.evaluation.embed import embed_with_model
     from nuclr.evaluation.representations import write_embeddings
     from nuclr.model.saved import load_model
+    from nuclr.training.devices import gpus
 
+    machine = load_config(*(config or ())).machine
     saved = load_model(model)
-    paths = [store for folder in populations for store in stores(folder)]
+    who = read_splits(splits) if splits is not None else None
+    folders = who.folders(populations, who.probed(animals, seed)) if who is not None else populations
+    paths = [store for folder in folders for store in stores(folder)]
     opened = track((open_population(path) for path in paths), total=len(paths), description="embedding")
-    units, embeddings, windows = embed_with_model(saved, opened)
+    with gpus(1, machine.accelerator, machine.share_gpus):
+        units, embeddings, windows = embed_with_model(saved, opened, machine.accelerator)
     write_embeddings(output, units, embeddings, windows, {"model": saved.sha256, **saved.record})
     print(f"{output}: {len(units)} units, {(windows == 0).sum()} of them never active")
 
@@ -49,8 +64,8 @@ def baseline(
         ),
     ],
     output: OutputOption,
-    splits: Annotated[Path | None, typer.Option(help="splits.json, for what must be trained: nemo")] = None,
-    animals: Annotated[int, typer.Option(help="and pretraining animals, in the order of seed 0")] = 0,
+    splits: ProbedOption = None,
+    animals: Annotated[int, typer.Option(help="pretraining animals, in the order of seed 0")] = 0,
 ) -> None:
     """Write a baseline's features of every unit, in the form of embeddings."""
     from nuclr.data.splits import read_splits
@@ -59,9 +74,9 @@ def baseline(
     from nuclr.evaluation.representations import write_embeddings
     from nuclr.provenance import versions
 
-    paths = [store for folder in populations for store in stores(folder)]
-    opened = [open_population(path) for path in paths]
     who = read_splits(splits) if splits is not None else None
+    folders = who.folders(populations, who.probed(animals, 0)) if who is not None else populations
+    opened = [open_population(path) for folder in folders for path in stores(folder)]
     learned = who.pretraining(animals, 0) if who is not None and name == "nemo" else []
     of = who.of if who is not None else "animal"
     learn_from = {p.population for p in opened if getattr(p, of) in learned}

@@ -37,6 +37,7 @@ def pretrain(
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
     from nuclr.evaluation.label_score import label_score
+    from nuclr.training.devices import gpus
     from nuclr.training.run import pretrain_run
 
     given = {"devices": devices, "num_nodes": num_nodes}
@@ -44,16 +45,22 @@ def pretrain(
     options = load_config(*(config or ()), {"machine": machine}).ablated(ablation)
     who = read_splits(splits)
     probed = options.pretrain.probe_every is not None and animals > 0
-    wrote = pretrain_run(
-        populations,
-        who.pretraining(animals, seed),
-        options,
-        seed,
-        output=output,
-        checkpoints=checkpoints,
-        score=label_score(populations, who, options.views, options.probe.tasks) if probed else None,
-        of=who.of,
-        about={"chosen_by": who.label if probed else [], "ablation": ablation},
-    )
+    members = who.pretraining(animals, seed)
+    # An untrained encoder takes its bin from some.
+    read = members or who.orders[min(seed, len(who.orders) - 1)][:3]
+    labelled = who.folders(populations, who.label)
+    wanted = options.machine
+    with gpus(wanted.devices if members else 0, wanted.accelerator, wanted.share_gpus):
+        wrote = pretrain_run(
+            who.folders(populations, read),
+            members,
+            options,
+            seed,
+            output=output,
+            checkpoints=checkpoints,
+            score=label_score(labelled, who, options.views, options.probe.tasks) if probed else None,
+            of=who.of,
+            about={"chosen_by": who.label if probed else [], "ablation": ablation},
+        )
     if wrote:
         print(f"{output}: {animals} animals, seed {seed}")

@@ -62,8 +62,17 @@ class Plan:
 
     def to_embed(self, animals: int, seed: int) -> list[str]:
         """Name the recordings that the probes of a run need: its own, and those of label and test members."""
-        own = self.splits.pretraining(self.probed_with(animals), seed)
-        return self.of_members([*own, *self.splits.label, *self.splits.test])
+        return self.of_members(self.splits.probed(self.probed_with(animals), seed))
+
+    def unseen(self, animals: int, seed: int) -> list[str]:
+        """Name the recordings that a run is embedded on beside those that its model stands for."""
+        trained = set(self.to_pretrain(animals, seed))
+        return [name for name in self.to_embed(animals, seed) if name not in trained]
+
+    @property
+    def most_seeds(self) -> int:
+        """Count of seeds that any run has."""
+        return max(self.seeds, self.largest_seeds)
 
     def seeds_at(self, animals: int) -> int:
         """Count of runs with so many animals."""
@@ -140,5 +149,5 @@ def make_plan(config: Config) -> Plan:
     if not config.downloads:
         return plan
     # What no run needs is not fetched.
-    needed = {name for seed in range(max(plan.seeds, plan.largest_seeds)) for name in plan.to_embed(0, seed)}
+    needed = {name for seed in range(plan.most_seeds) for name in plan.to_embed(0, seed)}
     return replace(plan, recordings={name: one for name, one in found.items() if name in needed})

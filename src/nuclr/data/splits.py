@@ -7,8 +7,8 @@ split of recordings keeps the same rules for recordings; what it shares of anima
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +43,9 @@ class Splits:
         many recordings from the beginning of the order; else empty.
     note
         What a reader of the results must know of the split.
+    recordings
+        Names of each member's recordings, which are the names of their stores' folders; empty where
+        they are not known.
     """
 
     test: list[str]
@@ -51,6 +54,7 @@ class Splits:
     of: Member = "animal"
     published: tuple[tuple[int, int], ...] = ()
     note: str = ""
+    recordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.of not in ("animal", "recording"):
@@ -61,6 +65,9 @@ class Splits:
             raise SplitError(f"splits: {self.of} {twice} is in two groups; make splits.json again")
         if any(sorted(order) != sorted(self.orders[0]) for order in self.orders):
             raise SplitError(f"splits: the orders are not of the same {self.of}s; make splits.json again")
+        for name in (name for names in self.recordings.values() for name in names):
+            if Path(name).name != name:
+                raise SplitError(f"splits: recording {name} is not a folder's name; make splits.json again")
 
     @property
     def counts(self) -> list[int]:
@@ -94,6 +101,19 @@ class Splits:
                 f"pretraining beside {len(self.test)} test and {len(self.label)} label animals"
             )
         return order[:animals]
+
+    def probed(self, animals: int, seed: int) -> list[str]:
+        """Name the members that a run is probed on: its own, labelled ones and tested ones."""
+        return [*self.pretraining(animals, seed), *self.label, *self.test]
+
+    def folders(self, roots: Sequence[Path], members: Sequence[str]) -> list[Path]:
+        """Folders below ``roots`` with the stores of some members.
+
+        So a command can be given one folder of ten thousand recordings, and opens what it needs. Where
+        recordings are not known, or none of them is there, it is the roots themselves.
+        """
+        names = [name for member in members for name in self.recordings.get(member, ())]
+        return [root / name for root in roots for name in names if (root / name).is_dir()] or list(roots)
 
 
 def make_splits(animals: Sequence[str], test: int, label: int, seed: int) -> Splits:

@@ -16,6 +16,7 @@ from nuclr.errors import ModelError
 from nuclr.evaluation.representations import concatenate
 from nuclr.model.encoder import Encoder, as_patches
 from nuclr.model.saved import SavedModel
+from nuclr.training.devices import Accelerator, use_gpu
 from nuclr.training.inputs import in_memory
 from nuclr.training.windows import ViewSpec, generator, grid_starts, turned, view_spec
 
@@ -73,7 +74,7 @@ def embed_population(
 
 
 def embed_with_model(
-    saved: SavedModel, populations: Iterable[Population]
+    saved: SavedModel, populations: Iterable[Population], accelerator: Accelerator = "auto"
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """Embed the units of some populations with a saved model, one population in memory at a time.
 
@@ -86,8 +87,11 @@ def embed_with_model(
     ------
     ModelError
         If a population is of another modality or bin than the model was trained on.
+    TrainingError
+        If a GPU is demanded and there is none.
     """
     views = Views.model_validate(saved.record["config"]["views"])
+    saved.encoder.to("cuda" if use_gpu(accelerator) else "cpu")
     tables, embeddings, windows = [], [], []
     for population in populations:
         modality, bin_s = saved.record["modality"], saved.record["bin_s"]

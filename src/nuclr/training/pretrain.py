@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -18,6 +19,12 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
@@ -36,6 +43,7 @@ from nuclr.model.loss import (
     vicreg_loss,
 )
 from nuclr.training.checkpoints import Checkpoints, last_checkpoint
+from nuclr.training.devices import use_gpu
 from nuclr.training.monitor import Monitor, ProgressBar, StepRecord
 from nuclr.training.selection import Score, Selection
 from nuclr.training.windows import PairBatch, PairBatches, StepSampler, ViewSpec, pairs_per_epoch
@@ -203,7 +211,7 @@ class Batches(L.LightningDataModule):
             batch_size=None,
             sampler=StepSampler(lambda: trainer.global_step, self.options.steps),
             num_workers=self.workers,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=trainer.strategy.root_device.type == "cuda",
             # Views take no number from torch's generator, which belongs to dropout.
             generator=torch.Generator(),
         )
@@ -226,6 +234,30 @@ def make_logger(machine: Machine, folder: Path) -> Logger | None:
     if machine.logger == "tensorboard":
         return TensorBoardLogger(folder, name=None, version="tensorboard")
     return WandbLogger(project="nuclr", name=folder.name, save_dir=folder)
+
+
+def _environment(machine: Machine) -> ClusterEnvironment:
+    """Say who starts the processes of a run: on several machines ``srun`` or ``torchrun``, on one Lightning.
+
+    Left to itself, Lightning takes any SLURM job for one that srun starts several times, and waits for the
+    others; and it would put a job back into the queue that Snakemake is waiting for.
+
+    Raises
+    ------
+    TrainingError
+        If a run on several machines was started by itself on one of them.
+    """
+    if machine.num_nodes == 1:
+        return LightningEnvironment()
+    if os.environ.get("SLURM_NTASKS", "1") != "1":
+        return SLURMEnvironment(auto_requeue=False)
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    raise TrainingError(
+        f"machine.num_nodes: {machine.num_nodes}: start it on all of them at once, with `srun "
+        f"--nodes={machine.num_nodes} --ntasks-per-node={machine.devices} nuclr pretrain ...` (the "
+        "workflow's SLURM profile does), or with torchrun"
+    )
 
 
 def _quiet_lightning() -> None:
@@ -312,13 +344,14 @@ def pretrain(
         selection = Selection(score, options.probe_every * epoch, options.steps)
         callbacks.append(selection)
     callbacks.append(Checkpoints(checkpoints, machine.checkpoint_every, machine.checkpoint_minutes))
-    on_gpu = torch.cuda.is_available()
+    on_gpu = use_gpu(machine.accelerator)
     at_terminal = sys.stderr.isatty()
     several = machine.devices * machine.num_nodes > 1
     trainer = L.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=machine.devices,
         num_nodes=machine.num_nodes,
+        plugins=[_environment(machine)],
         # No parameter goes unused, and no buffer changes.
         strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True) if several else "auto",
         precision="bf16-mixed" if on_gpu else "32-true",

@@ -10,7 +10,6 @@ from typing import Any
 
 import lightning as L
 import pandas as pd
-import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from nuclr.config import Config
@@ -22,6 +21,7 @@ from nuclr.files import whole
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
+from nuclr.training.devices import use_gpu
 from nuclr.training.inputs import absent_members, common_bin_s, of_members, scaled
 from nuclr.training.pretrain import pretrain
 from nuclr.training.selection import Score
@@ -78,6 +78,8 @@ def pretrain_run(
     DataError, TrainingError
         If a member has no store, or there is too little to learn from.
     """
+    # Asked first: a GPU that is demanded and not there is said before anything is read.
+    on_gpu = bool(members) and use_gpu(config.machine.accelerator)
     opened = [open_population(path) for folder in folders for path in stores(folder)]
     if not opened:
         raise DataError(f"{folders[0]}: no population stores in it; run `nuclr chunk` first")
@@ -126,9 +128,8 @@ def pretrain_run(
         "units": sum(len(population.units) for population in chosen),
         "hours": sum(population.valid_minutes for population in chosen) / 60,
     }
-    accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     devices = config.machine.devices * config.machine.num_nodes if members else 0
-    learned_from["machine"] = {"accelerator": accelerator, "devices": devices}
+    learned_from["machine"] = {"accelerator": "gpu" if on_gpu else "cpu", "devices": devices}
     reads = _reads(chosen or opened, bin_s)
     save_model(output, encoder, {**depends_on, **reads, **learned_from, "versions": versions()})
     if folder is not None:

@@ -6,7 +6,7 @@ import difflib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nuclr.config import Config
@@ -138,9 +138,16 @@ def splits_of(config: Config, found: Sequence[Recording]) -> Splits:
     if config.split.by == "paper":
         from nuclr.data.sources import ibl_brain_wide_map
 
-        return ibl_brain_wide_map.paper_splits()
-    animals = [recording.animal for recording in found]
-    return make_splits(animals, config.split.test_animals, config.split.label_animals, config.split.seed)
+        splits = ibl_brain_wide_map.paper_splits()
+    else:
+        animals = [recording.animal for recording in found]
+        splits = make_splits(
+            animals, config.split.test_animals, config.split.label_animals, config.split.seed
+        )
+    recordings: dict[str, list[str]] = {}
+    for recording in found:
+        recordings.setdefault(getattr(recording, splits.of), []).append(recording.recording)
+    return replace(splits, recordings=recordings)
 
 
 def recording_at(config: Config, path: Path) -> Recording:

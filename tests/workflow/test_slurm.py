@@ -1,0 +1,114 @@
+"""The workflow on a SLURM cluster: three pretended nodes with a pretended GPU each, on this machine."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import one_node_slurm as slurm
+import pytest
+import yaml
+from snakemake_run import REPOSITORY
+
+from nuclr.model.saved import load_model
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(bool(slurm.lacking()), reason=slurm.lacking() or "SLURM is there"),
+]
+# Every pretraining is one job on two nodes.
+CONFIG = {
+    "dataset": "simulated",
+    "simulated": {"animals": 4, "units": 16, "duration_s": 40},
+    "split": {"test_animals": 1, "label_animals": 1},
+    "model": {"dim": 16, "heads": 2},
+    "views": {"window_s": 4, "distance_s": 10},
+    "pretrain": {"steps": 150},
+    "machine": {"num_nodes": 2, "checkpoint_every": 10},
+    "scaling": {"animal_counts": [2], "seeds": 1},
+    "probe": {
+        "tasks": ["cell_type"],
+        "protocols": ["inductive_zero_shot"],
+        "baselines": [],
+        "bootstrap": 20,
+        "label_halvings": 1,
+        "min_units": 2,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]:
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="pip install nuclr[slurm]")
+    with slurm.cluster(tmp_path_factory.mktemp("slurm"), nodes=3) as running:
+        yield running
+
+
+def start(cluster: slurm.Cluster, folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the workflow as on a login node; what it says goes to ``folder/said.txt``."""
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    environment = {**cluster.environment, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
+    command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
+    command += ["--profile", str(REPOSITORY / "workflow" / "profiles" / "slurm")]
+    command += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10", *arguments]
+    with (folder / "said.txt").open("w") as said:
+        return subprocess.Popen(command, env=environment, stdout=said, stderr=said, text=True)
+
+
+def jobs(cluster: slurm.Cluster, rule: str, state: str = "all") -> list[str]:
+    """Numbers of the jobs of a rule."""
+    listed = cluster.ask("squeue", f"--states={state}", "--noheader", "--format=%i %k")
+    return [line.split()[0] for line in listed.splitlines() if f"rule_{rule}" in line]
+
+
+def test_what_fails_is_named_and_what_is_cancelled_is_done_again(
+    cluster: slurm.Cluster, tmp_path: Path
+) -> None:
+    # A job that needs more memory than it asked for, and is not tried again.
+    too_little = start(cluster, tmp_path, "--retries", "0", "--set-resources", "catalog:mem_mb=60")
+    assert too_little.wait(240) != 0
+    said = (tmp_path / "said.txt").read_text()
+    (job,) = jobs(cluster, "catalog")
+    assert "Error in rule catalog:" in said
+    assert f"SLURM-job '{job}' failed" in said
+    assert "The same command goes on from there." in said
+    own = (tmp_path / f".snakemake/slurm_logs/rule_catalog/{job}.log").read_text()
+    assert "memory limit" in own
+    results = tmp_path / "results" / "simulated"
+    assert not (results / "units.parquet").exists()
+
+    # The same command, with the memory of the rule; a pretraining is cancelled, and its first node drained.
+    again = start(cluster, tmp_path)
+    model = results / "runs" / "n2-s0" / "model.safetensors"
+    waiting = time.monotonic()
+    while not list(results.glob("checkpoints/n2-s0-*/step-*.ckpt")):
+        assert time.monotonic() - waiting < 240, (tmp_path / "said.txt").read_text()[-3000:]
+        assert again.poll() is None, (tmp_path / "said.txt").read_text()[-3000:]
+        time.sleep(0.1)
+    running = [
+        job
+        for job in jobs(cluster, "pretrain", "running")
+        if "_2_0" in cluster.ask("scontrol", "show", "job", job)
+    ]
+    described = cluster.ask("scontrol", "show", "job", running[0])
+    nodes = cluster.ask("scontrol", "show", "hostnames", re.search(r"^ +NodeList=(\S+)", described, re.M)[1])
+    first, second = nodes.split()
+    cluster.ask("scontrol", "update", f"nodename={first}", "state=drain", "reason=test")
+    cluster.ask("scancel", running[0])
+    assert again.wait(400) == 0, (tmp_path / "said.txt").read_text()[-5000:]
+    said = (tmp_path / "said.txt").read_text()
+    assert f"SLURM-job '{running[0]}' failed, SLURM status is: 'CANCELLED'" in said
+    assert "figure: results/simulated/scaling/cell_type.inductive_zero_shot.png" in said
+    assert load_model(model).record["machine"]["devices"] == 2
+    log = (results / "logs" / "pretrain" / "n2-s0.log").read_text()
+    assert "going on from step-" in log
+    # Nothing ran on a node that was drained.
+    tried_again = cluster.ask("scontrol", "show", "job", jobs(cluster, "pretrain")[-1])
+    assert first not in re.search(r"^ +NodeList=(\S+)", tried_again, re.M)[1]
+    assert second
