@@ -69,7 +69,7 @@ def chunk(path: Path, output: Path, on: str, workers: int) -> None:
     from nuclr.data.cluster import computing
     from nuclr.data.recording import SpikeTrains
     from nuclr.data.sources.nwb import read_populations
-    from nuclr.data.spikes import SpikesByTime
+    from nuclr.data.spikes import Column, SpikesByTime
 
     options = load_config({"machine": {"dask": on, "dask_workers": workers}})
     with computing(options.machine.dask, options.machine.dask_workers):
@@ -77,7 +77,9 @@ def chunk(path: Path, output: Path, on: str, workers: int) -> None:
         if path.is_dir():
             (one,) = found
             assert isinstance(one, SpikeTrains)
-            spikes = SpikesByTime(path / "times.npy", path / "clusters.npy", np.arange(len(one.units)))
+            spikes = SpikesByTime(
+                Column(path / "times.npy"), Column(path / "clusters.npy"), np.arange(len(one.units))
+            )
             found = [replace(one, path=path, spikes=spikes)]
         chunk_recording(
             found,

@@ -15,7 +15,7 @@ from nuclr.config import Chunk
 from nuclr.data.chunk import bin_spikes, silences
 from nuclr.data.recording import SpikeTrains
 from nuclr.data.spans import intersect_spans, remove_spans
-from nuclr.data.spikes import SpikesByTime, SpikesByUnit
+from nuclr.data.spikes import Column, SpikesByTime, SpikesByUnit
 from nuclr.errors import DataError
 
 
@@ -28,7 +28,9 @@ def by_time(
     order = np.random.default_rng(0).permutation(len(times)) if shuffle else np.argsort(times)
     for name, values in (("times", times[order]), ("clusters", clusters[order].astype(np.uint32))):
         np.save(folder / f"spikes.{name}.npy", values[:, None] if column else values)
-    return SpikesByTime(folder / "spikes.times.npy", folder / "spikes.clusters.npy", np.array(ids))
+    return SpikesByTime(
+        Column(folder / "spikes.times.npy"), Column(folder / "spikes.clusters.npy"), np.array(ids)
+    )
 
 
 def trains_of(spikes: SpikesByTime | SpikesByUnit, path: Path, units: int, duration_s: float) -> SpikeTrains:
@@ -82,7 +84,7 @@ def test_a_damaged_pair_of_files_is_refused(tmp_path: Path) -> None:
     alf = by_time(tmp_path, [np.array([1.0, np.nan])], [0])
     with pytest.raises(DataError, match=r"spikes\.times\.npy: spike times hold NaN"):
         bin_spikes(trains_of(alf, tmp_path, 1, 6.0), Chunk())
-    np.save(alf.clusters, np.zeros(3, np.uint32))
+    np.save(alf.clusters.path, np.zeros(3, np.uint32))
     with pytest.raises(DataError, match=r"42 spike times but 3 in spikes\.clusters\.npy; fetch both again"):
         bin_spikes(trains_of(alf, tmp_path, 1, 6.0), Chunk())
 

@@ -9,13 +9,14 @@ import pytest
 from strategies import poisson_trains, population, write_traces, write_units
 
 from nuclr.config import Chunk, Nwb
+from nuclr.data.own import find, open_found
 from nuclr.data.store import write_population
 from nuclr.errors import DataError
-from nuclr.report.inspect import count_labels, describe, populations_in
+from nuclr.report.inspect import count_labels, describe
 
 
 def opened(path: Path, *columns: str) -> list:
-    return populations_in(path, Nwb(unit_columns=list(columns)), Chunk())
+    return list(open_found(find([path]), Nwb(unit_columns=list(columns)), Chunk()))
 
 
 def test_a_store_a_file_and_a_folder_of_either(tmp_path: Path) -> None:
@@ -46,5 +47,5 @@ def test_a_store_a_file_and_a_folder_of_either(tmp_path: Path) -> None:
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere: not there"):
         opened(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"no population store \(\.zarr\) and no NWB file"):
+    with pytest.raises(DataError, match=r"nothing in it that is a population store, an NWB file"):
         opened(tmp_path)

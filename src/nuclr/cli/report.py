@@ -18,7 +18,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="population store, NWB file, or a folder of either")],
+    path: Annotated[
+        Path, typer.Argument(help="NWB file, sorter's folder, store, or folder of such")
+    ],
     picture: Annotated[
         Path | None,
         typer.Option(help="also draw the first population; files that begin so", show_default=False),
@@ -35,13 +37,14 @@ def inspect(
     from rich.table import Table
 
     from nuclr.config import load_config
+    from nuclr.data.own import find, open_found
     from nuclr.errors import DataError
     from nuclr.report.figures import save_figure
-    from nuclr.report.inspect import count_labels, describe, populations_in
+    from nuclr.report.inspect import count_labels, describe
     from nuclr.report.overview import activity_figure
 
     options = load_config({"dataset": "nwb", "nwb": {"folder": str(path)}}, *(config or ()))
-    opened = populations_in(path, options.nwb, options.chunk)
+    opened = list(open_found(find([path]), options.nwb, options.chunk))
     found = describe(opened)
     table = Table(
         "population", "animal", "kind", "units", "minutes", "bin (ms)", "activity, median (5 to 95 %)"

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
+import zarr
 
 from nuclr.errors import DataError
 
@@ -221,41 +222,89 @@ class SpikesByUnit:
         return counts
 
 
-def read_npy(path: Path, low: int, high: int) -> np.ndarray:
-    """Read some of a column in a ``.npy`` file, ``(n,)`` or ``(n, 1)``.
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers, in a file or a folder of them.
 
-    Read, not mapped: the pages of a mapped file count as the memory of whoever looked at them.
+    Attributes
+    ----------
+    path
+        A ``.npy`` file, of shape ``(n,)`` or ``(n, 1)``, or a Zarr array ``(n,)``.
+    field
+        Which field, where each row of a ``.npy`` file has several.
     """
-    mapped = np.load(path, mmap_mode="r")
-    low, high = min(low, mapped.size), min(high, mapped.size)
-    offset = mapped.offset + low * mapped.itemsize
-    return np.fromfile(path, mapped.dtype, count=high - low, offset=offset)
+
+    path: Path
+    field: str = ""
+
+    def __len__(self) -> int:
+        return int(self._opened().size)
+
+    def _opened(self) -> Any:
+        if self.path.is_dir():
+            return zarr.open_array(self.path, mode="r")
+        return np.load(self.path, mmap_mode="r")
+
+    def read(self, low: int, high: int) -> np.ndarray:
+        """Read from one place to before another, ``(n,)``.
+
+        Read, not mapped: the pages of a mapped file count as the memory of whoever looked at them.
+        """
+        opened = self._opened()
+        low, high = min(low, opened.size), min(high, opened.size)
+        if self.path.is_dir():
+            return np.asarray(opened[low:high])
+        offset = opened.offset + low * opened.itemsize
+        values = np.fromfile(self.path, opened.dtype, count=high - low, offset=offset)
+        return values[self.field] if self.field else values
+
+    def places(self, edges: np.ndarray) -> np.ndarray:
+        """Where each of some numbers would stand in the column, which ascends, ``(edge,)``."""
+        values = self.read(0, len(self)) if self.path.is_dir() else self._opened().ravel()
+        values = values[self.field] if self.field else values
+        if values.dtype.kind in "iu":
+            edges = np.ceil(edges).astype(values.dtype)  # or the whole column would become floating
+        return np.searchsorted(values, edges)
 
 
 @dataclass(frozen=True)
 class SpikesByTime:
-    """ALF: all spikes of a sorting in the order of time, each with the number of its cluster.
+    """All spikes of a sorting in the order of time, each with the number of its cluster (ALF, phy, ...).
 
     Attributes
     ----------
     times
-        ``spikes.times.npy``, s.
+        Time of each spike, in samples.
     clusters
-        ``spikes.clusters.npy``.
+        Cluster of each spike.
     ids
         Cluster of each unit; spikes of other clusters are passed over.
+    rate_hz
+        Samples in a second; 1 where times are in seconds.
     """
 
-    times: Path
-    clusters: Path
+    times: Column
+    clusters: Column
     ids: np.ndarray
+    rate_hz: float = 1.0
 
     def only(self, chosen: np.ndarray) -> SpikesByTime:
         """Return those of some units; see :class:`Spikes`."""
         return replace(self, ids=self.ids[chosen])
 
-    def _length(self) -> int:
-        return int(np.load(self.times, mmap_mode="r").size)
+    def span(self, drop_last_s: float = 0.0) -> np.ndarray:
+        """From the first spike to the last, without some of the end, ``(1, 2)`` or ``(0, 2)`` (s)."""
+        first, last = np.inf, -np.inf
+        for begin in range(0, len(self.times), PART):
+            times = self._times(begin, begin + PART)
+            known = times[np.isfinite(times)]  # what is not is refused by name when spikes are counted
+            first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
+        start, stop = max(0.0, float(first)), float(last) - drop_last_s
+        # The last spike belongs to the session: spans are open at their end.
+        return np.array([[start, np.nextafter(stop, np.inf)]]) if stop > start else np.zeros((0, 2))
+
+    def _times(self, low: int, high: int) -> np.ndarray:
+        return self.times.read(low, high).astype(np.float64) / self.rate_hz
 
     def _unit_of(self) -> np.ndarray:
         unit_of = np.full(int(self.ids.max(initial=0)) + 1, -1, np.int64)
@@ -265,14 +314,14 @@ class SpikesByTime:
     def _spikes(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
         """Units and times of the spikes from one place in the file to before another."""
         unit_of = self._unit_of()
-        clusters = read_npy(self.clusters, low, high).astype(np.int64)
+        clusters = self.clusters.read(low, high).astype(np.int64)
         known = (clusters >= 0) & (clusters < len(unit_of))
         units = np.where(known, unit_of[np.where(known, clusters, 0)], -1)
-        return units[units >= 0], read_npy(self.times, low, high)[units >= 0].astype(np.float64)
+        return units[units >= 0], self._times(low, high)[units >= 0]
 
     def _parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Units and times of all spikes, some at a time."""
-        for first in range(0, self._length(), PART):
+        for first in range(0, len(self.times), PART):
             yield self._spikes(first, first + PART)
 
     def _of(self, grid: Grid, shard: Shard) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -289,24 +338,25 @@ class SpikesByTime:
 
     def survey(self, grid: Grid, spans: np.ndarray, names: list[str]) -> Survey:
         """Look through all spikes once; see :class:`Spikes`."""
-        length, other = self._length(), int(np.load(self.clusters, mmap_mode="r").size)
+        length, other = len(self.times), len(self.clusters)
         if length != other:
             raise DataError(
-                f"{self.times}: {length} spike times but {other} in {self.clusters.name}; fetch both again"
+                f"{self.times.path}: {length} spike times but {other} in {self.clusters.path.name}; "
+                "fetch both again"
             )
         in_order, last = True, -np.inf
         for first in range(0, length, PART):
-            part = read_npy(self.times, first, first + PART)
+            part = self.times.read(first, first + PART)
             if not np.isfinite(part).all():
                 raise DataError(
-                    f"{self.times}: spike times hold NaN or infinity; mend or fetch the file again"
+                    f"{self.times.path}: spike times hold NaN or infinity; mend or fetch the file again"
                 )
             in_order = in_order and part[0] >= last and not (part[1:] < part[:-1]).any()
             last = part[-1]
         total, inside = self._count_inside(spans)
         places = np.zeros(len(grid.edges), np.int64)
         if in_order:
-            places = np.searchsorted(np.load(self.times, mmap_mode="r").ravel(), grid.edge_s)
+            places = self.times.places(grid.edge_s * self.rate_hz)
         by_second = np.zeros(grid.seconds, np.int64)
         densest, session = 0, 0
         for index in range(len(grid.edges) - 1):

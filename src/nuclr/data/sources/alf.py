@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclr.data.spikes import PART, read_npy
+from nuclr.data.spikes import Column, SpikesByTime
 from nuclr.errors import DataError
 
 
@@ -62,20 +62,14 @@ def check_lengths(folder: Path, names: Sequence[str], arrays: Sequence[np.ndarra
             )
 
 
-def session_span(folder: Path, drop_last_s: float = 0.0) -> np.ndarray:
-    """From the first of ``spikes.times.npy`` to the last, without some of the end, ``(1, 2)`` or ``(0, 2)``.
+def spikes(folder: Path, ids: np.ndarray) -> SpikesByTime:
+    """Say where the spikes of some clusters are.
 
     Raises
     ------
     DataError
-        If it is not there, or damaged.
+        If a file is not there, or damaged.
     """
-    name = "spikes.times.npy"
-    first, last = np.inf, -np.inf
-    for begin in range(0, len(load(folder, name)), PART):
-        times = read_npy(folder / name, begin, begin + PART).astype(np.float64)
-        known = times[np.isfinite(times)]  # what is not is refused by name when spikes are counted
-        first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
-    start, stop = max(0.0, float(first)), float(last) - drop_last_s
-    # The last spike belongs to the session: spans are open at their end.
-    return np.array([[start, np.nextafter(stop, np.inf)]]) if stop > start else np.zeros((0, 2))
+    for name in ("spikes.times.npy", "spikes.clusters.npy"):
+        load(folder, name)
+    return SpikesByTime(Column(folder / "spikes.times.npy"), Column(folder / "spikes.clusters.npy"), ids)

@@ -18,7 +18,6 @@ from nuclr.data.download import Fetcher, Remote
 from nuclr.data.manifests import manifest
 from nuclr.data.recording import Recording, SpikeTrains
 from nuclr.data.sources import alf
-from nuclr.data.spikes import SpikesByTime
 from nuclr.data.splits import Splits, published_splits
 from nuclr.errors import DataError, DownloadError
 
@@ -137,8 +136,8 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
                 "depth_um": alf.load_if_there(probe, DEPTHS, len(channels))[passed],
             }
         )
-        spikes = SpikesByTime(probe / "spikes.times.npy", probe / "spikes.clusters.npy", passed)
-        span = alf.session_span(probe, drop_last_s)
+        spikes = alf.spikes(probe, passed)
+        span = spikes.span(drop_last_s)
         if not len(span):
             raise DataError(f"{probe}: shorter than ibl_brain_wide_map.drop_last_s = {drop_last_s:g} s")
         found.append(SpikeTrains(folder, probe.name, units, spikes, span, cut=drop_last_s > 0))

@@ -17,7 +17,6 @@ from nuclr.data.manifests import manifest
 from nuclr.data.recording import Recording, SpikeTrains
 from nuclr.data.sources import alf
 from nuclr.data.sources.figshare import files_of
-from nuclr.data.spikes import SpikesByTime
 from nuclr.errors import DataError, DownloadError
 
 ARTICLE = 9598406
@@ -76,8 +75,8 @@ def read(recording: Recording) -> list[SpikeTrains]:
             "phy_annotation": np.asarray(annotation, np.int64),
         }
     )
-    spikes = SpikesByTime(inside / "spikes.times.npy", inside / "spikes.clusters.npy", np.arange(len(units)))
-    span = alf.session_span(inside)
+    spikes = alf.spikes(inside, np.arange(len(units)))
+    span = spikes.span()
     everything = SpikeTrains(folder, "", units, spikes, span)
     good = np.asarray(annotation) >= GOOD
     found = []
