@@ -38,6 +38,7 @@ rule scaling_analysis:
         ],
         f"{OUT}/report.html",
         f"{OUT}/populations.parquet",
+        [f"{OUT}/runs/{run}/model_card.md" for run in PLAN.pretrained],
         # Asked for here, or Snakemake would not miss a store that was deleted.
         stores(PLAN.recordings),
 

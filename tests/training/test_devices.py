@@ -113,6 +113,8 @@ def test_nothing_is_taken_where_nothing_is_wanted(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
         with devices.gpus(1) as own:
             assert own == []
+        with pytest.raises(TrainingError, match="sees no GPU"), devices.gpus(1, "gpu"):
+            pass
 
 
 def test_more_than_there_are_is_an_error() -> None:

@@ -120,3 +120,21 @@ rule collect:
         f"gathering the scores of {len(ALL_PROBES)} representations"
     shell:
         "nuclr collect {input:q} -o {output.table:q} > {log:q} 2>&1"
+
+
+rule card:
+    input:
+        model=rules.pretrain.output.model,
+        record=rules.pretrain.output.record,
+        probes=rules.probe.output,
+    output:
+        f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/model_card.md",
+    log:
+        f"{OUT}/logs/card/{{ablation}}n{{animals}}-s{{seed}}.log",
+    resources:
+        mem_mb=growing(4),
+        runtime=20,
+    message:
+        "writing the model card of {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
+    shell:
+        "nuclr card {input.model:q} --probes {input.probes:q} -o {output:q} > {log:q} 2>&1"

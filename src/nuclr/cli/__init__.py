@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from nuclr.cli import data, evaluation, model, report, training
+from nuclr.cli import data, evaluation, model, prediction, report, training
 from nuclr.errors import NuclrError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (data, model, training, evaluation, report):
+for room in (data, model, training, evaluation, prediction, report):
     room.add_to(app)
 
 

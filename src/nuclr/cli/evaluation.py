@@ -23,7 +23,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def embed(
-    populations: Populations,
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(help="NWB files, Kilosort, phy or SpikeInterface folders, stores, folders of these"),
+    ],
     model: Annotated[Path, typer.Option(help="model.safetensors")],
     output: OutputOption,
     splits: ProbedOption = None,
@@ -31,23 +34,28 @@ def embed(
     seed: Annotated[int, typer.Option(help="with --splits: seed of the run, which names these animals")] = 0,
     config: ConfigOption = None,
 ) -> None:
-    """Embed every unit of some populations with a trained encoder."""
+    """Embed every unit of some recordings with a trained encoder.
+
+    Spikes are binned as the model reads them. Labels in NWB files are kept with nwb.unit_columns.
+    """
     from rich.progress import track
 
     from nuclr.config import load_config
+    from nuclr.data.own import find, open_found
     from nuclr.data.splits import read_splits
-    from nuclr.data.store import open_population, stores
     from nuclr.evaluation.embed import embed_with_model
     from nuclr.evaluation.representations import write_embeddings
     from nuclr.model.saved import load_model
     from nuclr.training.devices import gpus
 
-    machine = load_config(*(config or ())).machine
+    options = load_config(*(config or ()))
+    machine = options.machine
     saved = load_model(model)
     who = read_splits(splits) if splits is not None else None
-    folders = who.folders(populations, who.probed(animals, seed)) if who is not None else populations
-    paths = [store for folder in folders for store in stores(folder)]
-    opened = track((open_population(path) for path in paths), total=len(paths), description="embedding")
+    found = find(who.folders(recordings, who.probed(animals, seed)) if who is not None else recordings)
+    chunk = options.chunk.model_copy(update={"bin_s": saved.record["bin_s"]})
+    each = track(found, total=len(found), description="embedding")
+    opened = (population for one in each for population in open_found([one], options.nwb, chunk))
     with gpus(1, machine.accelerator, machine.share_gpus):
         units, embeddings, windows = embed_with_model(saved, opened, machine.accelerator)
     write_embeddings(output, units, embeddings, windows, {"model": saved.sha256, **saved.record})

@@ -1,4 +1,4 @@
-"""Subcommand of the model room: import-checkpoint."""
+"""Subcommands of the model room: import-checkpoint, card."""
 
 from __future__ import annotations
 
@@ -12,7 +12,22 @@ from nuclr.cli.options import OutputOption
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
-    app.command()(import_checkpoint)
+    for command in (import_checkpoint, card):
+        app.command()(command)
+
+
+def card(
+    model: Annotated[Path, typer.Argument(help="model.safetensors")],
+    output: OutputOption,
+    probes: Annotated[Path | None, typer.Option(help="folder of its probes, for their scores")] = None,
+) -> None:
+    """Write a model's card: data, animals, steps, scores, licence of the data, intended use."""
+    from nuclr.evaluation.probe import main_scores
+    from nuclr.model.card import write_card
+    from nuclr.model.saved import load_model
+
+    write_card(output, load_model(model).record, main_scores(probes) if probes is not None else ())
+    print(output)
 
 
 def import_checkpoint(
@@ -22,8 +37,9 @@ def import_checkpoint(
     """Turn a published checkpoint into a model that `nuclr embed` reads; nothing in the file is run."""
     from nuclr.config import Views
     from nuclr.files import sha256_of
+    from nuclr.model.card import CARD, write_card
     from nuclr.model.published import read_published
-    from nuclr.model.saved import save_model
+    from nuclr.model.saved import load_model, save_model
     from nuclr.provenance import versions
 
     published = read_published(checkpoint)
@@ -36,6 +52,7 @@ def import_checkpoint(
         "versions": versions(),
     }
     save_model(output, published.encoder, record)
+    write_card(output.with_name(CARD), load_model(output).record)
     size = sum(parameter.numel() for parameter in published.encoder.parameters())
     print(
         f"{output}: {size / 1e6:.1f} million parameters, dim {spec.dim}, reads {published.modality} "

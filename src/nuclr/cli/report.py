@@ -18,9 +18,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def inspect(
-    path: Annotated[
-        Path, typer.Argument(help="NWB file, sorter's folder, store, or folder of such")
-    ],
+    path: Annotated[Path, typer.Argument(help="NWB file, sorter's folder, store, or folder of such")],
     picture: Annotated[
         Path | None,
         typer.Option(help="also draw the first population; files that begin so", show_default=False),

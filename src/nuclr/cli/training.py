@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
+from nuclr.cli.options import ConfigOption, OutputOption
+
+if TYPE_CHECKING:
+    from nuclr.config import Config
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,11 +19,21 @@ def add_to(app: typer.Typer) -> None:
 
 
 def pretrain(
-    populations: Annotated[list[Path], typer.Argument(help="folders with population stores")],
-    splits: SplitsOption,
-    animals: Annotated[int, typer.Option(help="pretraining animals; 0 writes an untrained encoder")],
+    recordings: Annotated[
+        list[Path],
+        typer.Argument(help="NWB files, Kilosort, phy or SpikeInterface folders, stores, folders of these"),
+    ],
     output: OutputOption,
-    checkpoints: Annotated[Path, typer.Option(help="folder for the checkpoints of all runs")],
+    splits: Annotated[
+        Path | None,
+        typer.Option("--splits", help="splits.json: who trains; without it, all animals"),
+    ] = None,
+    animals: Annotated[
+        int | None, typer.Option(help="with --splits: pretraining animals; 0 writes an untrained encoder")
+    ] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="folder for the checkpoints of all runs; else beside the model")
+    ] = None,
     seed: Annotated[int, typer.Option(help="of the animals' order, weights, views and dropout")] = 0,
     ablation: Annotated[
         str,
@@ -35,32 +48,74 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder; killed and started again, it goes on from its last checkpoint."""
     from nuclr.config import load_config
-    from nuclr.data.splits import read_splits
-    from nuclr.evaluation.label_score import label_score
+    from nuclr.errors import ConfigError
     from nuclr.training.devices import gpus
-    from nuclr.training.run import pretrain_run
 
     given = {"devices": devices, "num_nodes": num_nodes}
     machine = {name: value for name, value in given.items() if value is not None}
     options = load_config(*(config or ()), {"machine": machine}).ablated(ablation)
+    if (splits is None) != (animals is None):
+        raise ConfigError("pretrain: give both --splits and --animals, or neither: then all animals train")
+    wanted = options.machine
+    with gpus(0 if animals == 0 else wanted.devices, wanted.accelerator, wanted.share_gpus):
+        where = checkpoints or output.parent / "checkpoints"
+        if splits is None:
+            wrote = _all_of(recordings, options, seed, output, where, ablation)
+        else:
+            wrote = _of_splits(recordings, splits, animals or 0, options, seed, output, where, ablation)
+    if wrote:
+        print(f"{output}: {'all' if animals is None else animals} animals, seed {seed}")
+
+
+def _of_splits(
+    populations: list[Path],
+    splits: Path,
+    animals: int,
+    options: Config,
+    seed: int,
+    output: Path,
+    checkpoints: Path,
+    ablation: str,
+) -> bool:
+    """Pretrain on the first of the animals that splits.json puts in order."""
+    from nuclr.data.splits import read_splits
+    from nuclr.evaluation.label_score import label_score
+    from nuclr.training.run import pretrain_run
+
     who = read_splits(splits)
     probed = options.pretrain.probe_every is not None and animals > 0
     members = who.pretraining(animals, seed)
     # An untrained encoder takes its bin from some.
     read = members or who.orders[min(seed, len(who.orders) - 1)][:3]
     labelled = who.folders(populations, who.label)
-    wanted = options.machine
-    with gpus(wanted.devices if members else 0, wanted.accelerator, wanted.share_gpus):
-        wrote = pretrain_run(
-            who.folders(populations, read),
-            members,
-            options,
-            seed,
-            output=output,
-            checkpoints=checkpoints,
-            score=label_score(labelled, who, options.views, options.probe.tasks) if probed else None,
-            of=who.of,
-            about={"chosen_by": who.label if probed else [], "ablation": ablation},
-        )
+    return pretrain_run(
+        who.folders(populations, read),
+        members,
+        options,
+        seed,
+        output=output,
+        checkpoints=checkpoints,
+        score=label_score(labelled, who, options.views, options.probe.tasks) if probed else None,
+        of=who.of,
+        about={"chosen_by": who.label if probed else [], "ablation": ablation},
+    )
+
+
+def _all_of(
+    recordings: list[Path], options: Config, seed: int, output: Path, checkpoints: Path, ablation: str
+) -> bool:
+    """Pretrain on all animals of some recordings, whose stores are made beside the model; write its card."""
+    from nuclr.data.own import find, store_found
+    from nuclr.data.store import open_population, stores
+    from nuclr.model.card import CARD, write_card
+    from nuclr.model.saved import load_model
+    from nuclr.training.run import pretrain_run
+
+    folders = store_found(find(recordings), output.parent / "populations", options.nwb, options.chunk)
+    animals = sorted({open_population(store).animal for folder in folders for store in stores(folder)})
+    wrote = pretrain_run(
+        folders, animals, options, seed, output=output, checkpoints=checkpoints, about={"ablation": ablation}
+    )
     if wrote:
-        print(f"{output}: {animals} animals, seed {seed}")
+        write_card(output.with_name(CARD), load_model(output).record)
+    return wrote

@@ -161,3 +161,30 @@ def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) 
             options=chunk,
         )
     return list(dict.fromkeys(folders))
+
+
+def read(
+    path: Path | str,
+    *,
+    bin_s: float = 0.02,
+    unit_columns: Sequence[str] = (),
+    region_column: str | None = None,
+) -> list[Population]:
+    """Read the populations of a recording, or of a folder of them: what ``nuclr.read`` is.
+
+    Parameters
+    ----------
+    path
+        An NWB file, a Kilosort or phy folder, a sorting that SpikeInterface saved, or a folder of these.
+    bin_s
+        Bin of spike counts (s): a model's ``bin_s``. Calcium keeps its frames.
+    unit_columns, region_column
+        Which columns of an NWB file's unit table are kept as labels, and which is the brain region.
+
+    Raises
+    ------
+    DataError
+        If nothing of the kind is there, or it cannot be trusted.
+    """
+    named = Nwb(unit_columns=list(unit_columns), region_column=region_column)
+    return list(open_found(find([Path(path)]), named, Chunk(bin_s=bin_s)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +17,7 @@ from nuclr.data.catalog import unit_table
 from nuclr.data.population import Population
 from nuclr.errors import ModelError
 from nuclr.evaluation.representations import concatenate
+from nuclr.model import saved as model_files
 from nuclr.model.encoder import Encoder, as_patches
 from nuclr.model.saved import SavedModel
 from nuclr.training.devices import Accelerator, use_gpu
@@ -22,6 +26,73 @@ from nuclr.training.windows import ViewSpec, generator, grid_starts, turned, vie
 
 logger = logging.getLogger(__name__)
 UNITS_AT_ONCE = 2048
+
+
+class Embeddings(NamedTuple):
+    """What units are embedded as.
+
+    Attributes
+    ----------
+    units
+        Identity and labels, one row a unit.
+    vectors
+        ``(unit, dim)``, float32; NaN for a unit that was never active.
+    windows
+        In how many windows each unit was active, ``(unit,)``.
+    """
+
+    units: pd.DataFrame
+    vectors: np.ndarray
+    windows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained encoder, ready to embed: what ``nuclr.load_model`` gives.
+
+    Attributes
+    ----------
+    saved
+        The encoder and its record.
+    """
+
+    saved: SavedModel
+
+    @property
+    def modality(self) -> str:
+        """What it reads: ``spikes`` or ``calcium``."""
+        return str(self.saved.record["modality"])
+
+    @property
+    def bin_s(self) -> float:
+        """Length of the bins or frames that it reads (s)."""
+        return float(self.saved.record["bin_s"])
+
+    @property
+    def sha256(self) -> str:
+        """Hash of its weights: its name wherever it is used."""
+        return self.saved.sha256
+
+    def embed(self, population: Population) -> Embeddings:
+        """Embed the units of a population; on a GPU where there is one.
+
+        Raises
+        ------
+        ModelError
+            If it is of another modality or bin than the model reads.
+        """
+        return embed_with_model(self.saved, [population])
+
+
+def load_model(path: Path | str) -> Model:
+    """Read a model: ``model.safetensors``, with ``model.json`` beside it.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, or the two do not belong together.
+    """
+    return Model(model_files.load_model(Path(path)))
 
 
 @torch.no_grad()
@@ -75,13 +146,8 @@ def embed_population(
 
 def embed_with_model(
     saved: SavedModel, populations: Iterable[Population], accelerator: Accelerator = "auto"
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+) -> Embeddings:
     """Embed the units of some populations with a saved model, one population in memory at a time.
-
-    Returns
-    -------
-    units, embeddings, windows
-        As for :func:`nuclr.evaluation.representations.write_embeddings`.
 
     Raises
     ------
@@ -112,4 +178,4 @@ def embed_with_model(
         tables.append(unit_table(population))
         embeddings.append(vectors)
         windows.append(active)
-    return concatenate(tables), np.concatenate(embeddings), np.concatenate(windows)
+    return Embeddings(concatenate(tables), np.concatenate(embeddings), np.concatenate(windows))

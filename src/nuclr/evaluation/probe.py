@@ -309,6 +309,20 @@ def read_predictions(path: Path, variant: Variant | None = None) -> tuple[pd.Dat
     return chosen.reset_index(drop=True), record
 
 
+def main_scores(folder: Path) -> list[dict[str, Any]]:
+    """Scores of the main probe of every task and protocol in a probes folder, a row each.
+
+    Raises
+    ------
+    DataError
+        If the folder holds no scores.
+    """
+    (table,) = _tables([folder], SCORES)
+    main = table[(table["label_share"] == 1) & ~table["shuffled"].astype(bool)]
+    first = main.drop_duplicates(["task", "protocol"])
+    return [{str(name): value for name, value in row.items()} for row in first.to_dict("records")]
+
+
 def collect(folders: Sequence[Path], output: Path) -> pd.DataFrame:
     """Gather the scores of many probes folders in one tidy table, ``output`` (parquet) and a csv beside it.
 

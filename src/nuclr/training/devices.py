@@ -31,6 +31,10 @@ SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 OF_A_RUN = "LOCAL_RANK"
 LOCKS = Path(tempfile.gettempdir()) / f"nuclr-gpus-{os.getuid()}"
 ASKED_EVERY_S = 1.0
+NONE_THERE = (
+    "machine.accelerator: gpu: this process sees no GPU; ask the scheduler for one, install a build of torch "
+    "for CUDA, or set it to auto"
+)
 
 
 def visible() -> list[str]:
@@ -54,10 +58,7 @@ def use_gpu(accelerator: Accelerator) -> bool:
         return False
     there = torch.cuda.is_available()
     if accelerator == "gpu" and not there:
-        raise TrainingError(
-            "machine.accelerator: gpu: this process sees no GPU; ask the scheduler for one, install a build "
-            "of torch for CUDA, or set it to auto"
-        )
+        raise TrainingError(NONE_THERE)
     return there
 
 
@@ -85,9 +86,11 @@ def gpus(count: int, accelerator: Accelerator = "auto", shared: bool = False) ->
     Raises
     ------
     TrainingError
-        If there are fewer than that, used or not.
+        If there are fewer than that, used or not, or none where one is demanded.
     """
     there = visible()
+    if accelerator == "gpu" and count and not there:
+        raise TrainingError(NONE_THERE)
     if accelerator == "cpu" or not count or not there:
         yield []
         return

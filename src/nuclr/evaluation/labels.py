@@ -1,0 +1,62 @@
+"""Labels that a person gives: a csv of unit ids and what they are."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nuclr.errors import DataError
+
+
+def read_labels(path: Path, column: str, units: pd.DataFrame) -> np.ndarray:
+    """Read the label of each unit, ``(unit,)``, "" where the file has none.
+
+    Parameters
+    ----------
+    path
+        A csv with ``unit_id`` and ``column``.
+    column
+        The label.
+    units
+        With ``unit_id``.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, lacks a column, names a unit twice, or names none of the units.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as csv ({error})") from None
+    for name in ("unit_id", column):
+        check_column(table, name, str(path))
+    if table["unit_id"].duplicated().any():
+        twice = table["unit_id"][table["unit_id"].duplicated()].iloc[0]
+        raise DataError(f"{path}: unit {twice} stands twice")
+    labels = units["unit_id"].astype(str).map(table.set_index("unit_id")[column].str.strip()).fillna("")
+    if not (labels != "").any():
+        raise DataError(
+            f"{path}: none of its {len(table)} units is among the {len(units)} that are embedded; ids there "
+            f"are like {table['unit_id'].iloc[0] if len(table) else '(none)'}, here like "
+            f"{units['unit_id'].iloc[0]}"
+        )
+    return labels.to_numpy(object)
+
+
+def check_column(table: pd.DataFrame, name: str, where: str) -> None:
+    """Make sure that a table has a column.
+
+    Raises
+    ------
+    DataError
+        If not, with the nearest that it has.
+    """
+    if name in table:
+        return
+    near = difflib.get_close_matches(name, list(map(str, table.columns)), n=1)
+    remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(map(str, table.columns))}"
+    raise DataError(f"{where}: no column {name}; {remedy}")

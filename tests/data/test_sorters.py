@@ -1,0 +1,115 @@
+"""Spikes in sorters' folders become the same counts as those of an NWB file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sorted_folders import write_phy, write_spikeinterface, write_spikeinterface_zarr
+from strategies import poisson_trains, write_units
+
+import nuclr
+from nuclr.config import Chunk, Nwb
+from nuclr.data.own import find, store_found
+from nuclr.data.store import open_population, stores
+from nuclr.errors import DataError
+
+TRAINS = [np.round(train * 30000) / 30000 for train in poisson_trains(4, 20.0)]
+QUALITY = ["good", "noise", "", "mua"]
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> np.ndarray:
+    """Give what the three units that are no noise should be, ``(unit, time)``."""
+    path = write_units(tmp_path / "same.nwb", [TRAINS[i] for i in (0, 2, 3)])
+    (population,) = nuclr.read(path)
+    return np.asarray(population.activity)
+
+
+@pytest.mark.parametrize("form", ["phy", "spikeinterface", "spikeinterface.zarr"])
+def test_every_form_holds_the_same_spikes(tmp_path: Path, counts: np.ndarray, form: str) -> None:
+    write = {
+        "phy": write_phy,
+        "spikeinterface": write_spikeinterface,
+        "spikeinterface.zarr": write_spikeinterface_zarr,
+    }[form]
+    (population,) = nuclr.read(write(tmp_path / form, TRAINS, QUALITY))
+    activity, start = np.asarray(population.activity), round(population.start_s / 0.02)
+    first = min(train.min() for train in TRAINS)
+    assert population.start_s == pytest.approx(first)
+    # NWB's session begins at 0, a sorter's with its first spike: the bins lie elsewhere, the spikes do not.
+    assert activity.sum(axis=1).tolist() == counts.sum(axis=1).tolist()
+    assert abs(activity.shape[1] + start - counts.shape[1]) <= 1
+    name = form.removesuffix(".zarr")
+    last = "16" if form == "phy" else "u3"
+    assert population.units["unit_id"].tolist()[-1] == f"{name}_{last}"
+    assert population.units["quality"].tolist() == ["good", "", "mua"]
+
+
+def test_kilosorts_own_labels_and_templates_do_where_nobody_curated(tmp_path: Path) -> None:
+    folder = write_phy(tmp_path / "ks", TRAINS)
+    (folder / "spike_clusters.npy").rename(folder / "spike_templates.npy")
+    (folder / "cluster_KSLabel.tsv").write_text("cluster_id\tKSLabel\n10\tgood\n12\tmua\n")
+    (population,) = nuclr.read(folder)
+    assert population.units["quality"].tolist() == ["good", "mua", "", ""]
+
+
+def test_nothing_in_a_folder_is_run(tmp_path: Path) -> None:
+    folder = write_phy(tmp_path / "phy", TRAINS)
+    (folder / "params.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nsample_rate = 30000.\n")
+    nuclr.read(folder)
+    assert not (tmp_path / "ran").exists()
+    objects = write_spikeinterface(tmp_path / "si", TRAINS, QUALITY)
+    np.save(objects / "properties" / "quality.npy", np.array(["a", None, 1, 2], object), allow_pickle=True)
+    with pytest.raises(DataError, match="not a whole SpikeInterface sorting"):
+        nuclr.read(objects)
+
+
+def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
+    def phy(name: str) -> Path:
+        return write_phy(tmp_path / name, TRAINS, QUALITY)
+
+    (phy("a") / "params.py").unlink()
+    (phy("b") / "params.py").write_text("sample_rate = rate()\n")
+    (phy("c") / "spike_clusters.npy").unlink()
+    (phy("d") / "spike_times.npy").write_bytes(b"\x93NUMPY")
+    np.save(phy("e") / "spike_clusters.npy", np.zeros(3, np.int32))
+    (phy("f") / "cluster_group.tsv").write_text("cluster\tgroup\n10\tgood\n")
+    write_phy(tmp_path / "g", TRAINS, ["noise"] * 4)
+    write_spikeinterface(tmp_path / "h", TRAINS, QUALITY, segments=2)
+    for name, said in {
+        "a": "params.py: not there",
+        "b": "no line like sample_rate = 30000",
+        "c": "neither spike_clusters.npy nor spike_templates.npy",
+        "d": "spike_times.npy: damaged",
+        "e": "spike times but 3 in spike_clusters.npy",
+        "f": "needs columns cluster_id and group",
+        "g": "all 4 clusters are called noise",
+        "h": "2 segments; save each",
+    }.items():
+        with pytest.raises(DataError, match=said):
+            nuclr.read(tmp_path / name)
+
+
+def test_a_folder_of_all_kinds_becomes_stores_once(tmp_path: Path) -> None:
+    write_units(tmp_path / "mine" / "a.nwb", TRAINS, animal="mouse1")
+    write_phy(tmp_path / "mine" / "deep" / "b", TRAINS)
+    write_spikeinterface_zarr(tmp_path / "mine" / "c.zarr", TRAINS, QUALITY)
+    found = find([tmp_path / "mine"])
+    assert [(one.recording, one.animal) for one in found] == [("a", "mouse1"), ("c", "c"), ("b", "b")]
+    folders = store_found(found, tmp_path / "stores", Nwb(), Chunk())
+    made = [open_population(store) for folder in folders for store in stores(folder)]
+    assert {one.animal for one in made} == {"mouse1", "b", "c"}
+    dates = [store.stat().st_mtime_ns for folder in folders for store in stores(folder)]
+    store_found(found, tmp_path / "stores", Nwb(), Chunk())
+    assert dates == [store.stat().st_mtime_ns for folder in folders for store in stores(folder)]
+    # Stores are recordings too.
+    assert [one.read for one in find([tmp_path / "stores"])] == [None] * 3
+
+
+def test_two_recordings_of_one_name_are_refused(tmp_path: Path) -> None:
+    for folder in ("x", "y"):
+        write_phy(tmp_path / folder / "phy", TRAINS)
+    with pytest.raises(DataError, match="would both be recording phy; rename one"):
+        find([tmp_path])

@@ -1,0 +1,153 @@
+"""A probe says what units are, how sure it is, and of which model it reads embeddings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from labelled import features_of, units
+
+from nuclr.errors import DataError, ModelError
+from nuclr.evaluation.classifiers import fit_classifier
+from nuclr.evaluation.labels import read_labels
+from nuclr.evaluation.saved_probe import SavedProbe, load_probe, save_probe, train_probe
+
+MODEL = "ab" * 32
+
+
+def four_kinds(per_animal: int = 60, seed: int = 0) -> pd.DataFrame:
+    """Give units of eight animals that are all of some kind."""
+    table = units(per_animal, seed)
+    return table.assign(kind=table["kind"].replace("", "w"))
+
+
+def trained(noise: float = 0.4, kinds: int = 4) -> tuple[SavedProbe, pd.DataFrame, np.ndarray]:
+    """Give a probe, and the units and features that it learned from."""
+    table = four_kinds()
+    features = features_of(table, noise)
+    rows = table["kind"].isin(sorted(set(table["kind"]))[:kinds]).to_numpy()
+    labels = np.where(rows, table["kind"], "").astype(object)
+    return train_probe(table, features, labels, {"task": "kind", "model": MODEL}), table, features
+
+
+def test_it_is_the_published_probe(tmp_path: Path) -> None:
+    """For two classes and for more: as scikit-learn's, but for the temperature."""
+    for kinds in (2, 4):
+        probe, table, features = trained(kinds=kinds)
+        known = table["kind"].isin(probe.classes).to_numpy()
+        none = (features[:0], np.zeros(0, str))
+        own = fit_classifier("linear", (features[known], table["kind"][known].to_numpy(str)), none)
+        expected = own.predict_proba(features.astype(float)) ** (1 / probe.record["temperature"])
+        expected /= expected.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(probe.probabilities(features), expected, atol=1e-4)
+
+
+def test_a_probe_is_read_as_written(tmp_path: Path) -> None:
+    probe, _, features = trained()
+    save_probe(tmp_path / "probe.safetensors", probe)
+    again = load_probe(tmp_path / "probe.safetensors")
+    np.testing.assert_array_equal(again.probabilities(features), probe.probabilities(features))
+    assert again.classes == probe.classes
+    assert again.record["scores"] == probe.record["scores"]
+
+
+def test_probabilities_are_calibrated_on_animals_that_it_has_not_seen() -> None:
+    """Of other units of the same kind, drawn anew: as often right as it says."""
+    probe, _, _ = trained(noise=0.6)
+    table = four_kinds(200, seed=5)
+    features = features_of(table, 0.6, seed=6)
+    probability = probe.probabilities(features)
+    best, sure = probability.argmax(axis=1), probability.max(axis=1)
+    right = np.array(probe.classes)[best] == table["kind"]
+    assert abs(sure.mean() - right.mean()) < 0.03
+    for wanted in (0.8, 0.9):
+        answers = probe.predict(table, features, MODEL, wanted)["predicted"]
+        answered = (answers != "").to_numpy()
+        assert 0.1 < answered.mean() < 1
+        assert (answers == table["kind"])[answered].mean() > wanted - 0.03
+
+
+def test_noise_gets_no_answer() -> None:
+    table = four_kinds()
+    noise = np.random.default_rng(0).standard_normal((len(table), 8)).astype(np.float32)
+    probe = train_probe(table, noise, table["kind"].to_numpy(object), {"task": "kind", "model": MODEL})
+    assert (probe.predict(table, noise, MODEL, 0.9)["predicted"] == "").all()
+
+
+def test_a_silent_unit_gets_no_answer() -> None:
+    probe, table, features = trained(noise=0.05)
+    features[3] = np.nan
+    said = probe.predict(table, features, MODEL)
+    assert said["predicted"][3] == ""
+    assert np.isnan(said["probability"][3])
+    assert (said["predicted"] != "").sum() == len(table) - 1
+
+
+def test_embeddings_of_another_model_are_refused() -> None:
+    probe, table, features = trained()
+    with pytest.raises(
+        ModelError, match="reads embeddings of model abababababab, these come from cdcdcdcdcdcd"
+    ):
+        probe.predict(table, features, "cd" * 32)
+
+
+def test_one_animal_is_measured_on_other_units() -> None:
+    table = four_kinds()
+    own = (table["animal"] == table["animal"][0]).to_numpy()
+    features = features_of(table)
+    probe = train_probe(
+        table[own], features[own], table["kind"][own].to_numpy(object), {"task": "kind", "model": MODEL}
+    )
+    assert probe.record["scores"]["measured_on"] == "other units of one animal"
+    assert probe.record["learned_from"]["animals"] == [table["animal"][0]]
+
+
+def test_too_few_classes_are_an_error() -> None:
+    table = four_kinds()
+    only = np.where(table["kind"] == table["kind"][0], table["kind"], "").astype(object)
+    with pytest.raises(DataError, match=r"kind: 1 class\(es\) with enough units"):
+        train_probe(table, features_of(table), only, {"task": "kind", "model": MODEL})
+
+
+def test_damaged_probes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "probe.safetensors"
+    with pytest.raises(ModelError, match="not there; a probe is"):
+        load_probe(path)
+    save_probe(path, trained()[0])
+    whole, record = path.read_bytes(), path.with_suffix(".json").read_text()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ModelError, match=r"not the probe that probe\.json describes"):
+        load_probe(path)
+    path.write_bytes(whole[:100])
+    with pytest.raises(ModelError, match="not a probe"):
+        load_probe(path)
+    path.write_bytes(whole)
+    for change in ({"format": 9}, {"classes": ["a"]}, {"model": None}):
+        content = {**json.loads(record), **change}
+        content = {key: value for key, value in content.items() if value is not None}
+        path.with_suffix(".json").write_text(json.dumps(content))
+        with pytest.raises(ModelError):
+            load_probe(path)
+
+
+def test_labels_come_by_unit_id(tmp_path: Path) -> None:
+    table = units().head(4)
+    path = tmp_path / "labels.csv"
+    ids = table["unit_id"].tolist()
+    path.write_text(f"unit_id,region\n{ids[2]},CA1\nother,VISp\n{ids[0]}, NA \n")
+    assert read_labels(path, "region", table).tolist() == ["NA", "", "CA1", ""]
+    for content, said in {
+        "unit_id,area\na,b\n": "no column region; there are unit_id, area",
+        "unit,region\na,b\n": "no column unit_id; did you mean unit?",
+        "unit_id,regions\na,b\n": "no column region; did you mean regions?",
+        "unit_id,region\na,b\na,c\n": "unit a stands twice",
+        "unit_id,region\na,b\n": "none of its 1 units is among the 4 that are embedded; ids there are like a",
+    }.items():
+        path.write_text(content)
+        with pytest.raises(DataError, match=said.replace("?", r"\?")):
+            read_labels(path, "region", table)
+    with pytest.raises(DataError, match="cannot be read as csv"):
+        read_labels(tmp_path / "none.csv", "region", table)
