@@ -6,17 +6,13 @@ import base64
 import json
 import re
 import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import requests
+from browser import ask, show
 from labelled import SPLITS, features_of, units
 from strategies import population
 
@@ -130,43 +126,6 @@ def test_a_missing_result_is_named(results: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "page.html").exists()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[str]:
-    """Start ChromeDriver; the address of a session in headless Chromium (W3C WebDriver)."""
-    driver = shutil.which("chromedriver")
-    if driver is None or not (shutil.which("chromium") or shutil.which("google-chrome")):
-        pytest.skip("no Chromium with chromedriver (Debian: chromium, chromium-driver)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(100):
-            try:
-                requests.get(f"{address}/status", timeout=5)
-                break
-            except requests.ConnectionError:
-                time.sleep(0.1)
-        options = {"args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"]}
-        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        answer = requests.post(
-            f"{address}/session", json={"capabilities": {"alwaysMatch": wanted}}, timeout=60
-        ).json()
-        session = f"{address}/session/{answer['value']['sessionId']}"
-        yield session
-        requests.delete(session, timeout=30)
-    finally:
-        process.kill()
-        process.wait()
-
-
-def ask(session: str, path: str, **body: Any) -> Any:
-    answer = requests.post(f"{session}/{path}", json=body, timeout=60)
-    assert answer.ok, answer.text
-    return answer.json()["value"]
-
-
 def contrast(one: str, other: str) -> float:
     """Contrast of two colours ``rgb(r, g, b)`` (WCAG 2.1)."""
 
@@ -186,11 +145,7 @@ def contrast(one: str, other: str) -> float:
 def test_the_page_fits_its_window_and_can_be_read(
     browser: str, results: Path, width: int, scheme: str
 ) -> None:
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-    ask(browser, "goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=size)
-    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    ask(browser, "goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params=feature)
-    ask(browser, "url", url=(results / "report.html").as_uri())
+    show(browser, (results / "report.html").as_uri(), width, scheme)
     found = ask(
         browser,
         "execute/sync",

@@ -107,7 +107,7 @@ def test_another_seed_adds_only_its_runs(finished: Path, tmp_path: Path) -> None
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(more))
     jobs = planned(snakemake(finished, "-n", configfile=tmp_path / "more.yaml"))
     again = {"scaling": 6, "collect": 1, "overview": 1, "page": 1, "scaling_analysis": 1}
-    assert jobs == {"pretrain": 6, "embed": 6, "probe": 6, **again}
+    assert jobs == {"pretrain": 6, "embed": 6, "probe": 6, "card": 4, **again}
 
 
 def test_other_bootstrap_trains_nothing_again(finished: Path, tmp_path: Path) -> None:

@@ -178,8 +178,10 @@ def read(
         An NWB file, a Kilosort or phy folder, a sorting that SpikeInterface saved, or a folder of these.
     bin_s
         Bin of spike counts (s): a model's ``bin_s``. Calcium keeps its frames.
-    unit_columns, region_column
-        Which columns of an NWB file's unit table are kept as labels, and which is the brain region.
+    unit_columns
+        Which columns of an NWB file's unit table are kept as labels.
+    region_column
+        Which of them is the brain region; None: the location of a unit's electrode.
 
     Raises
     ------

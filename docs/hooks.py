@@ -1,0 +1,75 @@
+"""What the documentation takes from the package itself: the reference; and equations as MathML."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from latex2mathml.converter import convert
+
+from nuclr.config import Config
+
+HERE = "<!-- the reference is put here when the site is built -->"
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in the reference; turn ``$$...$$`` and ``$...$`` into what browsers draw without a script."""
+    markdown = markdown.replace(HERE, reference())
+    parts = re.split(r"(```.*?```|`[^`\n]*`)", markdown, flags=re.S)
+    for i in range(0, len(parts), 2):
+        parts[i] = re.sub(
+            r"\$\$(.+?)\$\$", lambda found: convert(found[1].strip(), display="block"), parts[i], flags=re.S
+        )
+        # In a span, or a paragraph that begins with one would be taken for a block.
+        parts[i] = re.sub(
+            r"(?<!\\)\$([^$\n]+?)\$", lambda found: f"<span>{convert(found[1])}</span>", parts[i]
+        )
+    return "".join(parts)
+
+
+def reference() -> str:
+    """Write out every key of the configuration, from its own description."""
+    schema = Config.model_json_schema()
+    top, lines = schema["properties"], []
+    plain = {name: one for name, one in top.items() if "$ref" not in one}
+    lines += ["## Top level", "", *table(plain)]
+    for name, one in top.items():
+        if "$ref" in one:
+            section = schema["$defs"][one["$ref"].rpartition("/")[2]]
+            lines += ["", f"## {name}", "", section.get("description", ""), "", *table(section["properties"])]
+    return "\n".join(lines)
+
+
+def table(properties: dict[str, Any]) -> list[str]:
+    """One row a key: what it may be, its default, what it means."""
+    rows = [
+        f"| `{name}` | {kind(one)} | `{json.dumps(one['default']) if 'default' in one else ''}` "
+        f"| {one.get('description', '').replace('|', chr(92) + '|')} |"
+        for name, one in properties.items()
+    ]
+    return ["| key | is | default | |", "| --- | --- | --- | --- |", *(row.replace("``", "") for row in rows)]
+
+
+def kind(one: dict[str, Any]) -> str:
+    """Say what a key may be, in words."""
+    if "anyOf" in one:
+        return " or ".join(dict.fromkeys(kind(each) for each in one["anyOf"]))
+    if "enum" in one:
+        return ", ".join(f"`{value}`" for value in one["enum"])
+    if "const" in one:
+        return f"`{one['const']}`"
+    if "$ref" in one:
+        return one["$ref"].rpartition("/")[2].lower()
+    if one.get("type") == "array":
+        return f"list of {kind(one['items'])}" if one.get("items") else "list"
+    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    text = names.get(one.get("type", ""), one.get("type", ""))
+    limits = {
+        "minimum": "at least",
+        "exclusiveMinimum": "above",
+        "maximum": "at most",
+        "exclusiveMaximum": "below",
+    }
+    said = [f"{words} {one[key]:g}" for key, words in limits.items() if key in one]
+    return f"{text}, {', '.join(said)}" if said else "nothing" if text == "null" else text

@@ -1,0 +1,60 @@
+"""A real browser, asked over HTTP (W3C WebDriver): headless Chromium, where there is one."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import requests
+
+
+@contextmanager
+def started() -> Iterator[str]:
+    """Start ChromeDriver; the address of a session in headless Chromium (W3C WebDriver)."""
+    driver = shutil.which("chromedriver")
+    if driver is None or not (shutil.which("chromium") or shutil.which("google-chrome")):
+        pytest.skip("no Chromium with chromedriver (Debian: chromium, chromium-driver)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(100):
+            try:
+                requests.get(f"{address}/status", timeout=5)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        options = {"args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage"]}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        answer = requests.post(
+            f"{address}/session", json={"capabilities": {"alwaysMatch": wanted}}, timeout=60
+        ).json()
+        session = f"{address}/session/{answer['value']['sessionId']}"
+        yield session
+        requests.delete(session, timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ask(session: str, path: str, **body: Any) -> Any:
+    answer = requests.post(f"{session}/{path}", json=body, timeout=60)
+    assert answer.ok, answer.text
+    return answer.json()["value"]
+
+
+def show(session: str, address: str, width: int, scheme: str) -> None:
+    """Open a page in a window so wide, in a light or dark scheme."""
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    ask(session, "goog/cdp/execute", cmd="Emulation.setDeviceMetricsOverride", params=size)
+    feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    ask(session, "goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params=feature)
+    ask(session, "url", url=address)

@@ -1,0 +1,99 @@
+"""The documentation is built without a warning, fits its window, and its tutorial runs as it stands."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from browser import ask, show
+
+from nuclr.config import Config
+
+REPOSITORY = Path(__file__).parents[1]
+TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
+NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Build the site; its address."""
+    pytest.importorskip("mkdocs", reason='pip install "nuclr[docs]"')
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_fit_their_window_and_equations_are_drawn(browser: str, site: str, width: int) -> None:
+    pages = ["", *(f"{path.stem}/" for path in TUTORIAL.parent.glob("*.md") if path.stem != "index")]
+    assert "configuration/" in pages
+    for page in [*pages, "datasets/", "datasets/ibl_brain_wide_map/"]:
+        show(browser, f"{site}/{page}", width, "light")
+        found = ask(
+            browser,
+            "execute/sync",
+            args=[],
+            script="""
+                const formulas = [...document.querySelectorAll("math")].map(m => m.getBoundingClientRect());
+                return {
+                    wide: document.documentElement.scrollWidth,
+                    formulas: formulas.filter(f => f.width > 0 && f.height > 0).length,
+                    dollars: document.querySelector("article").innerText.includes("$$"),
+                    images: [...document.images].map(i => i.complete && i.naturalWidth > 0),
+                };
+            """,
+        )
+        assert found["wide"] <= width, page
+        assert all(found["images"]), page
+        assert not found["dollars"], page
+        assert (found["formulas"] > 10) == (page == "method/")
+    log = ask(browser, "se/log", type="browser")
+    assert [line for line in log if line["level"] in ("SEVERE", "WARNING")] == []
+
+
+def test_the_reference_names_every_key(site: str) -> None:
+    page = requests.get(f"{site}/configuration/", timeout=10).text
+    for section in Config.model_json_schema()["$defs"].values():
+        for key in section.get("properties", {}):
+            assert f"<code>{key}</code>" in page or section["title"] == "Task"
+
+
+def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
+    """Its commands one after another; what it shows they said; then its program."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "COLUMNS": "120"}
+    blocks = re.findall(r"```(console|python)\n(.*?)```", TUTORIAL.read_text(), re.S)
+    commands = [step for kind, block in blocks if kind == "console" for step in block.split("$ ")[1:]]
+    assert len(commands) > 6
+    for step in commands:
+        command, _, shown = step.partition("\n")
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        for line in shown.strip().splitlines():
+            expected = NUMBER.join(map(re.escape, re.split(NUMBER, line)))
+            assert re.search(f"^{expected}$", done.stdout, re.M), f"{command}\n{done.stdout}"
+    (program,) = (block for kind, block in blocks if kind == "python")
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^sim010/probe \{.*'follower': [0-9]+", done.stdout, re.M), done.stdout
