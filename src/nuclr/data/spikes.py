@@ -263,7 +263,8 @@ class Column:
         values = self.read(0, len(self)) if self.path.is_dir() else self._opened().ravel()
         values = values[self.field] if self.field else values
         if values.dtype.kind in "iu":
-            edges = np.ceil(edges).astype(values.dtype)  # or the whole column would become floating
+            # Whole numbers, or all of the column would become floating; what was rounded is forgiven.
+            edges = np.ceil(edges - 1e-3).astype(values.dtype)
         return np.searchsorted(values, edges)
 
 

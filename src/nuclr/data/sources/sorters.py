@@ -110,6 +110,8 @@ def _population(
     span = spikes.span()
     if not len(units) or not len(span):
         raise DataError(f"{folder}: no spikes in it")
+    # Samples are counted from the beginning of the recording, and the last one is a sample long.
+    span = np.array([[0.0, span[0, 1] + 1 / spikes.rate_hz]])
     everything = SpikeTrains(folder, "sorting", units, spikes, span)
     noise = np.char.lower(quality.astype(str)) == NOISE
     if noise.all():
