@@ -67,9 +67,10 @@ def chunk(path: Path, output: Path, on: str, workers: int) -> None:
     from nuclr.config import load_config
     from nuclr.data.chunk import chunk_recording
     from nuclr.data.cluster import computing
+    from nuclr.data.columns import Column
     from nuclr.data.recording import SpikeTrains
     from nuclr.data.sources.nwb import read_populations
-    from nuclr.data.spikes import Column, SpikesByTime
+    from nuclr.data.spikes import SpikesByTime
 
     options = load_config({"machine": {"dask": on, "dask_workers": workers}})
     with computing(options.machine.dask, options.machine.dask_workers):

@@ -12,9 +12,12 @@ REPOSITORY = Path(__file__).parents[1]
 SMALL = REPOSITORY / "config" / "small.yaml"
 
 
-def snakemake(folder: Path, *arguments: str, configfile: Path = SMALL) -> subprocess.CompletedProcess[str]:
-    """Run the workflow with its results in ``folder``."""
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+def snakemake(
+    folder: Path, *arguments: str, configfile: Path = SMALL, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the workflow with its results in ``folder``, and ``more`` in its environment."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, **more}
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(configfile), "--cores", "2", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

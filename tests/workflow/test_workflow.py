@@ -25,7 +25,8 @@ pytestmark = pytest.mark.workflow
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workflow")
-    done = snakemake(folder)
+    # Two pretended GPUs, which cost nothing where there is none: each job gets one of its own.
+    done = snakemake(folder, "--resources", "gpu=2", CUDA_VISIBLE_DEVICES="pretended-a,pretended-b")
     assert done.returncode == 0, done.stdout
     assert "figure: results/simulated/scaling/cell_type.inductive_zero_shot.png" in done.stdout
     assert "profiles/default for setting default command line arguments" in done.stdout
@@ -83,6 +84,13 @@ def test_snakemakes_own_report_has_the_figures_with_captions(finished: Path, tmp
     page = (tmp_path / "report.html").read_text()
     assert "cell_type.inductive_zero_shot.labels.png" in page
     assert "macro-F1, with 95 % intervals by bootstrap" in page
+
+
+def test_every_run_had_one_gpu_and_the_untrained_encoder_none(finished: Path) -> None:
+    logs = {path.stem: path.read_text() for path in finished.rglob("logs/pretrain/*.log")}
+    taken = {run: re.findall(r"on GPU (.+)", text) for run, text in logs.items()}
+    assert taken.pop("n0-s0") == []
+    assert all(gpus in (["pretended-a"], ["pretended-b"]) for gpus in taken.values()), taken
 
 
 def test_no_test_or_label_animal_was_pretrained_on(finished: Path) -> None:

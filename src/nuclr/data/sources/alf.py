@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclr.data.spikes import Column, SpikesByTime
+from nuclr.data.columns import Column
+from nuclr.data.spikes import SpikesByTime
 from nuclr.errors import DataError
 
 

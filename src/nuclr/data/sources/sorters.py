@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import zarr
 
+from nuclr.data.columns import Column
 from nuclr.data.recording import SpikeTrains
 from nuclr.data.sources.nwb import safe_name
-from nuclr.data.spikes import PART, Column, SpikesByTime
+from nuclr.data.spikes import PART, SpikesByTime
 from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)
