@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,13 @@ def test_nothing_in_a_folder_is_run(tmp_path: Path) -> None:
     np.save(objects / "properties" / "quality.npy", np.array(["a", None, 1, 2], object), allow_pickle=True)
     with pytest.raises(DataError, match="not a whole SpikeInterface sorting"):
         nuclr.read(objects)
+    pickled = write_spikeinterface_zarr(tmp_path / "pickled.zarr", TRAINS, QUALITY)
+    described = pickled / "spikes" / "unit_index" / ".zarray"
+    content = json.loads(described.read_text())
+    content["filters"] = [{"id": "delta", "dtype": "<i8"}, {"id": "pickle", "protocol": 5}]
+    described.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="an array in it is pickled, which could run anything"):
+        nuclr.read(pickled)
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:

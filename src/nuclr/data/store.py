@@ -115,9 +115,9 @@ def open_population(path: Path) -> Population:
         raise StoreError(f"{path}: no such store; run `nuclr chunk` on its recording")
     try:
         # One Dask chunk a shard: the smallest piece that is a file of its own.
-        shards = zarr.open_array(path / "activity", mode="r").shards
+        shards = zarr.open_array(path / "activity", mode="r", zarr_format=3).shards
         chunks = {} if shards is None else dict(zip(("unit", "time"), shards, strict=True))
-        content = xr.open_zarr(path, consolidated=False, chunks=chunks)
+        content = xr.open_zarr(path, consolidated=False, chunks=chunks, zarr_format=3)
         attrs: dict[str, Any] = content.attrs
         if attrs.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(

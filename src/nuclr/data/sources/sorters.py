@@ -86,7 +86,9 @@ def read_spikeinterface(folder: Path) -> list[SpikeTrains]:
             saved = folder / "properties" / "quality.npy"
             quality = np.load(saved, allow_pickle=False) if saved.is_file() else None
         else:
-            store = zarr.open_group(folder, mode="r")
+            if any("pickle" in file.read_text() for file in folder.rglob(".zarray")):
+                raise ValueError("an array in it is pickled, which could run anything")
+            store = zarr.open_group(folder, mode="r", zarr_format=2)
             ids, rate = np.asarray(store["unit_ids"]).tolist(), store.attrs["sampling_frequency"]
             segments = store.attrs["num_segments"]
             spikes = Column(folder / "spikes" / "sample_index"), Column(folder / "spikes" / "unit_index")
