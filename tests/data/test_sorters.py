@@ -13,6 +13,7 @@ from strategies import poisson_trains, write_units
 import nuclr
 from nuclr.config import Chunk, Nwb
 from nuclr.data.chunk import bin_spikes
+from nuclr.data.left_out import leave_out
 from nuclr.data.own import find, store_found
 from nuclr.data.store import open_population, stores
 from nuclr.errors import DataError
@@ -118,6 +119,14 @@ def test_a_folder_of_all_kinds_becomes_stores_once(tmp_path: Path) -> None:
     assert dates == [store.stat().st_mtime_ns for folder in folders for store in stores(folder)]
     # Stores are recordings too.
     assert [one.read for one in find([tmp_path / "stores"])] == [None] * 3
+
+
+def test_what_was_left_out_is_done_without(tmp_path: Path) -> None:
+    write_phy(tmp_path / "phy", TRAINS)
+    leave_out(tmp_path / "lost", "lost", "mouse", "the server says 404")
+    assert [one.recording for one in find([tmp_path / "lost", tmp_path / "phy"])] == ["phy"]
+    with pytest.raises(DataError, match="lost: nothing there; all is left out"):
+        find([tmp_path / "lost"])
 
 
 def test_two_recordings_of_one_name_are_refused(tmp_path: Path) -> None:

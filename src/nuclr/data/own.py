@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nuclr.config import Chunk, Nwb
 from nuclr.data.chunk import chunk_recording, to_population
+from nuclr.data.left_out import reason_left_out
 from nuclr.data.population import Population
 from nuclr.data.recording import SpikeTrains, Traces
 from nuclr.data.sources import nwb, sorters
@@ -55,7 +56,10 @@ def find(paths: Sequence[Path]) -> list[Found]:
     DataError
         If a path is not there or holds none, or two recordings have one name.
     """
-    found = [one for path in paths for one in _find(path)]
+    # A recording that could not be had left its reason behind, and is done without.
+    found = [one for path in paths if reason_left_out(path) is None for one in _find(path)]
+    if not found:
+        raise DataError(f"{', '.join(map(str, paths))}: nothing there; all is left out")
     seen: dict[str, Path] = {}
     for one in found:
         if one.read is not None and seen.setdefault(one.recording, one.path) != one.path:
