@@ -15,7 +15,8 @@ HERE = "<!-- the reference is put here when the site is built -->"
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Fill in the reference; turn ``$$...$$`` and ``$...$`` into what browsers draw without a script."""
-    markdown = markdown.replace(HERE, reference())
+    if HERE in markdown:
+        markdown = markdown.replace(HERE, reference())
     parts = re.split(r"(```.*?```|`[^`\n]*`)", markdown, flags=re.S)
     for i in range(0, len(parts), 2):
         parts[i] = re.sub(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ class Column:
         offset = opened.offset + low * opened.itemsize
         values = np.fromfile(self.path, opened.dtype, count=high - low, offset=offset)
         return values[self.field] if self.field else values
+
+    def parts(self, size: int) -> Iterator[np.ndarray]:
+        """Read all of it, so many numbers at a time."""
+        for first in range(0, len(self), size):
+            yield self.read(first, first + size)
 
     def places(self, edges: np.ndarray) -> np.ndarray:
         """Where each of some numbers would stand in the column, which ascends, ``(edge,)``."""

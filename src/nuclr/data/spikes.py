@@ -250,16 +250,16 @@ class SpikesByTime:
     def span(self, drop_last_s: float = 0.0) -> np.ndarray:
         """From the first spike to the last, without some of the end, ``(1, 2)`` or ``(0, 2)`` (s)."""
         first, last = np.inf, -np.inf
-        for begin in range(0, len(self.times), PART):
-            times = self._times(begin, begin + PART)
+        for part in self.times.parts(PART):
+            times = self._in_seconds(part)
             known = times[np.isfinite(times)]  # what is not is refused by name when spikes are counted
             first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
         start, stop = max(0.0, float(first)), float(last) - drop_last_s
         # The last spike belongs to the session: spans are open at their end.
         return np.array([[start, np.nextafter(stop, np.inf)]]) if stop > start else np.zeros((0, 2))
 
-    def _times(self, low: int, high: int) -> np.ndarray:
-        return self.times.read(low, high).astype(np.float64) / self.rate_hz
+    def _in_seconds(self, samples: np.ndarray) -> np.ndarray:
+        return samples.astype(np.float64) / self.rate_hz
 
     def _unit_of(self) -> np.ndarray:
         unit_of = np.full(int(self.ids.max(initial=0)) + 1, -1, np.int64)
@@ -272,7 +272,7 @@ class SpikesByTime:
         clusters = self.clusters.read(low, high).astype(np.int64)
         known = (clusters >= 0) & (clusters < len(unit_of))
         units = np.where(known, unit_of[np.where(known, clusters, 0)], -1)
-        return units[units >= 0], self._times(low, high)[units >= 0]
+        return units[units >= 0], self._in_seconds(self.times.read(low, high)[units >= 0])
 
     def _parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Units and times of all spikes, some at a time."""
@@ -300,8 +300,7 @@ class SpikesByTime:
                 "fetch both again"
             )
         in_order, last = True, -np.inf
-        for first in range(0, length, PART):
-            part = self.times.read(first, first + PART)
+        for part in self.times.parts(PART):
             if not np.isfinite(part).all():
                 raise DataError(
                     f"{self.times.path}: spike times hold NaN or infinity; mend or fetch the file again"

@@ -63,7 +63,7 @@ def read_kilosort(folder: Path) -> list[SpikeTrains]:
         raise DataError(f"{folder}: neither {' nor '.join(names)} there; copy the whole folder")
     spikes = _column(folder / "spike_times.npy"), _column(clusters)
     ids = np.unique(
-        np.concatenate([np.unique(part) for part in _parts(spikes[1])] or [np.zeros(0, np.int64)])
+        np.concatenate([np.unique(part) for part in spikes[1].parts(PART)] or [np.zeros(0, np.int64)])
     )
     quality = _quality(folder, ids)
     return _population(folder, SpikesByTime(*spikes, ids.astype(np.int64), float(rate[1])), ids, quality)
@@ -155,7 +155,3 @@ def _column(path: Path, field: str = "") -> Column:
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}: damaged ({error}); copy the whole folder again") from None
     return Column(path, field)
-
-
-def _parts(column: Column) -> list[np.ndarray]:
-    return [column.read(first, first + PART) for first in range(0, len(column), PART)]
