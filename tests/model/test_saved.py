@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from nuclr.errors import ModelError
+from nuclr.files import sha256_of
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import load_model, save_model
 
@@ -35,7 +36,7 @@ def test_damaged_weights_are_refused(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(ModelError, match=r"not the weights that model\.json describes"):
+    with pytest.raises(ModelError, match=r"not the model that model\.json describes; copy both"):
         load_model(path)
 
 
@@ -48,8 +49,20 @@ def test_a_missing_or_foreign_description_is_refused(path: Path) -> None:
     record.write_text("{")
     with pytest.raises(ModelError, match="not JSON"):
         load_model(path)
+    record.write_text("[1]")
+    with pytest.raises(ModelError, match="format None"):
+        load_model(path)
     record.unlink()
     with pytest.raises(ModelError, match="not there"):
+        load_model(path)
+
+
+def test_what_is_no_safetensors_is_refused_though_its_hash_is_right(path: Path) -> None:
+    path.write_bytes(b"\x80\x04.")  # a pickle, as of a stranger
+    record = path.with_suffix(".json")
+    content = {**json.loads(record.read_text()), "sha256": sha256_of(path)}
+    record.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="not a model"):
         load_model(path)
 
 

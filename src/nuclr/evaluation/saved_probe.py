@@ -1,7 +1,7 @@
 """A linear probe on disk: what a unit is, from its embedding, with a probability and a "don't know".
 
 ``probe.safetensors`` holds the standardisation and the regression, ``probe.json`` beside it what they are:
-classes, the model whose embeddings it reads, what it learned from, and how good it was. Nothing is pickled.
+classes, the model whose embeddings it reads, what it learned from, and how good it was.
 
 A probe reads embeddings of the model that it was trained on alone: dimensions of two models have nothing
 in common, even where they are as many.
@@ -9,7 +9,6 @@ in common, even where they are as many.
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
@@ -29,12 +26,11 @@ from sklearn.preprocessing import StandardScaler
 from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.metrics import calibration_error
-from nuclr.files import sha256_of, whole, write_json
+from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
 PARTS = ("mean", "scale", "coefficients", "intercepts")
 # Fewer answers than that say nothing of how often answers are right.
 FEWEST_ANSWERS = 10
@@ -262,10 +258,8 @@ def _answers(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]
 
 def save_probe(path: Path, probe: SavedProbe) -> None:
     """Write ``path`` (``.safetensors``) and the ``.json`` beside it, each whole or not at all."""
-    with whole(path) as partial:
-        save_file({name: np.ascontiguousarray(getattr(probe, name)) for name in PARTS}, partial)
-        record = {"classes": list(probe.classes), "sha256": sha256_of(partial), "versions": versions()}
-        write_json(path.with_suffix(".json"), {"format": FORMAT, **probe.record, **record})
+    tensors = {name: getattr(probe, name) for name in PARTS}
+    write_tensors(path, tensors, {**probe.record, "classes": list(probe.classes), "versions": versions()})
 
 
 def load_probe(path: Path | str) -> SavedProbe:
@@ -276,25 +270,15 @@ def load_probe(path: Path | str) -> SavedProbe:
     ModelError
         If a file is missing or damaged, or the two do not belong together.
     """
-    path = Path(path)
-    beside = path.with_suffix(".json")
+    path, remedy = Path(path), "train it again with `nuclr train-probe`"
+    tensors, record = read_tensors(path, "probe", remedy)
     try:
-        record = json.loads(beside.read_text())
-        tensors = load_file(path)
         classes = tuple(map(str, record.pop("classes")))
-        if record["format"] != FORMAT:
-            raise ModelError(f"{beside}: format {record['format']}, this version reads {FORMAT}")
-        if record["sha256"] != sha256_of(path):
-            raise ModelError(f"{path}: not the probe that {beside.name} describes; copy both again")
         probe = SavedProbe(classes, **{name: tensors[name] for name in PARTS}, record=record)
         shape = len(classes), len(probe.mean)
         shapes = probe.coefficients.shape, (len(probe.intercepts), len(probe.scale))
-        if shapes != (shape, shape) or not {"model", "temperature", "answers"} <= set(record):
-            raise ModelError(f"{path}: not a whole probe; train it again with `nuclr train-probe`")
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{error.filename}: not there; a probe is probe.safetensors and probe.json"
-        ) from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise ModelError(f"{path}: not a probe ({' '.join(str(error).split())[:200]})") from None
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{path}: not a probe ({error}); {remedy}") from None
+    if shapes != (shape, shape) or not {"model", "temperature", "answers"} <= set(record):
+        raise ModelError(f"{path}: not a whole probe; {remedy}")
     return probe
