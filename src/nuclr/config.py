@@ -6,7 +6,6 @@ A configuration may hold any part of the keys; the rest have the defaults given 
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
@@ -15,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema
 
-from nuclr.errors import ConfigError
+from nuclr.errors import ConfigError, did_you_mean
 
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -415,8 +414,7 @@ def _explain(error: Any) -> str:
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
-        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
-        remedy = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
+        remedy = did_you_mean(path[-1], known, f"known keys: {', '.join(sorted(known))}")
         return f"unknown key {key}; {remedy}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {error['input']!r})" if key else message

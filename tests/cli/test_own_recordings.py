@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, installed: Path) -> Path:
             obs_intervals=[[0.0, 30.0]],
             regions=regions,
         )
-    write_phy(folder / "phy", poisson_trains(14, 30.0))
+    write_phy(folder / "monday" / "phy", poisson_trains(14, 30.0))
     said = run(folder, installed, "pretrain", "mine", "-o", "model/model.safetensors", "-c", CONFIG)
     assert "model/model.safetensors: all animals, seed 0" in said
     run(folder, installed, "embed", "mine", "--model", "model/model.safetensors", "-o", "e.parquet")
@@ -91,9 +91,9 @@ def test_what_the_wheel_brings(installed: Path) -> None:
 
 
 def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
-    run(folder, installed, "embed", "phy", "--model", "model/model.safetensors", "-o", "phy.parquet")
+    run(folder, installed, "embed", "monday/phy", "--model", "model/model.safetensors", "-o", "phy.parquet")
     units, vectors, record = read_embeddings(folder / "phy.parquet")
-    assert units["unit_id"].tolist()[:2] == ["phy_10", "phy_12"]
+    assert units["unit_id"].tolist()[:2] == ["monday_phy_10", "monday_phy_12"]
     assert np.isfinite(vectors).all()
     labels = read_embeddings(folder / "e.parquet")[0][["unit_id", "brain_region"]]
     labels.rename(columns={"brain_region": "area"}).to_csv(folder / "labels.csv", index=False)

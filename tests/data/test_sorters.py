@@ -40,14 +40,14 @@ def test_every_form_holds_the_same_spikes(
         "spikeinterface.zarr": write_spikeinterface_zarr,
     }[form]
     with caplog.at_level("WARNING"):
-        (population,) = nuclr.read(write(tmp_path / form, TRAINS, QUALITY))
+        (population,) = nuclr.read(write(tmp_path / f"day1-{form}", TRAINS, QUALITY))
     assert population.start_s == 0
     activity = np.asarray(population.activity)[:, : counts.shape[1]]
     # A spike on the edge of two bins may be in either.
     assert np.abs(activity - counts.astype(int)).sum() <= 2
     assert activity.sum(axis=1).tolist() == counts.sum(axis=1).tolist()
     assert caplog.text == ""
-    name = form.removesuffix(".zarr")
+    name = f"day1-{form.removesuffix('.zarr')}"
     last = "16" if form == "phy" else "u3"
     assert population.units["unit_id"].tolist()[-1] == f"{name}_{last}"
     assert population.units["quality"].tolist() == ["good", "", "mua"]
@@ -122,18 +122,43 @@ def test_a_folder_of_all_kinds_becomes_stores_once(tmp_path: Path) -> None:
 
 
 def test_what_was_left_out_is_done_without(tmp_path: Path) -> None:
-    write_phy(tmp_path / "phy", TRAINS)
+    write_phy(tmp_path / "monday", TRAINS)
     leave_out(tmp_path / "lost", "lost", "mouse", "the server says 404")
-    assert [one.recording for one in find([tmp_path / "lost", tmp_path / "phy"])] == ["phy"]
+    assert [one.recording for one in find([tmp_path / "lost", tmp_path / "monday"])] == ["monday"]
     with pytest.raises(DataError, match="lost: nothing there; all is left out"):
         find([tmp_path / "lost"])
 
 
 def test_two_recordings_of_one_name_are_refused(tmp_path: Path) -> None:
     for folder in ("x", "y"):
-        write_phy(tmp_path / folder / "phy", TRAINS)
-    with pytest.raises(DataError, match="would both be recording phy; rename one"):
+        write_phy(tmp_path / folder / "monday", TRAINS)
+    with pytest.raises(DataError, match="would both be recording monday; rename one"):
         find([tmp_path])
+
+
+def test_a_folder_that_is_called_like_any_sorters_has_its_session_in_its_name(tmp_path: Path) -> None:
+    made = {
+        "monday/kilosort4/sorter_output": "monday_kilosort4_sorter_output",
+        "tuesday/kilosort2.5": "tuesday_kilosort2.5",
+        "mouse_g0/imec0/imec0_ks2": "mouse_g0_imec0_imec0_ks2",
+        "mouse_g0/imec1/imec1_ks2": "mouse_g0_imec1_imec1_ks2",
+        "wednesday/Phy": "wednesday_Phy",
+        "mouse-phy": "mouse-phy",
+        "graphy": "graphy",
+    }
+    for folder in made:
+        write_phy(tmp_path / folder, TRAINS)
+    assert {one.recording for one in find([tmp_path])} == set(made.values())
+    (population,) = nuclr.read(tmp_path / "monday")
+    assert population.units["unit_id"][0] == "monday_kilosort4_sorter_output_10"
+
+
+def test_a_link_keeps_its_own_name(tmp_path: Path) -> None:
+    """As in a cloned archive, whose links lead to files that are named by a hash."""
+    write_units(tmp_path / "annex" / "MD5E-s1234--abcd.nwb", TRAINS)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "monday.nwb").symlink_to(tmp_path / "annex" / "MD5E-s1234--abcd.nwb")
+    assert [one.recording for one in find([tmp_path / "mine"])] == ["monday"]
 
 
 def test_no_spike_is_lost_at_the_edges_of_shards(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from nuclr.config import Chunk, Nwb
 from nuclr.data.chunk import chunk_recording, to_population
 from nuclr.data.left_out import reason_left_out
 from nuclr.data.population import Population
-from nuclr.data.recording import SpikeTrains, Traces
+from nuclr.data.recording import SpikeTrains, Traces, name_of
 from nuclr.data.sources import nwb, sorters
 from nuclr.data.store import open_population, stores
 from nuclr.errors import DataError
@@ -30,17 +30,15 @@ class Found:
     ----------
     path
         A file or a folder.
+    recording
+        Its name.
     read
         Reads what populations it holds; None for a population store, which is opened as it is.
     """
 
     path: Path
+    recording: str
     read: Callable[[Path, Nwb], list[SpikeTrains] | list[Traces]] | None
-
-    @property
-    def recording(self) -> str:
-        """Its name: its file's or folder's."""
-        return nwb.safe_name(self.path.resolve().name.removesuffix(".nwb").removesuffix(".zarr"))
 
     @property
     def animal(self) -> str:
@@ -76,7 +74,7 @@ def _find(path: Path) -> list[Found]:
         return [itself]
     if path.is_file():
         raise DataError(f"{path}: not {FORMS}")
-    inside = [Found(store, None) for store in stores(path) if (store / "activity").is_dir()]
+    inside = [Found(store, name_of(store), None) for store in stores(path) if (store / "activity").is_dir()]
     # Below a recording there is none.
     inside = inside or [form for form in map(_form, sorted(path.rglob("*"))) if form is not None]
     inside = [one for one in inside if not any(other.path in one.path.parents for other in inside)]
@@ -91,13 +89,13 @@ def _form(path: Path) -> Found | None:
     if path.is_file():
         if path.suffix != ".nwb":
             return None
-        return Found(path, _read_nwb)
+        return Found(path, name_of(path), _read_nwb)
     if sorters.is_kilosort(path):
-        return Found(path, lambda folder, _: sorters.read_kilosort(folder))
+        return Found(path, sorters.recording_of(path), lambda folder, _: sorters.read_kilosort(folder))
     if sorters.is_spikeinterface(path):
-        return Found(path, lambda folder, _: sorters.read_spikeinterface(folder))
+        return Found(path, sorters.recording_of(path), lambda folder, _: sorters.read_spikeinterface(folder))
     if path.suffix == ".zarr" and (path / "activity").is_dir():
-        return Found(path, None)
+        return Found(path, name_of(path), None)
     return None
 
 

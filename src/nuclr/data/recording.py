@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -11,6 +14,19 @@ import pandas as pd
 
 from nuclr.data.spikes import Spikes
 from nuclr.data.waveforms import Waveforms
+
+
+def safe_name(name: Any) -> str:
+    """Make a name that can be part of a path: letters, digits, ``.``, ``_`` and ``-``."""
+    text = name.decode() if isinstance(name, bytes) else str(name)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip(".-") or "unnamed"
+
+
+def name_of(path: Path) -> str:
+    """Name of a recording: its file's or folder's."""
+    # A link keeps its own name: archives that are cloned (git-annex) link to files that are named by a hash.
+    name = os.path.basename(os.path.abspath(path))
+    return safe_name(name.removesuffix(".nwb").removesuffix(".zarr"))
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from nuclr.errors import DataError
+from nuclr.errors import DataError, did_you_mean
 
 
 def read_labels(path: Path, column: str, units: pd.DataFrame) -> np.ndarray:
@@ -57,6 +56,5 @@ def check_column(table: pd.DataFrame, name: str, where: str) -> None:
     """
     if name in table:
         return
-    near = difflib.get_close_matches(name, list(map(str, table.columns)), n=1)
-    remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(map(str, table.columns))}"
+    remedy = did_you_mean(name, table.columns, f"there are {', '.join(map(str, table.columns))}")
     raise DataError(f"{where}: no column {name}; {remedy}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,9 +11,9 @@ from pathlib import Path
 from nuclr.config import Config
 from nuclr.data.download import Fetcher
 from nuclr.data.left_out import leave_out, reason_left_out
-from nuclr.data.recording import Recording, SpikeTrains, Traces
+from nuclr.data.recording import Recording, SpikeTrains, Traces, name_of
 from nuclr.data.splits import Splits, make_splits
-from nuclr.errors import ConfigError, DataError, DownloadError
+from nuclr.errors import ConfigError, DataError, DownloadError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +120,8 @@ def recordings(config: Config) -> list[Recording]:
     found = data_set(config).recordings()
     names = [recording.recording for recording in found]
     if unknown := [name for name in config.split.leave_out if name not in names]:
-        near = difflib.get_close_matches(unknown[0], names, n=1)
-        remedy = f"; did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"split.leave_out: data set {config.dataset} has no {unknown[0]}{remedy}")
+        remedy = did_you_mean(unknown[0], names, f"it has {len(names)}, from {min(names)} to {max(names)}")
+        raise ConfigError(f"split.leave_out: data set {config.dataset} has no {unknown[0]}; {remedy}")
     return [recording for recording in found if recording.recording not in config.split.leave_out]
 
 
@@ -161,7 +159,7 @@ def recording_at(config: Config, path: Path) -> Recording:
     if config.source_kind == "nwb" and not config.downloads:
         from nuclr.data.sources import nwb
 
-        return Recording(path, nwb.name_of(path), nwb.animal_of(path))
+        return Recording(path, name_of(path), nwb.animal_of(path))
     for recording in recordings(config):
         if recording.path.name == path.name:
             return Recording(path, recording.recording, recording.animal, recording.origin)
@@ -211,7 +209,8 @@ def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) 
         raise ConfigError(f"dataset: {config.dataset} is not downloaded")
     known = {recording.recording: recording for recording in chosen.recordings()}
     if unknown := [name for name in names if name not in known]:
-        raise ConfigError(f"data set {config.dataset} has no recording {unknown[0]}")
+        remedy = did_you_mean(unknown[0], known, f"it has {len(known)}, from {min(known)} to {max(known)}")
+        raise ConfigError(f"data set {config.dataset} has no recording {unknown[0]}; {remedy}")
     wanted = [known[name] for name in names] or list(known.values())
     # Not among what Snakemake would delete, so that a killed download goes on.
     work = config.raw / ".downloads" / (wanted[0].recording if len(wanted) == 1 else config.dataset)

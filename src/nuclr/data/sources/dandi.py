@@ -12,8 +12,7 @@ from typing import Any
 import requests
 
 from nuclr.data.download import Fetcher, Remote
-from nuclr.data.recording import Recording
-from nuclr.data.sources.nwb import safe_name
+from nuclr.data.recording import Recording, safe_name
 from nuclr.errors import DataError, DownloadError
 from nuclr.files import whole
 

@@ -7,7 +7,6 @@ and traces, which may not fit in memory, are left in the file: what is returned 
 from __future__ import annotations
 
 import logging
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import pandas as pd
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.ophys import DfOverF, RoiResponseSeries
 
-from nuclr.data.recording import Frames, Recording, SpikeTrains, Traces
+from nuclr.data.recording import Frames, Recording, SpikeTrains, Traces, name_of, safe_name
 from nuclr.data.spans import intersect_spans, remove_spans
 from nuclr.data.spikes import SpikesByUnit
 from nuclr.data.waveforms import Waveforms
@@ -54,17 +53,6 @@ def find_recordings(folder: Path) -> list[Recording]:
             )
         found[recording.recording] = recording
     return list(found.values())
-
-
-def name_of(path: Path) -> str:
-    """Name of a recording: its file's."""
-    return safe_name(path.stem)
-
-
-def safe_name(name: Any) -> str:
-    """Make a name that can be part of a path: letters, digits, ``.``, ``_`` and ``-``."""
-    text = name.decode() if isinstance(name, bytes) else str(name)
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip(".-") or "unnamed"
 
 
 def animal_of(path: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +19,7 @@ import pandas as pd
 import zarr
 
 from nuclr.data.columns import Column
-from nuclr.data.recording import SpikeTrains
-from nuclr.data.sources.nwb import safe_name
+from nuclr.data.recording import SpikeTrains, name_of, safe_name
 from nuclr.data.spikes import PART, SpikesByTime
 from nuclr.errors import DataError
 
@@ -29,6 +29,23 @@ SAMPLE_RATE = re.compile(r"^\s*sample_rate\s*=\s*([0-9.eE+]+)\s*(?:#.*)?$", re.M
 # The first that is there says what a cluster is: what a person said, or Kilosort itself.
 LABELS = {"cluster_group.tsv": "group", "cluster_KSLabel.tsv": "KSLabel"}
 NOISE = "noise"
+# What sorters, and those who run them, call folders: it tells no recording from another.
+OF_ANY_SORTER = re.compile(
+    r"(?:(?:kilosort|ks|phy|spikeinterface|spykingcircus|mountainsort|sort|sorter|sorting|sorted|spikes|curated"
+    r"|output|results|imec|probe)[0-9._ -]*)+",
+    re.IGNORECASE,
+)
+
+
+def recording_of(folder: Path) -> str:
+    """Name of a sorter's recording: its folder's, after those above it where it is called like any other."""
+    # Not resolved: a link keeps its own name.
+    path = Path(os.path.abspath(folder))
+    names = [name_of(path)]
+    while OF_ANY_SORTER.fullmatch(names[0]) and path.parent.name:
+        path = path.parent
+        names.insert(0, name_of(path))
+    return "_".join(names)
 
 
 def is_kilosort(folder: Path) -> bool:
@@ -108,7 +125,7 @@ def read_spikeinterface(folder: Path) -> list[SpikeTrains]:
 def _population(
     folder: Path, spikes: SpikesByTime, ids: Sequence[object] | np.ndarray, quality: np.ndarray
 ) -> list[SpikeTrains]:
-    name = safe_name(folder.resolve().name.removesuffix(".zarr"))
+    name = recording_of(folder)
     units = pd.DataFrame({"unit_id": [f"{name}_{safe_name(one)}" for one in ids], "quality": quality})
     span = spikes.span()
     if not len(units) or not len(span):
