@@ -12,7 +12,7 @@ from labelled import features_of, units
 
 from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.classifiers import fit_classifier
-from nuclr.evaluation.labels import read_labels
+from nuclr.evaluation.labels import label_units
 from nuclr.evaluation.saved_probe import SavedProbe, load_probe, save_probe, train_probe
 
 MODEL = "ab" * 32
@@ -138,7 +138,7 @@ def test_labels_come_by_unit_id(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     ids = table["unit_id"].tolist()
     path.write_text(f"unit_id,region\n{ids[2]},CA1\nother,VISp\n{ids[0]}, NA \n")
-    assert read_labels(path, "region", table).tolist() == ["NA", "", "CA1", ""]
+    assert label_units(path, "region", table)["region"].tolist() == ["NA", "", "CA1", ""]
     for content, said in {
         "unit_id,area\na,b\n": "no column region; there are unit_id, area",
         "unit,region\na,b\n": "no column unit_id; did you mean unit?",
@@ -148,6 +148,16 @@ def test_labels_come_by_unit_id(tmp_path: Path) -> None:
     }.items():
         path.write_text(content)
         with pytest.raises(DataError, match=said.replace("?", r"\?")):
-            read_labels(path, "region", table)
+            label_units(path, "region", table)
     with pytest.raises(DataError, match="cannot be read as csv"):
-        read_labels(tmp_path / "none.csv", "region", table)
+        label_units(tmp_path / "none.csv", "region", table)
+
+
+def test_a_labels_file_says_whose_units_they_are(tmp_path: Path) -> None:
+    """A sorter's folder does not know its animal: two of one would else be told from each other's labels."""
+    table = units().groupby("recording").head(2).head(4).assign(animal=["day1", "day1", "day2", "day2"])
+    ids = table["unit_id"].tolist()
+    path = tmp_path / "labels.csv"
+    rows = "".join(f"{one},CA1,{animal}\n" for one, animal in zip(ids, ["m", "m", "m", ""], strict=True))
+    path.write_text(f"unit_id,region,animal\n{rows}")
+    assert label_units(path, "region", table)["animal"].tolist() == ["m", "m", "m", "day2"]

@@ -31,7 +31,10 @@ def train_probe(
     column: Annotated[str, typer.Option(help="column with the label, as brain_region")],
     output: OutputOption,
     labels: Annotated[
-        Path | None, typer.Option(help="csv with unit_id and this column; else the embeddings' own column")
+        Path | None,
+        typer.Option(
+            help="csv with unit_id, this column and, if you like, animal; else the embeddings' own column"
+        ),
     ] = None,
     min_units: Annotated[int, typer.Option(help="classes with fewer units are dropped")] = 10,
 ) -> None:
@@ -47,7 +50,7 @@ def train_probe(
 
     units, vectors, record = _read(embeddings)
     if labels is not None:
-        units = units.assign(**{column: room.read_labels(labels, column, units)})
+        units = room.label_units(labels, column, units)
     room.check_column(units, column, "train-probe: the embeddings")
     # A unit that was never active has nothing to learn from, and counts for no class.
     units.loc[np.isnan(vectors).any(axis=1), column] = ""

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nuclr.errors import DataError, did_you_mean
 
 
-def read_labels(path: Path, column: str, units: pd.DataFrame) -> np.ndarray:
-    """Read the label of each unit, ``(unit,)``, "" where the file has none.
+def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
+    """Give units the labels of a file, "" where it has none.
 
     Parameters
     ----------
     path
-        A csv with ``unit_id`` and ``column``.
+        A csv with ``unit_id`` and ``column``; it may also have ``animal``, which a sorter's folder does not
+        know: units of one animal in two folders must not be told from each other's labels.
     column
         The label.
     units
-        With ``unit_id``.
+        With ``unit_id`` and ``animal``.
+
+    Returns
+    -------
+    DataFrame
+        The units with ``column``, and the file's ``animal`` where it says one.
 
     Raises
     ------
@@ -36,14 +41,19 @@ def read_labels(path: Path, column: str, units: pd.DataFrame) -> np.ndarray:
     if table["unit_id"].duplicated().any():
         twice = table["unit_id"][table["unit_id"].duplicated()].iloc[0]
         raise DataError(f"{path}: unit {twice} stands twice")
-    labels = units["unit_id"].astype(str).map(table.set_index("unit_id")[column].str.strip()).fillna("")
+    said = table.set_index("unit_id").apply(lambda one: one.str.strip())
+    ids = units["unit_id"].astype(str)
+    labels = ids.map(said[column]).fillna("")
     if not (labels != "").any():
         raise DataError(
             f"{path}: none of its {len(table)} units is among the {len(units)} that are embedded; ids there "
             f"are like {table['unit_id'].iloc[0] if len(table) else '(none)'}, here like "
             f"{units['unit_id'].iloc[0]}"
         )
-    return labels.to_numpy(object)
+    if "animal" in said and column != "animal":
+        animals = ids.map(said["animal"]).fillna("")
+        units = units.assign(animal=units["animal"].where(animals == "", animals))
+    return units.assign(**{column: labels.astype(object)})
 
 
 def check_column(table: pd.DataFrame, name: str, where: str) -> None:
