@@ -23,7 +23,7 @@ from nuclr.data.chunk import chunk_recording
 from nuclr.data.download import Fetcher
 from nuclr.data.left_out import reason_left_out
 from nuclr.data.population import Population
-from nuclr.data.sources import download_recordings, read_recording, recordings
+from nuclr.data.sources import download_recordings, licence_of, read_recording, recordings
 from nuclr.data.store import open_population, stores
 
 QUICK = Fetcher(tries=4, pause_s=0.01)
@@ -53,6 +53,7 @@ def fetch_and_chunk(config: Config, names: list[str]) -> list[Population]:
             animal=recording.animal,
             recording=recording.recording,
             options=config.chunk,
+            licence=licence_of(config, recording),
         )
         found += [open_population(path) for path in stores(folder)]
     return found

@@ -136,6 +136,10 @@ def figshare(server: Server, article: int, archives: dict[str, bytes]) -> None:
         return listed[first : first + size]
 
     server.files[f"/articles/{article}/files"] = page
+    server.files[f"/articles/{article}"] = {
+        "id": article,
+        "license": {"value": 1, "name": "CC BY 4.0", "url": "https://creativecommons.org/licenses/by/4.0/"},
+    }
     for number, content in enumerate(archives.values()):
         server.files[f"/files/{article}/{number}"] = content
 
@@ -209,6 +213,10 @@ def dandi(server: Server, dandiset: str, files: dict[str, bytes]) -> None:
         "embargo_status": "OPEN",
         "draft_version": {**version, "version": "draft"},
         "most_recent_published_version": version,
+    }
+    server.files[f"/dandisets/{dandiset}/versions/0.240101.0000/"] = {
+        "id": f"DANDI:{dandiset}/0.240101.0000",
+        "license": ["spdx:CC-BY-4.0"],
     }
     assets = []
     for number, (path, content) in enumerate(sorted(files.items())):

@@ -63,6 +63,7 @@ class Nwb(Section):
     region_column: str | None = Field(
         None, description="unit column with the brain region; null: the electrodes' location"
     )
+    licence: str = Field("", description="of the recordings, for model cards; empty: as DANDI states it")
 
 
 class IblBrainWideMap(Section):

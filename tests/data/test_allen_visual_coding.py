@@ -79,6 +79,8 @@ def test_from_the_archive_to_the_labels(
         f"{OTHER}/probeA",
         f"{OTHER}/probeB",
     ]
+    stated = {"dandi": "CC-BY-4.0, says dandiset 000021", "allensdk": "Allen Institute's terms of use"}
+    assert {population.source["licence"].split(", http")[0] for population in made} == {stated[archive]}
     units, populations = tables(config_for("allen_visual_coding", tmp_path, server.address))
     # Of twelve units on probe A two fail by region, one is noise, three are below a threshold.
     assert populations["units"].tolist() == [6, 10, 6, 10]

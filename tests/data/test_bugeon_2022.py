@@ -51,6 +51,7 @@ def test_from_the_archive_to_the_labels(
     made = fetch_and_chunk(config, NAMES)
     assert [population.population for population in made] == [f"{name}/v1" for name in NAMES]
     assert [population.modality for population in made] == ["calcium"] * 2
+    assert made[0].source["licence"].startswith("CC BY 4.0 ")
     units, populations = tables(config)
     assert populations["units"].tolist() == [14, 14]
     np.testing.assert_allclose(populations["minutes"], 3 * 200 * 0.23344 / 60)

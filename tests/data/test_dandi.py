@@ -57,6 +57,13 @@ def test_a_dandiset_is_listed_once_and_its_files_are_chunked(server: Server, tmp
     ]
 
 
+def test_the_licence_is_the_dandisets_or_ones_own(server: Server, tmp_path: Path) -> None:
+    (population,) = fetch_and_chunk(config(server, tmp_path), ["sub-m1_ses-a"])
+    assert population.source["licence"] == "CC-BY-4.0, says dandiset 000006"
+    (other,) = fetch_and_chunk(config(server, tmp_path / "2", licence="ask me"), ["sub-m1_ses-a"])
+    assert other.source["licence"] == "ask me"
+
+
 def test_a_wrong_hash_is_refused_and_a_cut_is_got_over(server: Server, tmp_path: Path) -> None:
     made = config(server, tmp_path)
     first, second = (f"/blobs/00000006-0000-4000-8000-00000000000{i}" for i in (0, 2))

@@ -63,6 +63,7 @@ def test_from_the_server_to_the_labels(
 ) -> None:
     made = fetched(server, tmp_path)
     assert [population.population.partition("/")[2] for population in made] == ["probe00", "probe01"]
+    assert "www.internationalbrainlab.com/data" in made[0].source["licence"]
     config = config_for("ibl_brain_wide_map", tmp_path, server.address)
     units, populations = tables(config)
     # Of 30 clusters 29 are in the table of metrics, and 20 of these pass.

@@ -57,6 +57,9 @@ def test_from_the_archive_to_the_labels(
         "Cori_2016-12-14/probe1",
     ]
     assert {population.modality for population in made} == {"spikes"}
+    assert {population.source["licence"] for population in made} == {
+        "CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/), says figshare article 9598406"
+    }
     units, populations = tables(config)
     # Of 12 clusters of a probe nine are good; the first of the first never fires.
     assert populations["units"].tolist() == [9] * 6
@@ -95,6 +98,15 @@ def test_a_fault_of_the_server_is_got_over(server: Server, tmp_path: Path, fault
     server.faults[f"/files/{ARTICLE}/12"] = [fault] * 3
     server.faults[f"/articles/{ARTICLE}/files"] = [503] * 3
     assert len(fetch_and_chunk(config_for("steinmetz_2019", tmp_path, server.address), SESSIONS[:1])) == 2
+
+
+def test_a_recording_is_as_good_without_a_licence(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.files[f"/articles/{ARTICLE}"] = {"id": ARTICLE, "license": None}
+    (first, *_) = fetch_and_chunk(config_for("steinmetz_2019", tmp_path, server.address), SESSIONS[:1])
+    assert "licence" not in first.source
+    assert f"recording {SESSIONS[0]}: its licence is not known" in caplog.text
 
 
 def test_a_session_that_cannot_be_had_fails_by_name_or_is_left_out(

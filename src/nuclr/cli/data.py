@@ -65,7 +65,7 @@ def chunk(
     from nuclr.data.chunk import chunk_recording
     from nuclr.data.cluster import computing
     from nuclr.data.left_out import leave_out, reason_left_out
-    from nuclr.data.sources import read_recording, recording_at
+    from nuclr.data.sources import licence_of, read_recording, recording_at
 
     plain = {"dataset": "nwb", "nwb": {"folder": str(recording.parent)}}
     options = load_config(*config) if config else load_config(plain)
@@ -82,6 +82,7 @@ def chunk(
             animal=which.animal,
             recording=which.recording,
             options=options.chunk,
+            licence=licence_of(options, which),
         )
     print(f"{recording}: {', '.join(names)}")
 

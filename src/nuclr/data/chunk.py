@@ -30,6 +30,7 @@ def chunk_recording(
     animal: str,
     recording: str,
     options: Chunk,
+    licence: str = "",
 ) -> list[str]:
     """Write the stores of all populations of a recording to ``folder``, all or none.
 
@@ -45,6 +46,8 @@ def chunk_recording(
         Identity, kept in the stores.
     options
         Bin, chunk and shard lengths; the least firing rate.
+    licence
+        Of the recording, kept in the stores; "" if it is not known.
 
     Returns
     -------
@@ -64,6 +67,7 @@ def chunk_recording(
         "sha256": sha256_of(populations[0].path),
         "chunk": options.model_dump_json(),
         "nuclr": __version__,
+        **({"licence": licence} if licence else {}),
     }
     if names := _made_before(populations, folder, identity, source):
         logger.info("%s: chunked before, in the same way: nothing to do", populations[0].path)

@@ -161,6 +161,7 @@ def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) 
             animal=one.animal,
             recording=one.recording,
             options=chunk,
+            licence=named.licence,
         )
     return list(dict.fromkeys(folders))
 

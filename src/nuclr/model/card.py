@@ -5,6 +5,7 @@ Source: Mitchell et al., Model cards for model reporting, 2019 (arXiv 1810.03993
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,6 @@ from typing import Any
 from nuclr.files import whole
 
 CARD = "model_card.md"
-# Where each data set's licence is stated by those who give it. A licence may change; what is there holds.
-LICENCES = {
-    "simulated": "made up by nuclr: no licence is needed",
-    "steinmetz_2019": "see https://doi.org/10.6084/m9.figshare.9974357",
-    "ibl_brain_wide_map": "see https://www.internationalbrainlab.com/data",
-    "allen_visual_coding": "see https://alleninstitute.org/terms-of-use",
-    "bugeon_2022": "see https://doi.org/10.6084/m9.figshare.19448531",
-}
 UNKNOWN = "not known to nuclr: ask whoever recorded them before you publish this model"
 NOT_MEASURED = (
     "Not measured. `nuclr train-probe` measures a probe on your labels; in the workflow this table is filled."
@@ -68,7 +61,7 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
         "Epoch chosen by": ", ".join(record.get("chosen_by", [])),
         "Steps": _steps(config.get("pretrain", {})) if animals else "",
         "Seed": str(record.get("seed", "")),
-        "Machine": ", ".join(f"{value} {name}" for name, value in record.get("machine", {}).items()),
+        "Trained on": _machine(record.get("machine", {})) if animals else "",
         "Versions": ", ".join(f"{name} {value}" for name, value in record.get("versions", {}).items()),
     }
     lines = ["# Model card", "", "An encoder of neural populations (NuCLR, arXiv 2512.01199), by nuclr.", ""]
@@ -87,8 +80,21 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     else:
         lines += [NOT_MEASURED]
     lines += ["", "## Licence of the data", ""]
-    lines += [f"- {name}: {LICENCES.get(name, UNKNOWN)}" for name in datasets] or [f"- {UNKNOWN}"]
+    stated = Counter(source.get("licence") or UNKNOWN for source in record.get("inputs", {}).values())
+    lines += [f"- {licence} ({_count(number, 'population')})" for licence, number in sorted(stated.items())]
+    if not stated:  # of a model from elsewhere no more is known than its file
+        lines += [f"- {UNKNOWN if record.get('source') else 'none: it learned from no recording'}"]
     return "\n".join([*lines, "", "## Intended use", "", USE])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    return (
+        _count(machine["devices"], {"gpu": "GPU"}.get(machine["accelerator"], "process")) if machine else ""
+    )
 
 
 def _source(record: dict[str, Any]) -> str:

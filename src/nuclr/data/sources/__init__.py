@@ -11,6 +11,7 @@ from pathlib import Path
 from nuclr.config import Config
 from nuclr.data.download import Fetcher
 from nuclr.data.left_out import leave_out, reason_left_out
+from nuclr.data.licence import SIMULATED, note_licence, noted_licence
 from nuclr.data.recording import Recording, SpikeTrains, Traces, name_of
 from nuclr.data.splits import Splits, make_splits
 from nuclr.errors import ConfigError, DataError, DownloadError, did_you_mean
@@ -33,11 +34,14 @@ class DataSet:
     download
         Fetch a recording into ``folder / recording``, ``folder`` being kept until all is done; None
         where nothing is downloaded.
+    licence
+        Of the recordings: a text; or how to ask the archive, once a recording is downloaded. "" is not known.
     """
 
     recordings: Callable[[], list[Recording]]
     read: Callable[[Recording], Raw]
     download: Callable[[Recording, Path, Fetcher], None] | None = None
+    licence: str | Callable[[Recording, Fetcher], str] = ""
 
 
 def data_set(config: Config) -> DataSet:
@@ -49,9 +53,10 @@ def data_set(config: Config) -> DataSet:
         return DataSet(
             lambda: simulated.recordings(raw, config.simulated.animals),
             lambda recording: nwb.read_populations(recording.path, list(simulated.LABELS)),
+            licence=SIMULATED,
         )
     if config.source_kind == "steinmetz_2019":
-        from nuclr.data.sources import steinmetz_2019
+        from nuclr.data.sources import figshare, steinmetz_2019
 
         return DataSet(
             lambda: steinmetz_2019.recordings(raw),
@@ -59,9 +64,10 @@ def data_set(config: Config) -> DataSet:
             lambda recording, folder, fetcher: steinmetz_2019.download(
                 recording, folder, servers.figshare, fetcher
             ),
+            lambda _, fetcher: figshare.licence_of(steinmetz_2019.ARTICLE, servers.figshare, fetcher),
         )
     if config.source_kind == "bugeon_2022":
-        from nuclr.data.sources import bugeon_2022
+        from nuclr.data.sources import bugeon_2022, figshare
 
         return DataSet(
             lambda: bugeon_2022.recordings(raw),
@@ -69,6 +75,7 @@ def data_set(config: Config) -> DataSet:
             lambda recording, folder, fetcher: bugeon_2022.download(
                 recording, folder, servers.figshare, fetcher
             ),
+            lambda _, fetcher: figshare.licence_of(bugeon_2022.ARTICLE, servers.figshare, fetcher),
         )
     if config.source_kind == "ibl_brain_wide_map":
         from nuclr.data.sources import ibl_brain_wide_map
@@ -80,9 +87,10 @@ def data_set(config: Config) -> DataSet:
             lambda recording, folder, fetcher: ibl_brain_wide_map.download(
                 recording, folder, servers.alyx, ibl.collection, fetcher
             ),
+            ibl_brain_wide_map.LICENCE,
         )
     if config.source_kind == "allen_visual_coding":
-        from nuclr.data.sources import allen_visual_coding
+        from nuclr.data.sources import allen_visual_coding, dandi
 
         allen = config.allen_visual_coding
         links = raw / allen_visual_coding.LINKS if allen.archive == "allensdk" else None
@@ -92,6 +100,9 @@ def data_set(config: Config) -> DataSet:
             lambda recording, folder, fetcher: allen_visual_coding.download(
                 recording, folder, links or servers.dandi, fetcher
             ),
+            allen_visual_coding.LICENCE
+            if links
+            else lambda recording, fetcher: dandi.licence_of(recording.origin, servers.dandi, fetcher),
         )
     from nuclr.data.sources import dandi, nwb
 
@@ -101,11 +112,18 @@ def data_set(config: Config) -> DataSet:
         return DataSet(
             lambda: nwb.find_recordings(folder),
             lambda recording: nwb.read_populations(recording.path, columns, region),
+            licence=config.nwb.licence,
         )
     return DataSet(
         lambda: dandi.recordings(raw, config.nwb.dandi, servers.dandi, Fetcher(servers.tries)),
         lambda recording: nwb.read_populations(dandi.file_of(recording), columns, region),
         lambda recording, folder, fetcher: dandi.download(recording, folder, servers.dandi, fetcher),
+        config.nwb.licence
+        or (
+            lambda recording, fetcher: dandi.licence_of(
+                recording.origin.partition(" ")[0], servers.dandi, fetcher
+            )
+        ),
     )
 
 
@@ -179,6 +197,22 @@ def read_recording(config: Config, recording: Recording) -> Raw:
     return data_set(config).read(recording)
 
 
+def licence_of(config: Config, recording: Recording) -> str:
+    """Say under which licence a recording is given, as its archive states it; "" where it is not known."""
+    licence = data_set(config).licence
+    return noted_licence(recording.path) or (licence if isinstance(licence, str) else "")
+
+
+def _note_licence(chosen: DataSet, recording: Recording, folder: Path, fetcher: Fetcher) -> None:
+    """Ask the archive, where it can be asked; a recording is as good without an answer."""
+    if isinstance(chosen.licence, str):
+        return
+    try:
+        note_licence(folder, chosen.licence(recording, fetcher))
+    except DownloadError as error:
+        logger.warning("recording %s: its licence is not known (%s)", recording.recording, error)
+
+
 def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) -> list[Recording]:
     """Fetch recordings, each whole or not at all; what is there is not fetched again.
 
@@ -228,6 +262,7 @@ def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) 
             leave_out(recording.path, recording.recording, recording.animal, message)
             lacking.append(recording)
         else:
+            _note_licence(chosen, recording, work / recording.recording, fetcher)
             shutil.rmtree(recording.path, ignore_errors=True)
             (work / recording.recording).replace(recording.path)
     shutil.rmtree(work, ignore_errors=True)

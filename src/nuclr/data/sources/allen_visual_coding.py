@@ -38,6 +38,7 @@ from nuclr.data.spikes import SpikesByUnit
 from nuclr.errors import DataError, DownloadError
 
 LINKS = "links.tsv"
+LICENCE = "Allen Institute's terms of use, https://alleninstitute.org/legal/terms-use"
 # What allensdk keeps when nothing else is said (allensdk.brain_observatory.ecephys.UNIT_FILTER_DEFAULTS).
 QUALITY = ("amplitude_cutoff", "presence_ratio", "isi_violations")
 CELL_TYPES = ("Pvalb", "Sst", "Vip")

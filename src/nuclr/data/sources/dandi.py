@@ -126,3 +126,23 @@ def remote(identifier: str, ending: str, name: str, server: str, fetcher: Fetche
             )
 
     return fetcher.patiently(ask, f"{server}: dandiset {identifier}")
+
+
+def licence_of(identifier: str, server: str, fetcher: Fetcher) -> str:
+    """Say under which licence a dandiset is given, as its metadata have it (SPDX).
+
+    Raises
+    ------
+    DownloadError
+        If the server does not say.
+    """
+
+    def ask() -> str:
+        with _dandiset(identifier, server) as dandiset:
+            stated = dandiset.get_raw_metadata().get("license") or []
+            if not isinstance(stated, list) or not stated:
+                raise DownloadError(f"{server}: dandiset {identifier} states no licence")
+            names = ", ".join(str(one).removeprefix("spdx:") for one in stated)
+            return f"{names}, says dandiset {identifier}"
+
+    return fetcher.patiently(ask, f"{server}: dandiset {identifier}")

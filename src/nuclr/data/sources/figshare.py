@@ -1,8 +1,9 @@
-"""Files of a figshare article, by its public interface (https://docs.figshare.com, articles/{id}/files)."""
+"""Files and licence of a figshare article, by its public interface (https://docs.figshare.com)."""
 
 from __future__ import annotations
 
 from nuclr.data.download import Fetcher, Remote
+from nuclr.errors import DownloadError
 
 
 def files_of(article: int, server: str, fetcher: Fetcher) -> list[Remote]:
@@ -31,3 +32,19 @@ def files_of(article: int, server: str, fetcher: Fetcher) -> list[Remote]:
         if len(listed) < 100:
             return found
         page += 1
+
+
+def licence_of(article: int, server: str, fetcher: Fetcher) -> str:
+    """Say under which licence an article is given.
+
+    Raises
+    ------
+    DownloadError
+        If the server does not say.
+    """
+    about = fetcher.json(f"{server}/articles/{article}")
+    try:
+        licence = about["license"]
+        return f"{licence['name']} ({licence['url']}), says figshare article {article}"
+    except (KeyError, TypeError):
+        raise DownloadError(f"{server}: article {article} states no licence") from None

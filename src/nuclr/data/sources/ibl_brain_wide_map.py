@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # Published for everybody: https://int-brain-lab.github.io/ONE/notebooks/one_quickstart.html
 USER, PASSWORD = "intbrainlab", "international"
+# Alyx does not state it.
+LICENCE = "International Brain Laboratory's, see https://www.internationalbrainlab.com/data"
 METRICS, UUIDS = "clusters.metrics.pqt", "clusters.uuids.csv"
 NEEDED = ("spikes.times.npy", "spikes.clusters.npy", "clusters.channels.npy", METRICS, UUIDS)
 LOCATIONS, DEPTHS = "channels.brainLocationIds_ccf_2017.npy", "clusters.depths.npy"
