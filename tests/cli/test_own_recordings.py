@@ -118,10 +118,12 @@ def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
     kept = json.loads((folder / "probe.json").read_text())
     assert kept["model"] == record["model"]
     assert set(kept["inputs"]) == {"e.parquet", "labels.csv"}
+    run(folder, installed, "card", "model", "--probe", "probe.safetensors", "-o", "model/model_card.md")
     card = (folder / "model" / "model_card.md").read_text()
     for said in (
         "| Animals | 3: a, b, c |",
         "5 steps of 2 pairs",
+        f"| area | other animals, in 3 groups | 96 | {kept['scores']['macro_f1']:.3f} |  | 0.500 |",
         "## Licence of the data",
         "## Intended use",
     ):

@@ -13,7 +13,7 @@ from labelled import features_of, units
 from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.labels import label_units
-from nuclr.evaluation.saved_probe import SavedProbe, load_probe, save_probe, train_probe
+from nuclr.evaluation.saved_probe import SavedProbe, load_probe, save_probe, score_of, train_probe
 
 MODEL = "ab" * 32
 
@@ -92,6 +92,13 @@ def test_embeddings_of_another_model_are_refused() -> None:
         ModelError, match="reads embeddings of model abababababab, these come from cdcdcdcdcdcd"
     ):
         probe.predict(table, features, "cd" * 32)
+
+
+def test_a_card_has_the_score_of_its_own_models_probes_alone() -> None:
+    probe, _, _ = trained()
+    assert score_of(probe, MODEL)["macro_f1"] == probe.record["scores"]["macro_f1"]
+    with pytest.raises(ModelError, match="reads embeddings of model abababababab"):
+        score_of(probe, "cd" * 32)
 
 
 def test_one_animal_is_measured_on_other_units() -> None:

@@ -32,6 +32,11 @@ def test_a_model_is_read_as_written(tmp_path: Path) -> None:
     torch.testing.assert_close(saved.encoder(x, torch.tensor([3])), encoder(x, torch.tensor([3])))
 
 
+def test_either_file_or_their_folder_names_a_model(path: Path) -> None:
+    for given in (path, path.with_suffix(".json"), path.parent):
+        assert load_model(given).record["seed"] == 3
+
+
 def test_damaged_weights_are_refused(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1

@@ -5,20 +5,31 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from typing import Annotated
 
 import typer
 
+from nuclr import __version__
 from nuclr.cli import data, evaluation, model, prediction, report, training
 from nuclr.errors import NuclrError
 
 app = typer.Typer(
-    help="One embedding per neuron from population activity alone.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 for room in (data, model, training, evaluation, prediction, report):
     room.add_to(app)
+
+
+@app.callback(invoke_without_command=True)
+def say_version(
+    version: Annotated[bool, typer.Option("--version", help="say which nuclr this is, and end")] = False,
+) -> None:
+    """One embedding per neuron from population activity alone."""
+    if version:
+        print(f"nuclr {__version__}")
+        raise typer.Exit
 
 
 def main() -> None:

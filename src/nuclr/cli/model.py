@@ -19,14 +19,23 @@ def add_to(app: typer.Typer) -> None:
 def card(
     model: Annotated[Path, typer.Argument(help="model.safetensors")],
     output: OutputOption,
-    probes: Annotated[Path | None, typer.Option(help="folder of its probes, for their scores")] = None,
+    probes: Annotated[
+        Path | None, typer.Option(help="the workflow's folder of its probes, for scores")
+    ] = None,
+    probe: Annotated[
+        list[Path] | None, typer.Option(help="probe.safetensors of `nuclr train-probe`, for its score")
+    ] = None,
 ) -> None:
     """Write a model's card: data, animals, steps, scores, licence of the data, intended use."""
     from nuclr.evaluation.probe import main_scores
+    from nuclr.evaluation.saved_probe import load_probe, score_of
     from nuclr.model.card import write_card
     from nuclr.model.saved import load_model
 
-    write_card(output, load_model(model).record, main_scores(probes) if probes is not None else ())
+    saved = load_model(model)
+    scores = main_scores(probes) if probes is not None else []
+    scores += [score_of(load_probe(path), saved.sha256) for path in probe or ()]
+    write_card(output, saved.record, scores)
     print(output)
 
 

@@ -79,6 +79,20 @@ class SavedProbe:
         enough = [row["probability"] for row in self.record["answers"] if row["accuracy"] >= sure]
         return min(enough, default=np.inf)
 
+    def check_model(self, model: str) -> None:
+        """Make sure that embeddings come from the model that the probe was trained on.
+
+        Raises
+        ------
+        ModelError
+            If not.
+        """
+        if model != self.record["model"]:
+            raise ModelError(
+                f"the probe reads embeddings of model {self.record['model'][:12]}, these come from "
+                f"{model[:12] or 'no model'}; embed with that model, or train a probe on these"
+            )
+
     def predict(
         self, units: pd.DataFrame, embeddings: np.ndarray, model: str, sure: float = 0.8
     ) -> pd.DataFrame:
@@ -106,11 +120,7 @@ class SavedProbe:
         ModelError
             If the embeddings come from another model.
         """
-        if model != self.record["model"]:
-            raise ModelError(
-                f"the probe reads embeddings of model {self.record['model'][:12]}, these come from "
-                f"{model[:12] or 'no model'}; embed with that model, or train a probe on these"
-            )
+        self.check_model(model)
         probability = self.probabilities(embeddings)
         known = ~np.isnan(probability).any(axis=1)
         best = np.where(known, np.nan_to_num(probability).argmax(axis=1), 0)
@@ -122,6 +132,31 @@ class SavedProbe:
             probability=highest,
             **{f"p_{name}": probability[:, i] for i, name in enumerate(self.classes)},
         )
+
+
+def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
+    """Say what a probe scored on units that it had not learned from: a row of its model's card.
+
+    Parameters
+    ----------
+    probe
+        Of :func:`load_probe`.
+    model
+        Hash of the model.
+
+    Raises
+    ------
+    ModelError
+        If the probe reads embeddings of another model.
+    """
+    probe.check_model(model)
+    return {
+        "task": probe.record["task"],
+        "protocol": probe.record["scores"]["measured_on"],
+        "units": probe.record["learned_from"]["units"],
+        "macro_f1": probe.record["scores"]["macro_f1"],
+        "chance": 1 / len(probe.classes),
+    }
 
 
 def train_probe(

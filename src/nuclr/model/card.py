@@ -14,9 +14,9 @@ from nuclr.files import whole
 
 CARD = "model_card.md"
 UNKNOWN = "not known to nuclr: ask whoever recorded them before you publish this model"
-NOT_MEASURED = (
-    "Not measured. `nuclr train-probe` measures a probe on your labels; in the workflow this table is filled."
-)
+NOT_MEASURED = """\
+Not measured. `nuclr train-probe` measures a probe on your labels; `nuclr card --probe` puts its score here.
+"""
 USE = """\
 For: embeddings of sorted units or imaged ROIs from their population's activity, and probes of brain region or
 cell type on them, in research. A unit's embedding depends on the units that were recorded with it.
@@ -37,8 +37,8 @@ def write_card(path: Path, record: dict[str, Any], scores: Sequence[dict[str, An
     record
         Of the model: :attr:`nuclr.model.saved.SavedModel.record`.
     scores
-        ``task``, ``protocol``, ``units``, ``macro_f1``, ``low``, ``high``, ``within_recordings``, ``chance``:
-        of probes on its embeddings, a row each.
+        ``task``, ``protocol``, ``units``, ``macro_f1``, ``chance`` and, where they were measured, ``low``,
+        ``high``, ``within_recordings``: of probes on its embeddings, a row each.
     """
     with whole(path) as partial:
         partial.write_text(card(record, scores))
@@ -69,14 +69,8 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     lines += ["", "Configuration and the hash of every input are in `model.json`.", "", "## Scores", ""]
     if scores:
         columns = ["task", "protocol", "units", "macro-F1 (95 %)", "within recordings", "chance"]
-        lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
-        lines += [
-            f"| {row['task']} | {row['protocol']} | {row['units']} | {row['macro_f1']:.3f} "
-            f"({row['low']:.3f} to {row['high']:.3f}) | {row['within_recordings']:.3f} "
-            f"| {row['chance']:.3f} |"
-            for row in scores
-        ]
-        lines += ["", "Linear probes, all labels. Intervals are over animals."]
+        lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *map(_score, scores)]
+        lines += ["", "Linear probes, all labels. Intervals, where there are any, are over animals."]
     else:
         lines += [NOT_MEASURED]
     lines += ["", "## Licence of the data", ""]
@@ -85,6 +79,13 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     if not stated:  # of a model from elsewhere no more is known than its file
         lines += [f"- {UNKNOWN if record.get('source') else 'none: it learned from no recording'}"]
     return "\n".join([*lines, "", "## Intended use", "", USE])
+
+
+def _score(row: dict[str, Any]) -> str:
+    interval = f" ({row['low']:.3f} to {row['high']:.3f})" if "low" in row else ""
+    within = f"{row['within_recordings']:.3f}" if "within_recordings" in row else ""
+    cells = [row["task"], row["protocol"], str(row["units"]), f"{row['macro_f1']:.3f}{interval}", within]
+    return f"| {' | '.join([*cells, format(row['chance'], '.3f')])} |"
 
 
 def _count(number: int, what: str) -> str:

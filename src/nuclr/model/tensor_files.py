@@ -37,7 +37,7 @@ def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, np.ndarr
     Parameters
     ----------
     path
-        ``.safetensors``.
+        ``.safetensors``; its ``.json`` or the folder of both will do.
     what
         Is expected there: ``model`` or ``probe``.
     remedy
@@ -48,10 +48,14 @@ def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, np.ndarr
     ModelError
         If a file is missing, damaged or of another format, or the two do not belong together.
     """
+    if path.is_dir():
+        path = path / f"{what}.safetensors"
+    elif path.suffix == ".json":
+        path = path.with_suffix(".safetensors")
     beside = path.with_suffix(".json")
     try:
         record, content = json.loads(beside.read_text()), path.read_bytes()
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except FileNotFoundError as error:
         raise ModelError(
             f"{error.filename}: not there; a {what} is {what}.safetensors and {what}.json"
         ) from None
