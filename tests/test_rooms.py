@@ -48,3 +48,12 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "module", ["evaluation.probe", "evaluation.saved_probe", "evaluation.baselines", "model.card", "data.own"]
+)
+def test_what_needs_no_network_does_not_wait_for_torch(module: str) -> None:
+    code = f"import sys, nuclr.{module}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

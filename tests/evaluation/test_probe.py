@@ -13,9 +13,10 @@ from nuclr.config import Probe, Task
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError, SplitError
 from nuclr.evaluation.metrics import confusions, macro_f1
-from nuclr.evaluation.probe import Variant, centred, collect, predict, probe_all, read_predictions, variants
+from nuclr.evaluation.probe import Variant, centred, predict, probe_all, read_predictions, variants
 from nuclr.evaluation.protocols import Fold, folds
 from nuclr.evaluation.representations import write_embeddings
+from nuclr.evaluation.score_tables import collect
 
 
 def score(features: np.ndarray, table: pd.DataFrame, variant: Variant, seed: int = 0) -> float:

@@ -20,8 +20,9 @@ from nuclr.config import load_config
 from nuclr.data.catalog import catalog
 from nuclr.data.store import write_population
 from nuclr.errors import DataError
-from nuclr.evaluation.probe import collect, probe_all
+from nuclr.evaluation.probe import probe_all
 from nuclr.evaluation.representations import write_embeddings
+from nuclr.evaluation.score_tables import collect
 from nuclr.report.overview import write_overview
 from nuclr.report.page import cost_table, write_page
 from nuclr.report.scaling import write_scaling

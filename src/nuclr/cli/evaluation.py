@@ -122,6 +122,6 @@ def collect(
     output: OutputOption,
 ) -> None:
     """Gather the scores of all probes in one tidy table (parquet, and csv beside it)."""
-    from nuclr.evaluation.probe import collect as gather
+    from nuclr.evaluation.score_tables import collect as gather
 
     print(f"{output}: {len(gather(probes, output))} probes of {len(probes)} representations")

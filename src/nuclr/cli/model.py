@@ -27,15 +27,17 @@ def card(
     ] = None,
 ) -> None:
     """Write a model's card: data, animals, steps, scores, licence of the data, intended use."""
-    from nuclr.evaluation.probe import main_scores
-    from nuclr.evaluation.saved_probe import load_probe, score_of
+    from nuclr.evaluation.score_tables import main_scores
     from nuclr.model.card import write_card
-    from nuclr.model.saved import load_model
+    from nuclr.model.tensor_files import read_record
 
-    saved = load_model(model)
+    record = read_record(model, "model", "train or import it again")
     scores = main_scores(probes) if probes is not None else []
-    scores += [score_of(load_probe(path), saved.sha256) for path in probe or ()]
-    write_card(output, saved.record, scores)
+    if probe:
+        from nuclr.evaluation.saved_probe import load_probe, score_of
+
+        scores += [score_of(load_probe(path), record["sha256"]) for path in probe]
+    write_card(output, record, scores)
     print(output)
 
 

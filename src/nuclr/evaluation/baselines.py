@@ -14,7 +14,6 @@ import pandas as pd
 from nuclr.data.catalog import unit_table
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError
-from nuclr.evaluation.nemo import nemo
 from nuclr.evaluation.representations import concatenate
 from nuclr.training.inputs import in_memory
 
@@ -225,6 +224,8 @@ def baseline_table(
     if name == "which_recording":
         features = which_recording(units)
     elif name == "nemo":
+        from nuclr.evaluation.nemo import nemo  # the others need no torch
+
         features = nemo(populations, learn_from)
     else:
         features = np.concatenate([BASELINES[name](in_memory(population)) for population in populations])

@@ -14,9 +14,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
-from nuclr.evaluation.baselines import INTERVAL_BINS
-from nuclr.evaluation.lolcat import Lolcat
-
 NEIGHBOURS = 15
 HIDDEN = 64
 MOST_EPOCHS = 200
@@ -64,6 +61,10 @@ def fit_classifier(
         nearest = KNeighborsClassifier(min(NEIGHBOURS, len(features)), weights="distance")
         return make_pipeline(StandardScaler(), nearest).fit(features, labels)
     if kind == "lolcat":
+        # Imported here: the other probes need no torch, and start in half the time.
+        from nuclr.evaluation.baselines import INTERVAL_BINS
+        from nuclr.evaluation.lolcat import Lolcat
+
         return Lolcat(INTERVAL_BINS, seed).fit(train, validation)
     return _perceptron(train, validation, seed)
 

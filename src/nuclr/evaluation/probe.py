@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -22,13 +22,13 @@ from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.metrics import by_class, confusions, macro_f1, summary
 from nuclr.evaluation.protocols import Fold, class_labels, folds, label_order, label_share
 from nuclr.evaluation.representations import read_embeddings, read_recorded, write_csv, write_recorded
-from nuclr.files import sha256_of, whole, whole_folder
+from nuclr.evaluation.score_tables import CLASSES, SCORES
+from nuclr.files import sha256_of, whole_folder
 from nuclr.provenance import versions
 
 logger = logging.getLogger(__name__)
 # Probes that use validation units, to know when to stop.
 CHOOSING = ("mlp", "lolcat")
-SCORES, CLASSES = "scores.csv", "classes.csv"
 
 
 @dataclass(frozen=True)
@@ -307,46 +307,3 @@ def read_predictions(path: Path, variant: Variant | None = None) -> tuple[pd.Dat
     if chosen.empty:
         raise DataError(f"{path}: no {variant} in it; make it again with `nuclr probe`")
     return chosen.reset_index(drop=True), record
-
-
-def main_scores(folder: Path) -> list[dict[str, Any]]:
-    """Scores of the main probe of every task and protocol in a probes folder, a row each.
-
-    Raises
-    ------
-    DataError
-        If the folder holds no scores.
-    """
-    (table,) = _tables([folder], SCORES)
-    main = table[(table["label_share"] == 1) & ~table["shuffled"].astype(bool)]
-    first = main.drop_duplicates(["task", "protocol"])
-    return [{str(name): value for name, value in row.items()} for row in first.to_dict("records")]
-
-
-def collect(folders: Sequence[Path], output: Path) -> pd.DataFrame:
-    """Gather the scores of many probes folders in one tidy table, ``output`` (parquet) and a csv beside it.
-
-    What the scores of single classes are goes to ``{output's stem}.classes.csv``.
-
-    Raises
-    ------
-    DataError
-        If a folder holds no scores.
-    """
-    scores, classes = (pd.concat(_tables(folders, name), ignore_index=True) for name in (SCORES, CLASSES))
-    with whole(output) as partial:
-        scores.to_parquet(partial, index=False)
-    write_csv(output.with_suffix(".csv"), scores)
-    write_csv(output.with_suffix(".classes.csv"), classes)
-    return scores
-
-
-def _tables(folders: Sequence[Path], name: str) -> Iterator[pd.DataFrame]:
-    for folder in folders:
-        try:
-            # A class may be called NA.
-            yield pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
-        except (OSError, pd.errors.ParserError) as error:
-            raise DataError(
-                f"{folder / name}: cannot be read ({error}); make it again with `nuclr probe`"
-            ) from None

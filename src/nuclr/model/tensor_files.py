@@ -48,6 +48,19 @@ def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, np.ndarr
     ModelError
         If a file is missing, damaged or of another format, or the two do not belong together.
     """
+    content, record = _read(path, what, remedy)
+    try:
+        return load(content), record
+    except SafetensorError as error:
+        raise ModelError(f"{path}: not a {what} ({error}); {remedy}") from None
+
+
+def read_record(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """Read the record alone, of tensors that are whole; see :func:`read_tensors`."""
+    return _read(path, what, remedy)[1]
+
+
+def _read(path: Path, what: str, remedy: str) -> tuple[bytes, dict[str, Any]]:
     if path.is_dir():
         path = path / f"{what}.safetensors"
     elif path.suffix == ".json":
@@ -66,7 +79,4 @@ def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, np.ndarr
         raise ModelError(f"{beside}: format {told}, this version reads {FORMAT}")
     if record.get("sha256") != hashlib.sha256(content).hexdigest():
         raise ModelError(f"{path}: not the {what} that {beside.name} describes; copy both again")
-    try:
-        return load(content), record
-    except SafetensorError as error:
-        raise ModelError(f"{path}: not a {what} ({error}); {remedy}") from None
+    return content, record

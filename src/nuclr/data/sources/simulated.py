@@ -41,7 +41,6 @@ import numpy as np
 import pandas as pd
 from pynwb import NWBHDF5IO, NWBFile
 from pynwb.file import Subject
-from scipy.signal import lfilter
 
 from nuclr.data.recording import Recording
 from nuclr.files import whole
@@ -105,6 +104,9 @@ def ornstein_uhlenbeck(steps: int, tau_s: float, rng: np.random.Generator) -> np
     keep = np.exp(-STEP_S / tau_s)
     noise = rng.standard_normal(steps)
     noise[1:] *= np.sqrt(1 - keep**2)
+    # Imported here: it takes longer than all that a step needs to know which recordings there are.
+    from scipy.signal import lfilter
+
     return lfilter([1.0], [1.0, -keep], noise)
 
 
