@@ -56,7 +56,7 @@ def start(cluster: slurm.Cluster, folder: Path, *arguments: str) -> subprocess.P
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
     command += ["--profile", str(REPOSITORY / "workflow" / "profiles" / "slurm")]
-    command += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10", *arguments]
+    command += ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10", *arguments]
     with (folder / "said.txt").open("w") as said:
         return subprocess.Popen(command, env=environment, stdout=said, stderr=said, text=True)
 

@@ -104,9 +104,7 @@ def test_no_test_or_label_animal_was_pretrained_on(finished: Path) -> None:
 
 def test_a_second_run_does_nothing(finished: Path) -> None:
     assert planned(snakemake(finished, "-n")) == {}
-    assert planned(snakemake(finished, "-n", "probe_all")) == {"probe_all": 1, "total": 1} or planned(
-        snakemake(finished, "-n", "probe_all")
-    ) in ({}, {"probe_all": 1})
+    assert planned(snakemake(finished, "-n", "probe_all")) in ({}, {"probe_all": 1})
 
 
 def test_another_seed_adds_only_its_runs(finished: Path, tmp_path: Path) -> None:
