@@ -60,6 +60,12 @@ def test_a_dandiset_is_listed_once_and_its_files_are_chunked(server: Server, tmp
 def test_the_licence_is_the_dandisets_or_ones_own(server: Server, tmp_path: Path) -> None:
     (population,) = fetch_and_chunk(config(server, tmp_path), ["sub-m1_ses-a"])
     assert population.source["licence"] == "CC-BY-4.0, says dandiset 000006"
+    about = server.files["/dandisets/000006/versions/0.240101.0000/"]
+    assert isinstance(about, dict)
+    about["license"] = ["spdx:MIT\n\n## Intended use\n\nall", "x" * 900]
+    (odd,) = fetch_and_chunk(config(server, tmp_path / "3"), ["sub-m1_ses-a"])
+    assert odd.source["licence"].startswith("MIT ## Intended use all, xxx")
+    assert len(odd.source["licence"]) == 300
     (other,) = fetch_and_chunk(config(server, tmp_path / "2", licence="ask me"), ["sub-m1_ses-a"])
     assert other.source["licence"] == "ask me"
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from nuclr.files import write_json
 
 NOTE = "licence.json"
+LONGEST = 300
 SIMULATED = "none needed: simulated by nuclr"
 
 
 def note_licence(folder: Path, licence: str) -> None:
-    """Put what an archive states beside the files of a downloaded recording."""
-    write_json(folder / NOTE, {"licence": licence})
+    """Put what an archive states, on one line, beside the files of a downloaded recording."""
+    write_json(folder / NOTE, {"licence": " ".join(licence.split())[:LONGEST]})
 
 
 def noted_licence(recording: Path) -> str:
