@@ -37,5 +37,6 @@ rule pretrain:
         "pretraining {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
         "{resources.launch} nuclr pretrain {params.folder:q} --splits {input.splits:q} "
-        "--animals {wildcards.animals} --seed {wildcards.seed} {params.ablation} -o {output.model:q} --checkpoints {params.checkpoints:q} "
+        "--animals {wildcards.animals} --seed {wildcards.seed} {params.ablation} --no-card "
+        "-o {output.model:q} --checkpoints {params.checkpoints:q} "
         "--config {params.config:q} --config {resources.machine:q} > {log:q} 2>&1"

@@ -44,11 +44,17 @@ def pretrain(
     ] = "",
     devices: Annotated[int | None, typer.Option(help="GPUs or CPU processes; else machine.devices")] = None,
     num_nodes: Annotated[int | None, typer.Option(help="machines; else machine.num_nodes")] = None,
+    card: Annotated[
+        bool,
+        typer.Option(help="write model_card.md beside the model; the workflow does it later, with scores"),
+    ] = True,
     config: ConfigOption = None,
 ) -> None:
     """Pretrain an encoder; killed and started again, it goes on from its last checkpoint."""
     from nuclr.config import load_config
     from nuclr.errors import ConfigError
+    from nuclr.model.card import CARD, write_card
+    from nuclr.model.tensor_files import read_record
     from nuclr.training.devices import gpus
 
     given = {"devices": devices, "num_nodes": num_nodes}
@@ -64,6 +70,8 @@ def pretrain(
         else:
             wrote = _of_splits(recordings, splits, animals or 0, options, seed, output, where, ablation)
     if wrote:
+        if card:
+            write_card(output.with_name(CARD), read_record(output, "model", "train it again"))
         print(f"{output}: {'all' if animals is None else animals} animals, seed {seed}")
 
 
@@ -104,18 +112,13 @@ def _of_splits(
 def _all_of(
     recordings: list[Path], options: Config, seed: int, output: Path, checkpoints: Path, ablation: str
 ) -> bool:
-    """Pretrain on all animals of some recordings, whose stores are made beside the model; write its card."""
+    """Pretrain on all animals of some recordings, whose stores are made beside the model."""
     from nuclr.data.own import find, store_found
     from nuclr.data.store import open_population, stores
-    from nuclr.model.card import CARD, write_card
-    from nuclr.model.saved import load_model
     from nuclr.training.run import pretrain_run
 
     folders = store_found(find(recordings), output.parent / "populations", options.nwb, options.chunk)
     animals = sorted({open_population(store).animal for folder in folders for store in stores(folder)})
-    wrote = pretrain_run(
+    return pretrain_run(
         folders, animals, options, seed, output=output, checkpoints=checkpoints, about={"ablation": ablation}
     )
-    if wrote:
-        write_card(output.with_name(CARD), load_model(output).record)
-    return wrote
