@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import stat
@@ -20,9 +21,16 @@ from nuclr.data.chunk import chunk_recording
 from nuclr.data.cluster import computing
 from nuclr.data.sources.nwb import read_populations
 from nuclr.data.store import open_population, stores
+from nuclr.errors import ConfigError
 
-# What dask-jobqueue needs of SLURM: sbatch takes a script and says a number, scancel ends the job.
+# What chunking in jobs needs of SLURM: sbatch refuses a script, or takes it and says a number; scancel ends
+# the job. The real one is asked in tests/workflow/test_slurm.py.
 SBATCH = """#!/bin/sh
+if [ "$1" = --test-only ]; then
+    grep -q "^#SBATCH -p nowhere" || exit 0
+    printf 'sbatch: error: invalid partition specified: nowhere\\nallocation failure\\n' >&2
+    exit 1
+fi
 for script; do :; done
 cp "$script" "{folder}/job.sh"
 setsid sh "{folder}/job.sh" > "{folder}/job.log" 2>&1 &
@@ -77,8 +85,11 @@ def test_what_a_process_warns_of_is_said(tmp_path: Path, caplog: pytest.LogCaptu
     assert "1 samples of dff are NaN: set to 0" in caplog.text
 
 
-def test_jobs_of_a_cluster_make_the_same_store(tmp_path: Path, pretended_slurm: Path) -> None:
+def test_jobs_of_a_cluster_make_the_same_store(
+    tmp_path: Path, pretended_slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: pip install nuclr[slurm]")
+    monkeypatch.chdir(tmp_path)
     path = write_units(tmp_path / "a.nwb", poisson_trains(5, 60.0), obs_intervals=[[0.0, 60.0]])
     alone = chunked(path, tmp_path / "one", "threads", 1)
     with dask.config.set({"jobqueue.slurm.interface": "lo"}):
@@ -88,6 +99,30 @@ def test_jobs_of_a_cluster_make_the_same_store(tmp_path: Path, pretended_slurm: 
     while Path(f"/proc/{job}").exists() and "Z" not in Path(f"/proc/{job}/stat").read_text().split()[2]:
         assert time.monotonic() - waiting < 30, "the job was not cancelled"
         time.sleep(0.1)
+    # Nobody without this run's keys could have run code in it, and the keys are gone with it.
+    script = (pretended_slurm / "job.sh").read_text()
+    assert " tls://" in script
+    gc.collect()
+    assert not Path(script.split("--tls-key ")[1].split()[0]).exists()
+
+
+def test_a_cluster_that_takes_no_jobs_is_not_waited_for(
+    tmp_path: Path, pretended_slurm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: pip install nuclr[slurm]")
+    monkeypatch.chdir(tmp_path)
+    refused = r"refuses its jobs \(sbatch: error: invalid partition specified: nowhere allocation failure\)"
+    with (
+        dask.config.set({"jobqueue.slurm.interface": "lo", "jobqueue.slurm.queue": "nowhere"}),
+        pytest.raises(ConfigError, match=refused),
+        computing("slurm", 1),
+    ):
+        pass
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="there is no sbatch"), computing("slurm", 1):
+        pass
+    gc.collect()
+    assert not list(tmp_path.glob(".dask*")), "keys are left"
 
 
 def test_a_kill_half_way_leaves_nothing_that_is_taken_for_a_store(tmp_path: Path) -> None:

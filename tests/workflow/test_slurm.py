@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,11 +10,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import one_node_slurm as slurm
 import pytest
 import yaml
 from snakemake_run import REPOSITORY
+from strategies import poisson_trains, write_units
 
+from nuclr.data.store import open_population, stores
 from nuclr.model.saved import load_model
 
 pytestmark = [
@@ -112,3 +116,25 @@ def test_what_fails_is_named_and_what_is_cancelled_is_done_again(
     tried_again = cluster.ask("scontrol", "show", "job", jobs(cluster, "pretrain")[-1])
     assert first not in re.search(r"^ +NodeList=(\S+)", tried_again, re.M)[1]
     assert second
+
+
+def test_a_recording_is_chunked_in_jobs_of_its_own(cluster: slurm.Cluster, tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue", reason="pip install nuclr[slurm]")
+    path = write_units(tmp_path / "a.nwb", poisson_trains(5, 60.0), obs_intervals=[[0.0, 60.0]])
+    chunk = [str(Path(sys.executable).with_name("nuclr")), "chunk", str(path), "-o"]
+    plain = {"dataset": "nwb", "nwb": {"folder": "."}, "chunk": {"chunk_s": 5, "shard_s": 10}}
+    for name, machine in (("here", {}), ("there", {"dask": "slurm", "dask_workers": 2})):
+        done = subprocess.run(
+            [*chunk, name, "--config", json.dumps(plain | {"machine": machine})],
+            env={**cluster.environment, "DASK_JOBQUEUE__SLURM__INTERFACE": "lo"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    here, there = (open_population(*stores(tmp_path / name)) for name in ("here", "there"))
+    np.testing.assert_array_equal(here.activity, there.activity)
+    assert len(list(tmp_path.glob("logs/dask/dask-worker-*.err"))) == 2
+    # Nothing of it runs on.
+    assert "dask-worker" not in cluster.ask("squeue", "--states=running,pending", "--noheader", "--format=%j")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +17,8 @@ from nuclr.errors import ConfigError
 # A shard in the making takes about four times its size: spikes, counts, and both ends of the codec.
 # Eight of the largest shards at a time stay below 1 GB, however many cores there are.
 MOST_THREADS = 8
+# What the jobs of a cluster say, in the folder that they were submitted from.
+JOB_LOGS = "logs/dask"
 
 
 @contextmanager
@@ -26,7 +30,8 @@ def computing(on: DaskOn, workers: int | None) -> Iterator[None]:
     on
         ``threads``: of this process; ``processes``: a ``dask.distributed`` cluster of this machine;
         ``slurm``: one job a worker, submitted as Dask's own configuration says
-        (``~/.config/dask/jobqueue.yaml``: queue, account, walltime, memory).
+        (``~/.config/dask/jobqueue.yaml``: queue, account, walltime, memory); what the jobs say lies
+        in ``logs/dask``.
     workers
         How many; None takes the cores that this process may use, or 4 jobs.
 
@@ -43,6 +48,8 @@ def computing(on: DaskOn, workers: int | None) -> Iterator[None]:
     from distributed import Client, LocalCluster
 
     environment = dict(os.environ)
+    # Its coming and going in detail is for Dask's developers.
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     try:
         if on == "processes":
             cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
@@ -64,6 +71,38 @@ def _slurm(jobs: int) -> Any:
     except ImportError:
         raise ConfigError('machine.dask: slurm needs dask-jobqueue: pip install "nuclr[slurm]"') from None
     given = dask.config.get("jobqueue.slurm", {})
-    cluster = SLURMCluster(cores=given.get("cores") or 1, memory=given.get("memory") or "4GB", processes=1)
+    cluster = SLURMCluster(
+        cores=given.get("cores") or 1,
+        memory=given.get("memory") or "4GB",
+        processes=1,
+        log_directory=given.get("log-directory") or JOB_LOGS,
+        # Whoever reaches a scheduler of Dask may run code in it. Keys of this run alone, in files that its
+        # user alone may read and that all nodes see, keep others on the network out.
+        security=True,
+        shared_temp_directory=given.get("shared-temp-directory") or os.getcwd(),
+        scheduler_options={"dashboard_address": None, **(given.get("scheduler-options") or {})},
+    )
+    try:
+        _would_be_taken(cluster.job_script())
+    except ConfigError:
+        cluster.close()
+        raise
     cluster.scale(jobs=jobs)
     return cluster
+
+
+def _would_be_taken(script: str) -> None:
+    """Ask SLURM whether it takes a job: Dask would wait for ever for the workers of one that is refused."""
+    command = ["sbatch", "--test-only"]
+    try:
+        asked = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError:
+        raise ConfigError("machine.dask: slurm: there is no sbatch on this machine") from None
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"machine.dask: slurm: SLURM does not answer ({' '.join(command)})") from None
+    if asked.returncode:
+        said = " ".join(asked.stderr.split())
+        raise ConfigError(
+            f"machine.dask: slurm: SLURM refuses its jobs ({said}); Dask's own configuration, "
+            "~/.config/dask/jobqueue.yaml, has their queue, account, walltime and memory"
+        )
