@@ -2,19 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
-
-def did_you_mean(name: object, known: Iterable[object], otherwise: str = "") -> str:
-    """Ask for the nearest of the names that there are; where none is near, say something else.
-
-    >>> did_you_mean("brain_regions", ["brain_region", "cell_type"])
-    'did you mean brain_region?'
-    """
-    near = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else otherwise
-
 
 class NuclrError(Exception):
     """Anything that a user can put right. The command line prints it in one line and exits with 1."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nuclr.cli.options import ConfigOption, OutputOption
+from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def simulate(output: OutputOption, config: ConfigOption = None) -> None:
     files = simulated.simulate(spec, options.animals, options.seed, output)
     for _ in track(files, total=options.animals, description="simulating"):
         pass
-    print(f"{options.animals} recordings in {output}")
+    print(f"{counted(options.animals, 'recording')} in {output}")
 
 
 def download(
@@ -125,8 +126,9 @@ def catalog(
         with whole(path) as partial:
             content.to_parquet(partial, index=False)
     print(
-        f"{population_table['animal'].nunique()} animals, {len(population_table)} populations, "
-        f"{len(unit_table)} units, {population_table['minutes'].sum():.1f} minutes"
+        f"{counted(population_table['animal'].nunique(), 'animal')}, "
+        f"{counted(len(population_table), 'population')}, "
+        f"{counted(len(unit_table), 'unit')}, {population_table['minutes'].sum():.1f} minutes"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
+from nuclr.words import counted
 
 Populations = Annotated[list[Path], typer.Argument(help="folders with population stores")]
 ProbedOption = Annotated[
@@ -59,7 +60,7 @@ def embed(
     with gpus(1, machine.accelerator, machine.share_gpus):
         units, embeddings, windows = embed_with_model(saved, opened, machine.accelerator)
     write_embeddings(output, units, embeddings, windows, {"model": saved.sha256, **saved.record})
-    print(f"{output}: {len(units)} units, {(windows == 0).sum()} of them never active")
+    print(f"{output}: {counted(len(units), 'unit')}, {(windows == 0).sum()} of them never active")
 
 
 def baseline(
@@ -93,7 +94,7 @@ def baseline(
     if learned:
         record[f"{of}s"] = learned
     write_embeddings(output, units, features, windows, record)
-    print(f"{output}: {len(units)} units, {features.shape[1]} features")
+    print(f"{output}: {counted(len(units), 'unit')}, {counted(features.shape[1], 'feature')}")
 
 
 def probe(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nuclr.cli.options import OutputOption
+from nuclr.words import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +67,7 @@ def train_probe(
     save_probe(output, probe)
     scores = probe.record["scores"]
     for name, count in probe.record["learned_from"]["units_of_class"].items():
-        print(f"{name}: {count} units, F1 {scores['f1'][name]:.3f}")
+        print(f"{name}: {counted(count, 'unit')}, F1 {scores['f1'][name]:.3f}")
     print(
         f"{output}: macro-F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}, calibration error "
         f"{scores['calibration_error']:.3f}, measured on {scores['measured_on']}"

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
+from nuclr.words import counted
 
 
 def add_to(app: typer.Typer) -> None:
@@ -61,7 +62,8 @@ def inspect(
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     print(
-        f"{found['animal'].nunique()} animals, {len(found)} populations, {found['units'].sum()} units, "
+        f"{counted(found['animal'].nunique(), 'animal')}, {counted(len(found), 'population')}, "
+        f"{counted(int(found['units'].sum()), 'unit')}, "
         f"{found['minutes'].sum():.1f} minutes"
     )
     for name, counts in count_labels(opened).items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nuclr.cli.options import ConfigOption, OutputOption
+from nuclr.words import counted
 
 if TYPE_CHECKING:
     from nuclr.config import Config
@@ -72,7 +73,7 @@ def pretrain(
     if wrote:
         if card:
             write_card(output.with_name(CARD), read_record(output, "model", "train it again"))
-        print(f"{output}: {'all' if animals is None else animals} animals, seed {seed}")
+        print(f"{output}: {'all animals' if animals is None else counted(animals, 'animal')}, seed {seed}")
 
 
 def _of_splits(

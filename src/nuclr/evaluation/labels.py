@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from nuclr.errors import DataError, did_you_mean
+from nuclr.errors import DataError
+from nuclr.words import did_you_mean
 
 
 def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:

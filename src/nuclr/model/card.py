@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nuclr.files import whole
+from nuclr.words import counted
 
 CARD = "model_card.md"
 UNKNOWN = "not known to nuclr: ask whoever recorded them before you publish this model"
@@ -49,13 +50,14 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     config, encoder = record.get("config", {}), record["encoder"]
     window_s = encoder["tokens"] * encoder["patch"] * record["bin_s"]
     animals, datasets = record.get("animals", []), record.get("datasets", [])
+    units = counted(record.get("units", 0), "unit")
     facts = {
         "Weights": f"sha256 `{record.get('sha256', '')}`",
         "Reads": f"{record['modality']}, {record['bin_s']:.4g} s a bin, windows of {window_s:g} s",
         "Encoder": ", ".join(f"{name} {value}" for name, value in encoder.items()),
         "Data sets": ", ".join(datasets) or "see its source",
         "Animals": f"{len(animals)}: {', '.join(animals)}" if animals else _source(record),
-        "Recorded": f"{record.get('units', 0)} units, {record.get('hours', 0):.1f} hours" if animals else "",
+        "Recorded": f"{units}, {record.get('hours', 0):.1f} hours" if animals else "",
         "Left out": ", ".join(record.get("left_out", [])),
         "Ablation": record.get("ablation", ""),
         "Epoch chosen by": ", ".join(record.get("chosen_by", [])),
@@ -75,7 +77,7 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
         lines += [NOT_MEASURED]
     lines += ["", "## Licence of the data", ""]
     stated = Counter(source.get("licence") or UNKNOWN for source in record.get("inputs", {}).values())
-    lines += [f"- {licence} ({_count(number, 'population')})" for licence, number in sorted(stated.items())]
+    lines += [f"- {licence} ({counted(number, 'population')})" for licence, number in sorted(stated.items())]
     if not stated:  # of a model from elsewhere no more is known than its file
         lines += [f"- {UNKNOWN if record.get('source') else 'none: it learned from no recording'}"]
     return "\n".join([*lines, "", "## Intended use", "", USE])
@@ -88,13 +90,9 @@ def _score(row: dict[str, Any]) -> str:
     return f"| {' | '.join([*cells, format(row['chance'], '.3f')])} |"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
-
-
 def _machine(machine: dict[str, Any]) -> str:
     return (
-        _count(machine["devices"], {"gpu": "GPU"}.get(machine["accelerator"], "process")) if machine else ""
+        counted(machine["devices"], {"gpu": "GPU"}.get(machine["accelerator"], "process")) if machine else ""
     )
 
 
@@ -108,7 +106,8 @@ def _source(record: dict[str, Any]) -> str:
 def _steps(pretrain: dict[str, Any]) -> str:
     if not pretrain:
         return ""
-    length = f"{pretrain['epochs']} epochs" if pretrain.get("epochs") else f"{pretrain['steps']} steps"
+    what = "epoch" if pretrain.get("epochs") else "step"
+    length = counted(pretrain[f"{what}s"], what)
     return (
         f"{length} of {pretrain['pairs_per_step']} pairs, {pretrain['loss']} loss, "
         f"peak learning rate {pretrain['learning_rate']:g}"

@@ -19,6 +19,7 @@ from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
 from nuclr.evaluation.representations import read_embeddings, write_csv
 from nuclr.report.figures import COLUMN_INCHES, LINES, NUCLR, STYLE, save_figure
+from nuclr.words import counted
 
 SHOWN_CLASSES = 10
 SHOWN_UNITS = 20_000
@@ -74,7 +75,8 @@ def activity_figure(population: Population, start_s: float, seconds: float) -> F
         ax.set_ylim(0, units)
         ax.set_xlabel("time (s)")
         ax.set_ylabel("unit (row of the table)")
-        ax.set_title(f"{population.population}: animal {population.animal}, {units} units", loc="left")
+        whose = f"animal {population.animal}, {counted(units, 'unit')}"
+        ax.set_title(f"{population.population}: {whose}", loc="left")
     return figure
 
 
@@ -246,7 +248,7 @@ def write_overview(folder: Path, runs: Sequence[str], options: Probe, output: Pa
     colourings["animal"] = mapped["animal"].to_numpy(object)
     coordinates = mapped[["unit_id"]].assign(first=points[:, 0], second=points[:, 1], **colourings)
     curves = pd.concat([table.assign(run=name) for name, table in metrics.items()], ignore_index=True)
-    title = f"{len(mapped)} units, run {runs[-1]}"
+    title = f"{counted(len(mapped), 'unit')}, run {runs[-1]}"
     written = []
     for name, figure, table in (
         ("data", data_figure(units, populations, labels), populations.drop(columns=["store"])),

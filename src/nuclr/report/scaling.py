@@ -37,6 +37,7 @@ from nuclr.report.figures import (
     save_figure,
     scaling_figure,
 )
+from nuclr.words import counted
 
 
 def write_scaling(
@@ -101,7 +102,7 @@ def write_scaling(
     ablations = ablation_table(scored, resamples)
 
     title = "\n".join([title_of(task, protocol), *([split] if split else [])])
-    count = f"{runs[-1].animals} animals in pretraining"
+    count = f"{counted(runs[-1].animals, 'animal')} in pretraining"
     drawn: dict[str, tuple[Figure, pd.DataFrame]] = {
         "": (scaling_figure(table, curve, fit, controls, title), curve),
         ".axes": (axes_figure(table, title), own),

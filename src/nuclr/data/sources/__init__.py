@@ -14,7 +14,8 @@ from nuclr.data.left_out import leave_out, reason_left_out
 from nuclr.data.licence import SIMULATED, note_licence, noted_licence
 from nuclr.data.recording import Recording, SpikeTrains, Traces, name_of
 from nuclr.data.splits import Splits, make_splits
-from nuclr.errors import ConfigError, DataError, DownloadError, did_you_mean
+from nuclr.errors import ConfigError, DataError, DownloadError
+from nuclr.words import did_you_mean
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,26 @@
+"""How things are said to a user."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def counted(number: int, what: str) -> str:
+    """Say how many of something there are.
+
+    >>> counted(1, "animal"), counted(0, "process"), counted(12_000, "unit")
+    ('1 animal', '0 processes', '12000 units')
+    """
+    ending = "" if number == 1 else "es" if what.endswith("s") else "s"
+    return f"{number} {what}{ending}"
+
+
+def did_you_mean(name: object, known: Iterable[object], otherwise: str = "") -> str:
+    """Ask for the nearest of the names that there are; where none is near, say something else.
+
+    >>> did_you_mean("brain_regions", ["brain_region", "cell_type"])
+    'did you mean brain_region?'
+    """
+    near = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else otherwise
