@@ -141,6 +141,32 @@ def test_the_api_gives_what_the_command_line_does(folder: Path) -> None:
         nuclr.nothing  # noqa: B018
 
 
+def test_units_that_fire_less_than_what_a_model_learned_from_are_not_embedded(
+    folder: Path, installed: Path
+) -> None:
+    # Half of each file's units fire at 3 Hz, half at 20.
+    config = json.dumps(json.loads(CONFIG) | {"chunk": {"min_rate_hz": 10}})
+    run(folder, installed, "pretrain", "mine", "-o", "fast/model.safetensors", "-c", config)
+    model = nuclr.load_model(folder / "fast")
+    assert model.min_rate_hz == 10
+    assert "of units of 10 Hz or more" in (folder / "fast" / "model_card.md").read_text()
+    embed = ["embed", "mine/a.nwb", "--model", "fast", "-o", "fast.parquet"]
+    said = nuclr_(folder, installed, *embed).stderr
+    assert "fast: it learned from units of 10 Hz or more: others are left out" in said
+    assert "16 of 32 units fire less than chunk.min_rate_hz = 10: left out" in said
+    (population,) = nuclr.read(folder / "mine" / "a.nwb", bin_s=model.bin_s, min_rate_hz=model.min_rate_hz)
+    embedded = read_embeddings(folder / "fast.parquet")[0]
+    assert embedded["unit_id"].tolist() == population.units["unit_id"].tolist()
+    # Whoever wants them all says so.
+    run(folder, installed, *embed, "-c", '{"chunk": {"min_rate_hz": 0}}')
+    assert len(read_embeddings(folder / "fast.parquet")[0]) == 32
+    nothing = nuclr_(folder, installed, *embed[:-1], "x", "-c", '{"chunk": {"min_rate_hz": 99}}')
+    assert nothing.returncode == 1
+    assert "no unit fires at chunk.min_rate_hz = 99; left out" in nothing.stderr
+    assert "nuclr: error: nothing to embed: no unit is left" in nothing.stderr
+    assert not (folder / "x").exists()
+
+
 def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, installed: Path) -> None:
     (store,) = (folder / "model" / "populations" / "a").glob("*.zarr")
     before = store.stat().st_mtime_ns

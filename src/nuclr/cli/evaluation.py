@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
 from nuclr.words import counted
+
+logger = logging.getLogger(__name__)
 
 Populations = Annotated[list[Path], typer.Argument(help="folders with population stores")]
 ProbedOption = Annotated[
@@ -37,7 +40,8 @@ def embed(
 ) -> None:
     """Embed every unit of some recordings with a trained encoder.
 
-    Spikes are binned as the model reads them. Labels in NWB files are kept with nwb.unit_columns.
+    Spikes are binned as the model reads them. Units that fire less than those it learned from are left out,
+    unless chunk.min_rate_hz says otherwise. Labels in NWB files are kept with nwb.unit_columns.
     """
     from rich.progress import track
 
@@ -55,6 +59,10 @@ def embed(
     who = read_splits(splits) if splits is not None else None
     found = find(who.folders(recordings, who.probed(animals, seed)) if who is not None else recordings)
     chunk = options.chunk.model_copy(update={"bin_s": saved.record["bin_s"]})
+    if "min_rate_hz" not in chunk.model_fields_set and (least := saved.record.get("min_rate_hz", 0.0)):
+        chunk = chunk.model_copy(update={"min_rate_hz": least})
+        if any(one.read for one in found):  # a store is taken as it was made
+            logger.info("%s: it learned from units of %g Hz or more: others are left out", model, least)
     each = track(found, total=len(found), description="embedding")
     opened = (population for one in each for population in open_found([one], options.nwb, chunk))
     with gpus(1, machine.accelerator, machine.share_gpus):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import dask
@@ -74,19 +75,10 @@ def chunk_recording(
         return names
     written = []
     with whole_folder(folder) as partial:
-        for raw in populations:
-            population = to_population(raw, **identity, options=options, source=source)
-            if not len(population.units) or not len(population.valid_spans):
-                why = (
-                    f"no unit fires at chunk.min_rate_hz = {options.min_rate_hz:g}"
-                    if len(population.valid_spans)
-                    else "silent throughout"
-                )
-                logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
-                continue
+        for population in described(populations, **identity, options=options, source=source):
             write_population(
                 population,
-                partial / f"{raw.population}.zarr",
+                partial / f"{population.population.removeprefix(f'{recording}/')}.zarr",
                 chunk_s=options.chunk_s,
                 shard_s=options.shard_s,
             )
@@ -122,39 +114,48 @@ def _made_before(
     return names if len(names) == len(stores(folder)) else []
 
 
-def to_population(
-    raw: SpikeTrains | Traces,
+def described(
+    populations: list[SpikeTrains] | list[Traces],
     *,
     dataset: str,
     animal: str,
     recording: str,
     options: Chunk,
     source: dict[str, str],
-) -> Population:
-    """Describe a raw population as a :class:`Population` whose activity is computed when asked for."""
-    waveforms = None
-    if isinstance(raw, SpikeTrains):
-        activity, kept, spans = bin_spikes(raw, options)
-        if options.waveforms:
+) -> Iterator[Population]:
+    """Describe a recording's populations; their activity is computed when asked for.
+
+    A population of which no unit is left, or that is silent throughout, is left out with a warning.
+    """
+    for raw in populations:
+        waveforms = None
+        if isinstance(raw, SpikeTrains):
+            activity, kept, spans = bin_spikes(raw, options)
+            bin_s, start_s = options.bin_s, float(raw.valid_spans[0, 0])
+        else:
+            activity, kept, spans = _traces(raw, options), np.arange(len(raw.units)), raw.valid_spans
+            bin_s, start_s = raw.frame_s, raw.start_s
+        if not len(kept) or not len(spans):
+            none = f"no unit fires at chunk.min_rate_hz = {options.min_rate_hz:g}"
+            why = none if len(spans) else "silent throughout"
+            logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
+            continue
+        if isinstance(raw, SpikeTrains) and options.waveforms:
             waveforms = _waveforms(raw, kept)
-        bin_s, start_s = options.bin_s, float(raw.valid_spans[0, 0])
-    else:
-        activity, kept, spans = _traces(raw, options), np.arange(len(raw.units)), raw.valid_spans
-        bin_s, start_s = raw.frame_s, raw.start_s
-    return Population(
-        activity=activity,
-        units=raw.units.iloc[kept].reset_index(drop=True),
-        valid_spans=spans,
-        dataset=dataset,
-        animal=animal,
-        recording=recording,
-        population=f"{recording}/{raw.population}",
-        modality="spikes" if isinstance(raw, SpikeTrains) else "calcium",
-        bin_s=bin_s,
-        start_s=start_s,
-        source=source,
-        waveforms=waveforms,
-    )
+        yield Population(
+            activity=activity,
+            units=raw.units.iloc[kept].reset_index(drop=True),
+            valid_spans=spans,
+            dataset=dataset,
+            animal=animal,
+            recording=recording,
+            population=f"{recording}/{raw.population}",
+            modality="spikes" if isinstance(raw, SpikeTrains) else "calcium",
+            bin_s=bin_s,
+            start_s=start_s,
+            source=source,
+            waveforms=waveforms,
+        )
 
 
 def _waveforms(raw: SpikeTrains, kept: np.ndarray) -> np.ndarray | None:
@@ -217,6 +218,15 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     observed_s = float(np.diff(spans).sum())
     rate = inside / observed_s if observed_s else np.zeros(len(inside))
     kept = np.flatnonzero(rate >= options.min_rate_hz)
+    if 0 < len(kept) < len(rate):
+        logger.info(
+            "%s: population %s: %d of %d units fire less than chunk.min_rate_hz = %g: left out",
+            raw.path,
+            raw.population,
+            len(rate) - len(kept),
+            len(rate),
+            options.min_rate_hz,
+        )
     dtype = np.uint8 if found.densest <= 255 else np.uint16
     blocks = [
         da.from_delayed(

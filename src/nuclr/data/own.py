@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nuclr.config import Chunk, Nwb
-from nuclr.data.chunk import chunk_recording, to_population
+from nuclr.data.chunk import chunk_recording, described
 from nuclr.data.left_out import reason_left_out
 from nuclr.data.population import Population
 from nuclr.data.recording import SpikeTrains, Traces, name_of
@@ -113,7 +113,7 @@ def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Pop
     named
         Which columns of an NWB file's unit table are labels.
     chunk
-        How spikes are binned.
+        How spikes are binned, and the least rate of a unit.
 
     Raises
     ------
@@ -124,15 +124,14 @@ def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Pop
         if one.read is None:
             yield open_population(one.path)
             continue
-        for raw in one.read(one.path, named):
-            yield to_population(
-                raw,
-                dataset=DATASET,
-                animal=one.animal,
-                recording=one.recording,
-                options=chunk,
-                source={"file": one.path.name},
-            )
+        yield from described(
+            one.read(one.path, named),
+            dataset=DATASET,
+            animal=one.animal,
+            recording=one.recording,
+            options=chunk,
+            source={"file": one.path.name},
+        )
 
 
 def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) -> list[Path]:
@@ -170,6 +169,7 @@ def read(
     path: Path | str,
     *,
     bin_s: float = 0.02,
+    min_rate_hz: float = 0.0,
     unit_columns: Sequence[str] = (),
     region_column: str | None = None,
 ) -> list[Population]:
@@ -181,6 +181,8 @@ def read(
         An NWB file, a Kilosort or phy folder, a sorting that SpikeInterface saved, or a folder of these.
     bin_s
         Bin of spike counts (s): a model's ``bin_s``. Calcium keeps its frames.
+    min_rate_hz
+        Units that fire less are left out: a model's ``min_rate_hz``.
     unit_columns
         Which columns of an NWB file's unit table are kept as labels.
     region_column
@@ -192,4 +194,4 @@ def read(
         If nothing of the kind is there, or it cannot be trusted.
     """
     named = Nwb(unit_columns=list(unit_columns), region_column=region_column)
-    return list(open_found(find([Path(path)]), named, Chunk(bin_s=bin_s)))
+    return list(open_found(find([Path(path)]), named, Chunk(bin_s=bin_s, min_rate_hz=min_rate_hz)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -100,6 +101,16 @@ class Population:
     def valid_minutes(self) -> float:
         """Length of all valid spans (minutes)."""
         return float(np.diff(self.valid_spans, axis=1).sum()) / 60
+
+    @property
+    def min_rate_hz(self) -> float:
+        """Rate below which units were left out when its store was made (Hz); 0 where none is known."""
+        if self.modality != "spikes":
+            return 0.0
+        try:
+            return float(json.loads(self.source["chunk"])["min_rate_hz"])
+        except (KeyError, TypeError, ValueError):
+            return 0.0
 
     def valid_bins(self) -> np.ndarray:
         """First bin and one past the last of every valid span, whole bins only, ``(interval, 2)``."""

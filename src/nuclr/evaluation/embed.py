@@ -15,7 +15,7 @@ import torch
 from nuclr.config import Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.population import Population
-from nuclr.errors import ModelError
+from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.representations import concatenate
 from nuclr.model import saved as model_files
 from nuclr.model.encoder import Encoder, as_patches
@@ -67,6 +67,11 @@ class Model:
     def bin_s(self) -> float:
         """Length of the bins or frames that it reads (s)."""
         return float(self.saved.record["bin_s"])
+
+    @property
+    def min_rate_hz(self) -> float:
+        """Least firing rate of the units that it learned from (Hz)."""
+        return float(self.saved.record.get("min_rate_hz", 0.0))
 
     @property
     def sha256(self) -> str:
@@ -151,6 +156,8 @@ def embed_with_model(
 
     Raises
     ------
+    DataError
+        If there is no population.
     ModelError
         If a population is of another modality or bin than the model was trained on.
     TrainingError
@@ -178,4 +185,6 @@ def embed_with_model(
         tables.append(unit_table(population))
         embeddings.append(vectors)
         windows.append(active)
+    if not tables:
+        raise DataError("nothing to embed: no unit is left")
     return Embeddings(concatenate(tables), np.concatenate(embeddings), np.concatenate(windows))

@@ -50,10 +50,11 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     config, encoder = record.get("config", {}), record["encoder"]
     window_s = encoder["tokens"] * encoder["patch"] * record["bin_s"]
     animals, datasets = record.get("animals", []), record.get("datasets", [])
+    least = f", of units of {rate:g} Hz or more" if (rate := record.get("min_rate_hz")) else ""
     units = counted(record.get("units", 0), "unit")
     facts = {
         "Weights": f"sha256 `{record.get('sha256', '')}`",
-        "Reads": f"{record['modality']}, {record['bin_s']:.4g} s a bin, windows of {window_s:g} s",
+        "Reads": f"{record['modality']}, {record['bin_s']:.4g} s a bin, windows of {window_s:g} s{least}",
         "Encoder": ", ".join(f"{name} {value}" for name, value in encoder.items()),
         "Data sets": ", ".join(datasets) or "see its source",
         "Animals": f"{len(animals)}: {', '.join(animals)}" if animals else _source(record),

@@ -26,7 +26,7 @@ class SavedModel:
     encoder
         In evaluation mode.
     record
-        ``modality``, ``bin_s``, ``window``, and where the model comes from (``animals``, ``seed``,
+        ``modality``, ``bin_s``, ``min_rate_hz``, and where the model comes from (``animals``, ``seed``,
         ``config``, ``versions``, input hashes).
     sha256
         Of the weights' file: the model's name wherever it is used.

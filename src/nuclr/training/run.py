@@ -142,5 +142,6 @@ def _reads(populations: Sequence[Population], bin_s: float) -> dict[str, object]
     return {
         "modality": populations[0].modality,
         "bin_s": bin_s,
+        "min_rate_hz": min(population.min_rate_hz for population in populations),
         "datasets": sorted({population.dataset for population in populations}),
     }
