@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from strategies import poisson_trains, write_units
 
@@ -143,3 +144,21 @@ def test_recordings_can_be_looked_at(tmp_path: Path) -> None:
     result = nuclr(tmp_path, "inspect", "nwb", "--picture", "raster", "--population", "c")
     assert result.returncode == 1
     assert "no population c; there are a/probe, b/probe" in result.stderr
+
+
+def test_a_silent_recording_is_shown_and_its_units_are_embedded_as_never_active(tmp_path: Path) -> None:
+    silence = [np.zeros(0), np.zeros(0)]
+    write_units(tmp_path / "silent.nwb", silence, obs_intervals=[[0.0, 30.0]])
+    assert "1 animal, 1 population, 2 units, 0.0 minutes" in done(tmp_path, "inspect", "silent.nwb")
+    write_units(tmp_path / "nwb" / "a.nwb", poisson_trains(12, 30.0), obs_intervals=[[0.0, 30.0]])
+    done(tmp_path, "pretrain", "nwb", "-o", "m/model.safetensors", "-c", CONFIG)
+    said = done(tmp_path, "embed", "silent.nwb", "--model", "m", "-o", "e.parquet")
+    assert "e.parquet: 2 units, 2 of them never active" in said
+
+
+def test_units_that_are_all_left_out_are_no_traceback(tmp_path: Path) -> None:
+    write_units(tmp_path / "a.nwb", poisson_trains(5, 30.0), obs_intervals=[[0.0, 30.0]])
+    result = nuclr(tmp_path, "inspect", "a.nwb", "-c", '{"chunk": {"min_rate_hz": 99}}')
+    assert result.returncode == 1
+    assert "no unit fires at chunk.min_rate_hz = 99; left out" in result.stderr
+    assert "nuclr: error: a.nwb: nothing to show: no unit is left" in result.stderr

@@ -44,6 +44,8 @@ def inspect(
 
     options = load_config({"dataset": "nwb", "nwb": {"folder": str(path)}}, *(config or ()))
     opened = list(open_found(find([path]), options.nwb, options.chunk))
+    if not opened:
+        raise DataError(f"{path}: nothing to show: no unit is left")
     found = describe(opened)
     table = Table(
         "population", "animal", "kind", "units", "minutes", "bin (ms)", "activity, median (5 to 95 %)"

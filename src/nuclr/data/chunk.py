@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import dask
@@ -75,10 +74,14 @@ def chunk_recording(
         return names
     written = []
     with whole_folder(folder) as partial:
-        for population in described(populations, **identity, options=options, source=source):
+        for raw in populations:
+            population = to_population(raw, **identity, options=options, source=source)
+            if why := why_left_out(population, options):
+                logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
+                continue
             write_population(
                 population,
-                partial / f"{population.population.removeprefix(f'{recording}/')}.zarr",
+                partial / f"{raw.population}.zarr",
                 chunk_s=options.chunk_s,
                 shard_s=options.shard_s,
             )
@@ -114,48 +117,48 @@ def _made_before(
     return names if len(names) == len(stores(folder)) else []
 
 
-def described(
-    populations: list[SpikeTrains] | list[Traces],
+def why_left_out(population: Population, options: Chunk) -> str:
+    """Say why nothing can be learned from a population; "" where something can."""
+    if not len(population.valid_spans):
+        return "silent throughout"
+    if not len(population.units):
+        return f"no unit fires at chunk.min_rate_hz = {options.min_rate_hz:g}"
+    return ""
+
+
+def to_population(
+    raw: SpikeTrains | Traces,
     *,
     dataset: str,
     animal: str,
     recording: str,
     options: Chunk,
     source: dict[str, str],
-) -> Iterator[Population]:
-    """Describe a recording's populations; their activity is computed when asked for.
-
-    A population of which no unit is left, or that is silent throughout, is left out with a warning.
-    """
-    for raw in populations:
-        waveforms = None
-        if isinstance(raw, SpikeTrains):
-            activity, kept, spans = bin_spikes(raw, options)
-            bin_s, start_s = options.bin_s, float(raw.valid_spans[0, 0])
-        else:
-            activity, kept, spans = _traces(raw, options), np.arange(len(raw.units)), raw.valid_spans
-            bin_s, start_s = raw.frame_s, raw.start_s
-        if not len(kept) or not len(spans):
-            none = f"no unit fires at chunk.min_rate_hz = {options.min_rate_hz:g}"
-            why = none if len(spans) else "silent throughout"
-            logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
-            continue
-        if isinstance(raw, SpikeTrains) and options.waveforms:
+) -> Population:
+    """Describe a raw population as a :class:`Population` whose activity is computed when asked for."""
+    waveforms = None
+    if isinstance(raw, SpikeTrains):
+        activity, kept, spans = bin_spikes(raw, options)
+        if options.waveforms:
             waveforms = _waveforms(raw, kept)
-        yield Population(
-            activity=activity,
-            units=raw.units.iloc[kept].reset_index(drop=True),
-            valid_spans=spans,
-            dataset=dataset,
-            animal=animal,
-            recording=recording,
-            population=f"{recording}/{raw.population}",
-            modality="spikes" if isinstance(raw, SpikeTrains) else "calcium",
-            bin_s=bin_s,
-            start_s=start_s,
-            source=source,
-            waveforms=waveforms,
-        )
+        bin_s, start_s = options.bin_s, float(raw.valid_spans[0, 0])
+    else:
+        activity, kept, spans = _traces(raw, options), np.arange(len(raw.units)), raw.valid_spans
+        bin_s, start_s = raw.frame_s, raw.start_s
+    return Population(
+        activity=activity,
+        units=raw.units.iloc[kept].reset_index(drop=True),
+        valid_spans=spans,
+        dataset=dataset,
+        animal=animal,
+        recording=recording,
+        population=f"{recording}/{raw.population}",
+        modality="spikes" if isinstance(raw, SpikeTrains) else "calcium",
+        bin_s=bin_s,
+        start_s=start_s,
+        source=source,
+        waveforms=waveforms,
+    )
 
 
 def _waveforms(raw: SpikeTrains, kept: np.ndarray) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nuclr.config import Chunk, Nwb
-from nuclr.data.chunk import chunk_recording, described
+from nuclr.data.chunk import chunk_recording, to_population, why_left_out
 from nuclr.data.left_out import reason_left_out
 from nuclr.data.population import Population
 from nuclr.data.recording import SpikeTrains, Traces, name_of
@@ -124,14 +124,21 @@ def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Pop
         if one.read is None:
             yield open_population(one.path)
             continue
-        yield from described(
-            one.read(one.path, named),
-            dataset=DATASET,
-            animal=one.animal,
-            recording=one.recording,
-            options=chunk,
-            source={"file": one.path.name},
-        )
+        for raw in one.read(one.path, named):
+            population = to_population(
+                raw,
+                dataset=DATASET,
+                animal=one.animal,
+                recording=one.recording,
+                options=chunk,
+                source={"file": one.path.name},
+            )
+            # A silent one can be looked at; one without units cannot.
+            if len(population.units):
+                yield population
+            else:
+                why = why_left_out(population, chunk)
+                logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
 
 
 def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) -> list[Path]:
