@@ -2,7 +2,8 @@
 
 >>> import nuclr
 >>> model = nuclr.load_model("model.safetensors")  # doctest: +SKIP
->>> for population in nuclr.read("my_session.nwb", bin_s=model.bin_s):  # doctest: +SKIP
+>>> reads = {"bin_s": model.bin_s, "min_rate_hz": model.min_rate_hz}  # doctest: +SKIP
+>>> for population in nuclr.read("my_session.nwb", **reads):  # doctest: +SKIP
 ...     units, vectors, windows = model.embed(population)
 
 ``load_model``, ``read`` and ``load_probe`` are what programs may rely on: they change with a major version.

@@ -125,11 +125,7 @@ def catalog(
     for path, content in ((units, unit_table), (table, population_table)):
         with whole(path) as partial:
             content.to_parquet(partial, index=False)
-    print(
-        f"{counted(population_table['animal'].nunique(), 'animal')}, "
-        f"{counted(len(population_table), 'population')}, "
-        f"{counted(len(unit_table), 'unit')}, {population_table['minutes'].sum():.1f} minutes"
-    )
+    print(room.totals(population_table))
 
 
 def split(output: OutputOption, config: ConfigOption = None) -> None:

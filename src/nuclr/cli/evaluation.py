@@ -48,26 +48,25 @@ def embed(
     from nuclr.config import load_config
     from nuclr.data.own import find, open_found
     from nuclr.data.splits import read_splits
-    from nuclr.evaluation.embed import embed_with_model
+    from nuclr.evaluation.embed import embed_with_model, load_model
     from nuclr.evaluation.representations import write_embeddings
-    from nuclr.model.saved import load_model
     from nuclr.training.devices import gpus
 
     options = load_config(*(config or ()))
     machine = options.machine
-    saved = load_model(model)
+    loaded = load_model(model)
     who = read_splits(splits) if splits is not None else None
     found = find(who.folders(recordings, who.probed(animals, seed)) if who is not None else recordings)
-    chunk = options.chunk.model_copy(update={"bin_s": saved.record["bin_s"]})
-    if "min_rate_hz" not in chunk.model_fields_set and (least := saved.record.get("min_rate_hz", 0.0)):
+    chunk = options.chunk.model_copy(update={"bin_s": loaded.bin_s})
+    if "min_rate_hz" not in chunk.model_fields_set and (least := loaded.min_rate_hz):
         chunk = chunk.model_copy(update={"min_rate_hz": least})
         if any(one.read for one in found):  # a store is taken as it was made
             logger.info("%s: it learned from units of %g Hz or more: others are left out", model, least)
     each = track(found, total=len(found), description="embedding")
     opened = (population for one in each for population in open_found([one], options.nwb, chunk))
     with gpus(1, machine.accelerator, machine.share_gpus):
-        units, embeddings, windows = embed_with_model(saved, opened, machine.accelerator)
-    write_embeddings(output, units, embeddings, windows, {"model": saved.sha256, **saved.record})
+        units, embeddings, windows = embed_with_model(loaded.saved, opened, machine.accelerator)
+    write_embeddings(output, units, embeddings, windows, {"model": loaded.sha256, **loaded.saved.record})
     print(f"{output}: {counted(len(units), 'unit')}, {(windows == 0).sum()} of them never active")
 
 

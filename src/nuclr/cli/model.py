@@ -50,7 +50,8 @@ def import_checkpoint(
     from nuclr.files import sha256_of
     from nuclr.model.card import CARD, write_card
     from nuclr.model.published import read_published
-    from nuclr.model.saved import load_model, save_model
+    from nuclr.model.saved import save_model
+    from nuclr.model.tensor_files import read_record
     from nuclr.provenance import versions
 
     published = read_published(checkpoint)
@@ -63,7 +64,7 @@ def import_checkpoint(
         "versions": versions(),
     }
     save_model(output, published.encoder, record)
-    write_card(output.with_name(CARD), load_model(output).record)
+    write_card(output.with_name(CARD), read_record(output, "model", "import it again"))
     size = sum(parameter.numel() for parameter in published.encoder.parameters())
     print(
         f"{output}: {size / 1e6:.1f} million parameters, dim {spec.dim}, reads {published.modality} "

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
-from nuclr.words import counted
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,6 +35,7 @@ def inspect(
     from rich.table import Table
 
     from nuclr.config import load_config
+    from nuclr.data.catalog import totals
     from nuclr.data.own import find, open_found
     from nuclr.errors import DataError
     from nuclr.report.figures import save_figure
@@ -63,11 +63,7 @@ def inspect(
         )
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    print(
-        f"{counted(found['animal'].nunique(), 'animal')}, {counted(len(found), 'population')}, "
-        f"{counted(int(found['units'].sum()), 'unit')}, "
-        f"{found['minutes'].sum():.1f} minutes"
-    )
+    print(totals(found))
     for name, counts in count_labels(opened).items():
         known = counts.drop("", errors="ignore")
         shown = ", ".join(f"{value} {count}" for value, count in known.head(12).items())

@@ -11,6 +11,7 @@ import pandas as pd
 from nuclr.data.population import Population
 from nuclr.data.store import open_population
 from nuclr.errors import DataError
+from nuclr.words import counted
 
 
 def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -59,6 +60,18 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
             "subject_id and session_id; remove one, or give them session ids of their own"
         )
     return table.fillna({c: "" for c in table.select_dtypes(["object", "string"])}), pd.DataFrame(populations)
+
+
+def totals(populations: pd.DataFrame) -> str:
+    """Say how much there is in a table of populations with ``animal``, ``units`` and ``minutes``."""
+    return ", ".join(
+        [
+            counted(populations["animal"].nunique(), "animal"),
+            counted(len(populations), "population"),
+            counted(int(populations["units"].sum()), "unit"),
+            f"{populations['minutes'].sum():.1f} minutes",
+        ]
+    )
 
 
 def unit_table(population: Population) -> pd.DataFrame:

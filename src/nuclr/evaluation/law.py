@@ -9,6 +9,8 @@ from scipy.stats import f as f_distribution
 from scipy.stats import norm
 from scipy.stats import t as t_distribution
 
+from nuclr.words import counted
+
 FEWEST_COUNTS = 4
 LAW = "1 - macro_f1 = c + a * animals^-b"
 # For each exponent, a and c are a linear regression; so a grid of them is enough.
@@ -58,7 +60,7 @@ def fit_power_law(
     animals, error = np.asarray(animals, float), 1 - np.asarray(macro_f1, float)
     counts = len(np.unique(animals))
     if counts < FEWEST_COUNTS:
-        there = f"{counts} animal count{'s' if counts > 1 else ''}"
+        there = counted(counts, "animal count")
         return {"refused": f"{there}; a law of three parameters wants {FEWEST_COUNTS} or more"}
     runs = len(error)
     (best,), _ = _fit(animals, error[None], floor=0.0)

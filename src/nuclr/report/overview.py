@@ -130,9 +130,7 @@ def training_figure(metrics: dict[str, pd.DataFrame]) -> Figure:
         for name, table in metrics.items():
             place = counts.index(int(name[1:].split("-")[0]))
             colour = shade(0.1 + 0.9 * place / max(1, len(counts) - 1))
-            label = (
-                f"{counts[place]} animal{'s' if counts[place] > 1 else ''}" if name.endswith("-s0") else None
-            )
+            label = counted(counts[place], "animal") if name.endswith("-s0") else None
             window = max(1, len(table) // 50)
             loss = table["loss"].rolling(window, min_periods=1).mean()
             panels[0].plot(table["step"], loss, color=colour, linewidth=0.9, label=label)
