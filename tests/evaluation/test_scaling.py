@@ -11,7 +11,6 @@ from nuclr.evaluation.scaling import (
     Scored,
     ablation_table,
     animal_deviations,
-    best_variant,
     by_animal,
     doublings,
     label_grid,
@@ -132,12 +131,3 @@ def test_animals_are_scored_one_by_one_and_averaged_over_seeds() -> None:
     score = table.set_index("animal")["macro_f1"]
     assert score["a1"] == 1
     assert 0.5 < score["a0"] < 0.7
-
-
-def test_the_probe_is_chosen_by_validation_units_over_all_runs() -> None:
-    linear, nearest = {"probe": "linear"}, {"probe": "knn"}
-    runs = [[(linear, 0.5), (nearest, 0.6)], [(linear, 0.9), (nearest, 0.7)]]
-    assert best_variant(runs) == linear
-    assert best_variant(runs[:1]) == nearest
-    assert best_variant([[(linear, 0.5), (nearest, 0.5)]]) == linear
-    assert best_variant([[], []]) is None

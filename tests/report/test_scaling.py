@@ -28,6 +28,8 @@ def probed(folder: Path, animals: int, split: str, name: str = "nuclr") -> Path:
             "label": label,
             "predicted": np.where(wrong, "x", label),
             "confidence": 0.5,
+            "seed": 0,
+            "fold": 0,
         }
     )
     halved = Variant(label_share=0.5)
@@ -39,7 +41,12 @@ def probed(folder: Path, animals: int, split: str, name: str = "nuclr") -> Path:
     record = {"representation": name, "animals": animals, "seed": 0, "split": split}
     record |= {"pretraining": {"units": 20 * animals, "hours": animals / 2}}
     record |= {"main": asdict(Variant()), "label_shares": [0.5]}
-    record |= {"validation": [[asdict(Variant()), 0.4], [asdict(Variant(probe="knn")), 0.3 + 0.05 * animals]]}
+    judged = [(Variant(), 0.4), (Variant(probe="knn"), 0.3 + 0.05 * animals)]
+    record |= {
+        "validation": [
+            {"variant": asdict(way), "seed": 0, "fold": 0, "macro_f1": score} for way, score in judged
+        ]
+    }
     write_recorded(path, pa.Table.from_pandas(table, preserve_index=False), record)
     return path.parent
 
@@ -87,6 +94,6 @@ def test_the_probe_that_validation_units_choose_is_told_apart_from_the_main_one(
     probes = [probed(tmp_path, animals, "") for animals in (1, 3)]
     write_scaling(probes, "kind", "transductive", tmp_path / "out", resamples=20)
     (chosen,) = pd.read_csv(tmp_path / "out.chosen.csv").to_dict("records")
-    assert (chosen["probe"], chosen["animals"], chosen["validation_macro_f1"]) == ("knn", 3, 0.45)
+    assert (chosen["probes"], chosen["animals"], chosen["validation_macro_f1"]) == ("knn", 3, 0.45)
     assert chosen["macro_f1"] == 1
     assert pd.read_csv(tmp_path / "out.csv")["macro_f1"].max() < 1

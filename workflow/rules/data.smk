@@ -1,4 +1,6 @@
 # Recordings to stores, tables and splits.
+from shlex import quote
+
 from snakemake.settings.types import DeploymentMethod
 
 if CONFIG.source_kind == "simulated":
@@ -104,7 +106,7 @@ if LINKS:
             python=lambda wildcards, input: (
                 "python"
                 if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
-                else f"uv run --isolated --no-project --python 3.11 --with-requirements {input.requirements} python"
+                else f"uv run --isolated --no-project --python 3.11 --with-requirements {quote(input.requirements)} python"
             ),
         message:
             "asking allensdk where the sessions are"

@@ -39,7 +39,7 @@ rule embed:
 
 rule baseline:
     input:
-        stores=stores(PLAN.to_embed(0, 0)),
+        stores=stores(PLAN.to_compare),
         splits=f"{OUT}/splits.json",
         units=ancient(f"{OUT}/units.parquet"),
     output:
@@ -54,11 +54,13 @@ rule baseline:
     params:
         folder=folder_of_stores,
         animals=PLAN.probed_with(0),
+        panel=PLAN.panel,
+        seeds=PLAN.most_seeds,
     message:
         "computing features: {wildcards.baseline}"
     shell:
         "nuclr baseline {params.folder:q} --name {wildcards.baseline} --splits {input.splits:q} "
-        "--animals {params.animals} -o {output:q} > {log:q} 2>&1"
+        "--animals {params.animals} --panel {params.panel} --seeds {params.seeds} -o {output:q} > {log:q} 2>&1"
 
 
 rule probe:
@@ -78,11 +80,13 @@ rule probe:
         config=CONFIG.sections("probe"),
         animals=lambda wildcards: PLAN.probed_with(int(wildcards.animals)),
         seed=lambda wildcards: wildcards.seed,
+        panel=PLAN.panel,
+        seeds=1,
     message:
         "probing {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
         "nuclr probe {input.embeddings:q} --splits {input.splits:q} --animals {params.animals} "
-        "--seed {params.seed} -o {output:q} --config {params.config:q} > {log:q} 2>&1"
+        "--seed {params.seed} --panel {params.panel} --seeds {params.seeds} -o {output:q} --config {params.config:q} > {log:q} 2>&1"
 
 
 use rule probe as probe_baseline with:
@@ -99,6 +103,8 @@ use rule probe as probe_baseline with:
         config=CONFIG.sections("probe"),
         animals=PLAN.probed_with(0),
         seed=0,
+        panel=PLAN.panel,
+        seeds=PLAN.most_seeds,
     message:
         "probing {wildcards.baseline}"
 

@@ -82,6 +82,10 @@ def baseline(
     output: OutputOption,
     splits: ProbedOption = None,
     animals: Annotated[int, typer.Option(help="pretraining animals, in the order of seed 0")] = 0,
+    panel: Annotated[
+        int, typer.Option(help="and so many of the other seeds' orders, which probes are tested on")
+    ] = 0,
+    seeds: Annotated[int, typer.Option(help="with --panel: of seeds 0, 1, ... below this")] = 1,
 ) -> None:
     """Write a baseline's features of every unit, in the form of embeddings."""
     from nuclr.data.splits import read_splits
@@ -91,7 +95,10 @@ def baseline(
     from nuclr.provenance import versions
 
     who = read_splits(splits) if splits is not None else None
-    folders = who.folders(populations, who.probed(animals, 0)) if who is not None else populations
+    folders = populations
+    if who is not None:
+        tested = [name for other in range(seeds) for name in who.panel(panel, other)] if panel else []
+        folders = who.folders(populations, list(dict.fromkeys([*who.probed(animals, 0), *tested])))
     opened = [open_population(path) for folder in folders for path in stores(folder)]
     learned = who.pretraining(animals, 0) if who is not None and name == "nemo" else []
     of = who.of if who is not None else "animal"
@@ -110,6 +117,15 @@ def probe(
     animals: Annotated[int, typer.Option(help="pretraining animals that the transductive protocols test")],
     output: OutputOption,
     seed: Annotated[int, typer.Option(help="seed of the run, which names these animals")] = 0,
+    panel: Annotated[
+        int | None,
+        typer.Option(
+            help="animals, the first of the seed's order, that the transductive protocols test in every run; "
+            "else all pretraining animals",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="of a baseline: panels of so many seeds are tested")] = 1,
     config: ConfigOption = None,
 ) -> None:
     """Fit probes of every task and protocol; write each tested unit's prediction, and scores, to a folder."""
@@ -118,9 +134,16 @@ def probe(
     from nuclr.evaluation.probe import probe_all
 
     table = probe_all(
-        embeddings, read_splits(splits), animals, seed, load_config(*(config or ())).probe, output
+        embeddings,
+        read_splits(splits),
+        animals,
+        seed,
+        load_config(*(config or ())).probe,
+        output,
+        panel=panel,
+        seeds=seeds,
     )
-    shown = ["task", "protocol", "probe", "centred", "label_share", "shuffled", "units"]
+    shown = ["task", "protocol", "seed", "tested_on", "probe", "centred", "label_share", "shuffled", "units"]
     shown += ["macro_f1", "low", "high", "within_recordings", "p_value", "calibration_error"]
     print(table[shown].to_string(index=False, float_format="{:.3f}".format))
 

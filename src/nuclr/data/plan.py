@@ -64,6 +64,17 @@ class Plan:
         """Name the recordings that the probes of a run need: its own, and those of label and test members."""
         return self.of_members(self.splits.probed(self.probed_with(animals), seed))
 
+    @property
+    def panel(self) -> int:
+        """Count of animals that every run of a seed was pretrained on: those of the smallest runs."""
+        return min(self.animal_counts)
+
+    @property
+    def to_compare(self) -> list[str]:
+        """Name the recordings that a baseline needs: those that the probes of the runs of any seed test."""
+        tested = [name for seed in range(self.most_seeds) for name in self.splits.panel(self.panel, seed)]
+        return self.of_members([*self.splits.probed(self.probed_with(0), 0), *tested])
+
     def unseen(self, animals: int, seed: int) -> list[str]:
         """Name the recordings that a run is embedded on beside those that its model stands for."""
         trained = set(self.to_pretrain(animals, seed))

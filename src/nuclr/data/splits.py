@@ -102,6 +102,20 @@ class Splits:
             )
         return order[:animals]
 
+    def panel(self, animals: int, seed: int) -> list[str]:
+        """Name the members that every run of a seed with so many animals or more was pretrained on.
+
+        Of published sets it is the smallest that holds so many.
+
+        Raises
+        ------
+        SplitError
+            As :meth:`pretraining`.
+        """
+        if self.published:
+            animals = min((size for size, _ in self.published if size >= animals), default=animals)
+        return self.pretraining(animals, seed)
+
     def probed(self, animals: int, seed: int) -> list[str]:
         """Name the members that a run is probed on: its own, labelled ones and tested ones."""
         return [*self.pretraining(animals, seed), *self.label, *self.test]

@@ -100,11 +100,11 @@ def gain_over(confusion: np.ndarray, control: np.ndarray, resamples: int) -> tup
     confusion
         ``(seed, animal, class, class)``.
     control
-        ``(animal, class, class)``.
+        Of each of the same seeds, ``(seed, animal, class, class)``.
     resamples
         Of the bootstrap; see :func:`resampled_scores`.
     """
-    tested = (confusion.sum(axis=(2, 3)) > 0) & (control.sum(axis=(1, 2)) > 0)
+    tested = (confusion.sum(axis=(2, 3)) > 0) & (control.sum(axis=(2, 3)) > 0)
     mine = confusion * tested[:, :, None, None]
     theirs = control * tested[:, :, None, None]
     gain = (macro_f1(mine.sum(axis=1)) - macro_f1(theirs.sum(axis=1))).mean()

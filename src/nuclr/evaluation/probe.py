@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,15 @@ from nuclr.data.splits import Splits
 from nuclr.errors import DataError, SplitError
 from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.metrics import by_class, confusions, macro_f1, summary
-from nuclr.evaluation.protocols import Fold, class_labels, folds, label_order, label_share
+from nuclr.evaluation.protocols import (
+    TRANSDUCTIVE,
+    Fold,
+    can_be_probed,
+    class_labels,
+    folds,
+    label_order,
+    label_share,
+)
 from nuclr.evaluation.representations import read_embeddings, read_recorded, write_csv, write_recorded
 from nuclr.evaluation.score_tables import CLASSES, SCORES
 from nuclr.files import sha256_of, whole_folder
@@ -45,12 +53,17 @@ class Variant:
         Share of the labels that may be learned from.
     shuffled
         Whether these labels are shuffled: a control that must give chance.
+    tested_on
+        ``panel``: the animals on which every run is tested, with the same labels, so that scores of
+        different numbers of pretraining animals can be compared. ``all_pretraining``: all animals that
+        the run was pretrained on, as the transductive scores of the paper are.
     """
 
     probe: str = "linear"
     centred: bool = False
     label_share: float = 1.0
     shuffled: bool = False
+    tested_on: Literal["panel", "all_pretraining"] = "panel"
 
 
 def variants(options: Probe, representation: str) -> list[Variant]:
@@ -74,7 +87,7 @@ def centred(features: np.ndarray, populations: np.ndarray) -> np.ndarray:
 
 def predict(
     features: np.ndarray, labels: np.ndarray, parts: Iterable[Fold], variant: Variant, seed: int = 0
-) -> tuple[pd.DataFrame, float]:
+) -> tuple[pd.DataFrame, np.ndarray]:
     """Fit a probe on each fold's training units and predict its test units.
 
     A unit without features (it was never active) counts: it is predicted as the most frequent
@@ -99,7 +112,8 @@ def predict(
         ``row``, ``fold``, ``label``, ``predicted``, ``confidence`` (probability of the predicted class):
         one row a tested unit.
     validation
-        Macro-F1 on the validation units of all folds, by probes of the training units; NaN without any.
+        Macro-F1 on the validation units of each fold, by a probe that saw none of them, ``(fold,)``; NaN
+        where it has none.
 
     Raises
     ------
@@ -132,22 +146,18 @@ def predict(
         if variant.shuffled:
             rows = np.concatenate([train, validation])
             given[rows] = labels[rng.permutation(rows)]
-        judge = len(validation) and variant.label_share == 1 and not variant.shuffled
-        # What chooses its epoch by validation units is one probe for both.
-        both = np.concatenate([fold.test, validation]) if variant.probe in CHOOSING else fold.test
-        made = _fitted(features, (labels, given), Fold(train, validation, both), variant, seed)
-        tables.append(made.iloc[: len(fold.test)].assign(fold=number))
-        if judge and variant.probe in CHOOSING:
-            judged.append(made.iloc[len(fold.test) :])
-        elif judge:
-            # The others learn from validation units in the end, but are judged without.
-            apart = Fold(train, validation[:0], validation)
-            judged.append(_fitted(features, (labels, given), apart, variant, seed))
-    score = float("nan")
-    if judged:
-        together = pd.concat(judged).assign(animal="")
-        score = float(macro_f1(confusions([together])[0].sum(axis=0)))
-    return pd.concat(tables, ignore_index=True), score
+        made = _fitted(features, (labels, given), Fold(train, validation, fold.test), variant, seed)
+        tables.append(made.assign(fold=number))
+        judged.append(np.nan)
+        if len(validation) and variant.label_share == 1 and not variant.shuffled:
+            # The final probe learns from validation units, or chooses its epoch by them: another judges.
+            stops = np.isin(train, fold.stopping) & (variant.probe in CHOOSING)
+            if len(np.unique(given[train[~stops]].astype(str))) < 2:
+                stops[:] = False
+            apart = Fold(train[~stops], train[stops], validation)
+            by_another = _fitted(features, (labels, given), apart, variant, seed).assign(animal="")
+            judged[-1] = float(macro_f1(confusions([by_another])[0, 0]))
+    return pd.concat(tables, ignore_index=True), np.array(judged)
 
 
 def _fitted(
@@ -181,12 +191,23 @@ def _fitted(
 
 
 def probe_all(
-    path: Path, splits: Splits, animals: int, seed: int, options: Probe, folder: Path
+    path: Path,
+    splits: Splits,
+    animals: int,
+    seed: int,
+    options: Probe,
+    folder: Path,
+    *,
+    panel: int | None = None,
+    seeds: int = 1,
 ) -> pd.DataFrame:
     """Probe one representation in every task, protocol and variant.
 
     Writes ``{task}.{protocol}.parquet`` (predictions), ``scores.csv`` and ``classes.csv`` to ``folder``,
-    all or none. A protocol that needs more animals than the run had is left out.
+    all or none. A protocol that needs more animals than the run had is left out. The transductive protocols
+    test the same animals, the first ``panel`` of the seed's order, in every run: scores of more pretraining
+    animals would otherwise also be scores of more labels. The main probe is tested on all pretraining
+    animals beside that.
 
     Parameters
     ----------
@@ -200,6 +221,10 @@ def probe_all(
         Tasks, protocols, folds and kinds of probes.
     folder
         Where the predictions go.
+    panel
+        Animals that the transductive protocols test, one more where a protocol needs two; None: all.
+    seeds
+        Of a baseline, whose features have no seed: the panels of so many seeds are tested.
 
     Returns
     -------
@@ -210,7 +235,7 @@ def probe_all(
     Raises
     ------
     DataError, SplitError
-        If labels are missing, or an animal is where it must not be.
+        If labels are missing, a protocol has nothing to test, or an animal is where it must not be.
     """
     units, features, record = read_embeddings(path)
     pretraining = splits.pretraining(animals, seed)
@@ -223,6 +248,7 @@ def probe_all(
         "animals": animals if trained_on else 0,
         "split": splits.note,
         "seed": record.get("seed", 0),
+        "panel": panel,
         "pretraining": {name: record.get(name, 0) for name in ("units", "hours")},
         "embeddings": sha256_of(path),
         "model": record.get("model", ""),
@@ -232,27 +258,54 @@ def probe_all(
     ways = variants(options, str(source["representation"]))
     source["main"] = asdict(ways[0])
     source["label_shares"] = [way.label_share for way in ways if way.label_share < 1]
-    named = {name: source[name] for name in ("representation", "animals", "seed")}
-    as_is = {False: features, True: centred(features, units["population"].to_numpy(str))}
+    named = {name: source[name] for name in ("representation", "animals")}
+    # Centred features are as large as the features: made only where a probe reads them.
+    as_is = {False: features}
+    if any(way.centred for way in ways):
+        as_is[True] = centred(features, units["population"].to_numpy(str))
+    probed_seeds = [seed] if "seed" in record else list(range(seed, seed + seeds))
     rows, classes = [], []
     with whole_folder(folder) as partial:
         for task, protocol in product(options.tasks, options.protocols):
-            if protocol == "transductive_zero_shot" and len(pretraining) < 2:
+            if len(pretraining) < TRANSDUCTIVE.get(protocol, 0):
                 logger.info("%s: %s needs two animals: left out", path, protocol)
                 continue
             labels = class_labels(units, task, options.min_units)
-            parts = list(folds(protocol, units, labels, splits, pretraining, options.folds))
             tables, judged = [], []
-            for variant in ways:
-                made, validation = predict(as_is[variant.centred], labels, parts, variant, seed)
-                identity = units[["unit_id", "population", "animal"]].iloc[made.pop("row")]
-                made = pd.concat([identity.reset_index(drop=True), made], axis=1)
-                tables.append(made.assign(**asdict(variant)))
-                if not np.isnan(validation):
-                    judged.append([asdict(variant), validation])
-                about = {"task": task.name, "protocol": protocol, **named, **asdict(variant)}
-                rows.append({**about, "validation_macro_f1": validation, **summary(made, options.bootstrap)})
-                classes.append(by_class(made).assign(**about))
+            for tested in _tested(protocol, splits, (animals, trained_on), panel, probed_seeds):
+                parts = list(folds(protocol, units, labels, splits, tested.members, options.folds))
+                if not can_be_probed(parts, labels):
+                    logger.warning(
+                        "%s: %s, %s: the animals %s hold too few classes with two units or more: not tested",
+                        path,
+                        task.name,
+                        protocol,
+                        ", ".join(tested.members),
+                    )
+                    continue
+                of_all = replace(ways[0], tested_on="all_pretraining")
+                for variant in ways if tested.panel else [of_all]:
+                    made, validation = predict(as_is[variant.centred], labels, parts, variant, tested.seed)
+                    identity = units[["unit_id", "population", "animal"]].iloc[made.pop("row")]
+                    made = pd.concat([identity.reset_index(drop=True), made], axis=1)
+                    made = made.assign(seed=tested.seed, **asdict(variant))
+                    tables.append(made)
+                    judged += [
+                        {"variant": asdict(variant), "seed": tested.seed, "fold": fold, "macro_f1": score}
+                        for fold, score in enumerate(validation.tolist())
+                        if not np.isnan(score)
+                    ]
+                    about = {"task": task.name, "protocol": protocol, **named, "seed": tested.seed}
+                    about |= asdict(variant)
+                    known = validation[~np.isnan(validation)]
+                    score = float(known.mean()) if len(known) else float("nan")
+                    rows.append({**about, "validation_macro_f1": score, **summary(made, options.bootstrap)})
+                    classes.append(by_class(made).assign(**about))
+            if not tables:
+                raise DataError(
+                    f"{path}: {task.name}, {protocol}: no animals to test have units of two classes; "
+                    "look at probe.tasks, or raise the smallest of scaling.animal_counts"
+                )
             write_recorded(
                 partial / f"{task.name}.{protocol}.parquet",
                 pa.Table.from_pandas(pd.concat(tables), preserve_index=False),
@@ -262,6 +315,40 @@ def probe_all(
         write_csv(partial / SCORES, table)
         write_csv(partial / CLASSES, pd.concat(classes))
     return table
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """Members of the splits that a protocol tests, and whether every run of the seed is tested on them."""
+
+    members: Sequence[str]
+    seed: int
+    panel: bool
+
+
+def _tested(
+    protocol: str,
+    splits: Splits,
+    pretrained: tuple[int, Sequence[str]],
+    panel: int | None,
+    seeds: Sequence[int],
+) -> Iterator[_Tested]:
+    """List what a representation is tested on; ``pretrained`` is the number of animals, and who they were."""
+    animals, trained_on = pretrained
+    pretraining = splits.pretraining(animals, seeds[0])
+    if protocol not in TRANSDUCTIVE:
+        yield _Tested(pretraining, seeds[0], panel=True)
+        return
+    if panel is None:
+        yield _Tested(pretraining, seeds[0], panel=True)
+        return
+    for seed in seeds:
+        members = splits.panel(max(panel, TRANSDUCTIVE[protocol]), seed)
+        # A baseline that learns from some animals can be tested on these alone.
+        if not trained_on or set(members) <= set(trained_on):
+            yield _Tested(members, seed, panel=True)
+    if len(pretraining) > max(panel, TRANSDUCTIVE[protocol]):
+        yield _Tested(pretraining, seeds[0], panel=False)
 
 
 def _trained_on(record: dict[str, Any], splits: Splits) -> list[str]:
@@ -285,14 +372,21 @@ def _check_record(path: Path, record: dict[str, Any], splits: Splits, pretrainin
 
 
 def read_predictions(path: Path, variant: Variant | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read tested units' predictions, one row each, and the record of what they come from.
+    """Read tested units' predictions, and the record of what they come from.
 
     Parameters
     ----------
     path
         A ``{task}.{protocol}.parquet``.
     variant
-        Which of the probes; None: the main one, which is the first.
+        Which of the probes; None: the main one.
+
+    Returns
+    -------
+    predictions
+        One row a tested unit of each ``seed``; none where the main probe had nothing to test.
+    record
+        As :func:`probe_all` wrote it.
 
     Raises
     ------
@@ -301,9 +395,49 @@ def read_predictions(path: Path, variant: Variant | None = None) -> tuple[pd.Dat
     """
     table, record = read_recorded(path, "probe")
     frame = table.to_pandas()
-    names = list(asdict(Variant()))
-    wanted = asdict(variant) if variant is not None else frame[names].iloc[0].to_dict()
-    chosen = frame[(frame[names] == pd.Series(wanted)).all(axis=1)]
-    if chosen.empty:
+    wanted = asdict(variant) if variant is not None else record["main"]
+    chosen = frame[(frame[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+    if chosen.empty and variant is not None:
         raise DataError(f"{path}: no {variant} in it; make it again with `nuclr probe`")
     return chosen.reset_index(drop=True), record
+
+
+def read_chosen(path: Path) -> pd.DataFrame:
+    """Read tested units' predictions, each fold's by the probe that its own validation units choose.
+
+    Validation units of one fold are test units of another, so a choice over all folds would look at what
+    is tested. Where a fold has no validation units its probe is the main one.
+
+    Parameters
+    ----------
+    path
+        A ``{task}.{protocol}.parquet``.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`read_predictions`, with ``validation_macro_f1`` of the fold's probe.
+
+    Raises
+    ------
+    DataError
+        If the file is not there or not whole.
+    """
+    table, record = read_recorded(path, "probe")
+    frame = table.to_pandas()
+    frame = frame[frame["tested_on"] == "panel"]
+    best: dict[tuple[int, int], dict[str, Any]] = {}
+    for judged in record["validation"]:
+        place = judged["seed"], judged["fold"]
+        # Of equals the first, which is the main one.
+        if judged["variant"]["tested_on"] == "panel" and (
+            place not in best or judged["macro_f1"] > best[place]["macro_f1"]
+        ):
+            best[place] = judged
+    parts = []
+    for (seed, fold), group in frame.groupby(["seed", "fold"]):
+        judged = best.get((seed, fold), {"variant": record["main"], "macro_f1": np.nan})
+        way = judged["variant"]
+        own = group[(group[list(way)] == pd.Series(way)).all(axis=1)]
+        parts.append(own.assign(validation_macro_f1=judged["macro_f1"]))
+    return pd.concat(parts, ignore_index=True) if parts else frame.assign(validation_macro_f1=np.nan)

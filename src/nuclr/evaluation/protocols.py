@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ from nuclr.errors import DataError, SplitError
 
 logger = logging.getLogger(__name__)
 VALIDATION_SHARE = 0.2
+# Protocols whose test animals were pretrained on, and the animals that each needs at least.
+TRANSDUCTIVE = {"transductive": 1, "transductive_zero_shot": 2}
 
 
 @dataclass(frozen=True)
@@ -32,11 +34,15 @@ class Fold:
         What may be learned from; validation is for choices, such as when to stop.
     test
         Nothing of these may reach the probe.
+    stopping
+        Those of the training rows that say when to stop while the validation rows judge the result: no
+        row may do both.
     """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+    stopping: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def learned(self) -> np.ndarray:
@@ -109,7 +115,8 @@ def folds(
     splits
         Who is tested.
     pretraining
-        Members of the splits that the representation was pretrained on.
+        Members of the splits that the representation was pretrained on; in the transductive protocols
+        those of them that are tested.
     n_folds
         In the transductive protocol.
 
@@ -120,7 +127,9 @@ def folds(
         was in pretraining.
     """
     for learned, test in _parts(protocol, units, labels, splits, pretraining, n_folds):
-        fold = Fold(*_validation(protocol, units, labels, learned), test)
+        train, validation = _validation(protocol, units, labels, learned)
+        _, stopping = _validation(protocol, units, labels, train)
+        fold = Fold(train, validation, test, stopping)
         check_fold(fold, protocol, units, splits, pretraining)
         yield fold
 
@@ -158,8 +167,15 @@ def _parts(
             yield np.flatnonzero(mine & (animal != left_out)), np.flatnonzero(mine & (animal == left_out))
         return
     rows = np.flatnonzero(mine)
+    if not len(rows) or np.unique(labels[rows].astype(str), return_counts=True)[1].max() < 2:
+        return
     for train, test in _stratified(labels[rows], n_folds, seed=0):
         yield rows[train], rows[test]
+
+
+def can_be_probed(parts: Sequence[Fold], labels: np.ndarray) -> bool:
+    """Whether there are folds, and each has two classes to learn."""
+    return bool(parts) and all(len(set(labels[fold.learned])) > 1 for fold in parts)
 
 
 def _stratified(labels: np.ndarray, n_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -91,7 +90,8 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
             }
         )
     runs = pd.DataFrame(rows).sort_values(["representation", "animals", "seed"], ignore_index=True)
-    control = next((confusion_of[key] for key in confusion_of if key[0] == CONTROL), None)
+    # Where the animals that are tested differ by seed, so do the scores of the control.
+    controls = {seed: confusion for (name, _, seed), confusion in confusion_of.items() if name == CONTROL}
     summary = []
     for key, group in runs.groupby(["representation", "animals"]):
         representation, count = cast("tuple[str, int]", key)
@@ -107,34 +107,18 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
             "within_recordings": group["within_recordings"].mean(),
             "seeds": len(group),
         }
-        if control is not None:
-            gained = gain_over(stack, control, resamples)
-            row |= dict(zip(("gain", "gain_low", "gain_high"), gained, strict=True))
+        if controls:
+            one = next(iter(controls.values())) if len(controls) == 1 else None
+            beside = [
+                (mine, controls.get(seed, one)) for seed, mine in zip(group["seed"], stack, strict=True)
+            ]
+            both = [(mine, control) for mine, control in beside if control is not None]
+            if both:
+                mine, theirs = (np.stack(part) for part in zip(*both, strict=True))
+                gained = gain_over(mine, theirs, resamples)
+                row |= dict(zip(("gain", "gain_low", "gain_high"), gained, strict=True))
         summary.append(row)
     return runs, pd.DataFrame(summary)
-
-
-def best_variant(judged: Sequence[Sequence[tuple[dict[str, Any], float]]]) -> dict[str, Any] | None:
-    """Choose the way to probe whose macro-F1 on validation units is highest, a mean over runs.
-
-    Parameters
-    ----------
-    judged
-        Of each run, ways to probe and their score on validation units.
-
-    Returns
-    -------
-    dict or None
-        The way; None where no run had validation units.
-    """
-    scores: dict[str, list[float]] = {}
-    for run in judged:
-        for way, score in run:
-            scores.setdefault(json.dumps(way, sort_keys=True), []).append(score)
-    if not scores:
-        return None
-    # Of equals the first, which is the main one.
-    return dict(json.loads(max(scores, key=lambda way: float(np.mean(scores[way])))))
 
 
 def label_grid(by_share: Mapping[float, Sequence[Scored]], resamples: int) -> pd.DataFrame:

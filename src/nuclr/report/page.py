@@ -132,10 +132,14 @@ def _section(
         tables["Parts left out"] = _frame(pd.read_csv(ablations))
     tables["Other probes of the largest runs"] = _frame(_other_probes(scores))
     tables["Classes"] = _frame(_classes(classes, int(trained["animals"].iloc[-1])))
+    everything = [_row(row) for row in content.get("all_pretraining", [])]
     return {
         "title": title_of(task, protocol),
         "id": f"{task}-{protocol}",
         "headline": _row(trained.iloc[-1].to_dict()),
+        "panel": content.get("panel"),
+        "all_pretraining": everything,
+        "headline_of_all": next((row for row in everything if row["name"] == name_of(NUCLR)), None),
         "published": PUBLISHED.get((config.dataset, task, protocol), ""),
         "chance": content["chance"],
         "shuffled": content.get("shuffled"),
@@ -160,7 +164,7 @@ def _row(row: dict[Any, Any]) -> dict[str, Any]:
 
 def _other_probes(scores: pd.DataFrame) -> pd.DataFrame:
     """Mean over seeds of every probe of all labels: of what was not pretrained, and the largest runs."""
-    full = scores[(scores["label_share"] == 1) & ~scores["shuffled"]]
+    full = scores[(scores["label_share"] == 1) & ~scores["shuffled"] & (scores["tested_on"] == "panel")]
     largest = full["animals"].where(full["representation"] == NUCLR, 0).max()
     chosen = full[full["animals"].isin([0, largest])]
     columns = ["macro_f1", "validation_macro_f1", "p_value", "p_within", "calibration_error"]
@@ -171,7 +175,7 @@ def _other_probes(scores: pd.DataFrame) -> pd.DataFrame:
 def _classes(table: pd.DataFrame, animals: int) -> pd.DataFrame:
     """Mean over seeds of each class's scores in the main probe of the largest runs."""
     chosen = table[(table["representation"] == NUCLR) & (table["animals"] == animals)]
-    first = chosen.iloc[0][["probe", "centred", "label_share", "shuffled"]]
+    first = chosen.iloc[0][["probe", "centred", "label_share", "shuffled", "tested_on"]]
     chosen = chosen[(chosen[first.index] == first).all(axis=1)]
     return chosen.groupby("class", as_index=False)[["units", "precision", "recall", "f1"]].mean()
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from nuclr.errors import DataError
 from nuclr.evaluation.law import LAW, fit_power_law
 from nuclr.evaluation.metrics import chance
-from nuclr.evaluation.probe import Variant, read_predictions
+from nuclr.evaluation.probe import Variant, read_chosen, read_predictions
+from nuclr.evaluation.protocols import TRANSDUCTIVE
 from nuclr.evaluation.representations import write_csv
 from nuclr.evaluation.scaling import (
     NUCLR,
     Scored,
     ablation_table,
     animal_deviations,
-    best_variant,
     by_animal,
     doublings,
     label_grid,
@@ -39,14 +40,17 @@ from nuclr.report.figures import (
 )
 from nuclr.words import counted
 
+ALL: Literal["all_pretraining"] = "all_pretraining"
+
 
 def write_scaling(
     probes: Sequence[Path], task: str, protocol: str, stem: Path, *, resamples: int
 ) -> list[Path]:
     """Write all that one task and protocol show, to files that begin with ``stem``.
 
-    ``.csv`` (curve), ``.runs.csv``, ``.chosen.csv`` (each representation with the probe that its validation
-    units choose) and ``.json`` (fit, gains of a doubling, where all comes from); and as picture (png, svg)
+    ``.csv`` (curve), ``.runs.csv``, ``.chosen.csv`` (each representation with the probes that validation
+    units choose, fold by fold) and ``.json`` (fit, gains of a doubling, transductive scores of all
+    pretraining animals, where all comes from); and as picture (png, svg)
     with the table behind it (csv): the scaling curve (no infix), ``.axes`` (in units and hours), ``.labels``,
     ``.confusion``, ``.animals``, and with ablations ``.ablations``.
 
@@ -74,7 +78,10 @@ def write_scaling(
     paths = {folder.parent.name: folder / f"{task}.{protocol}.parquet" for folder in probes}
     scored, records = _scored(paths)
     if not any(s.representation == NUCLR for s in scored):
-        raise DataError(f"scaling: none of {len(scored)} runs was pretrained; nothing to draw a curve of")
+        raise DataError(
+            f"scaling: none of {len(paths)} runs was pretrained and tested in {task}, {protocol}; nothing to "
+            "draw a curve of"
+        )
     split, *others = sorted({record.get("split", "") for record in records.values()})
     if others:
         raise DataError(f"scaling: some probes are of another split ({split or others[0]}); probe them again")
@@ -99,6 +106,7 @@ def write_scaling(
     gains = doublings(grid)
     confusion = _confusion(largest)
     animals = by_animal(scored)
+    all_pretraining = _all_pretraining(paths, records, runs[-1].animals, resamples)
     ablations = ablation_table(scored, resamples)
 
     title = "\n".join([title_of(task, protocol), *([split] if split else [])])
@@ -130,6 +138,8 @@ def write_scaling(
             "fit": fit,
             **controls,
             "doublings": gains,
+            "panel": next(iter(records.values())).get("panel"),
+            **({"all_pretraining": all_pretraining} if protocol in TRANSDUCTIVE else {}),
             "resamples": resamples,
             "runs": records,
             "versions": versions(),
@@ -146,10 +156,24 @@ def _scored(
     for name, path in paths.items():
         predictions, record = read_predictions(path, variant)
         records[name] = record
-        learned = record.get("pretraining", {})
-        identity = record["representation"], record["animals"], record["seed"]
-        scored.append(Scored(*identity, predictions, learned.get("units", 0), learned.get("hours", 0.0)))
+        scored += _by_seed(predictions, record)
     return scored, records
+
+
+def _by_seed(predictions: pd.DataFrame, record: Mapping[str, Any]) -> list[Scored]:
+    """Part what was predicted by seed: a baseline is tested on the animals of every seed."""
+    learned = record.get("pretraining", {})
+    return [
+        Scored(
+            record["representation"],
+            record["animals"],
+            int(str(seed)),
+            own.reset_index(drop=True),
+            learned.get("units", 0),
+            learned.get("hours", 0.0),
+        )
+        for seed, own in predictions.groupby("seed")
+    ]
 
 
 def _of_variant(
@@ -158,40 +182,63 @@ def _of_variant(
     """Read what differs so from the main probe, of runs that have it."""
     found = []
     for name, path in paths.items():
-        main = records[name].get("main")
-        if main is not None:
-            found += _scored({name: path}, replace(Variant(**main), **differs))[0]
+        table, record = read_predictions(path, None)
+        if len(table):
+            found += _scored({name: path}, replace(Variant(**record["main"]), **differs))[0]
     return found
 
 
 def _chosen(
     paths: Mapping[str, Path], records: Mapping[str, dict[str, Any]], largest: int, resamples: int
 ) -> pd.DataFrame:
-    """Score each representation, the largest runs of it, with the probe that its validation units choose."""
-    groups: dict[str, list[str]] = {}
-    for name, record in records.items():
-        if record["animals"] in (0, largest):
-            groups.setdefault(record["representation"], []).append(name)
+    """Score each representation, the largest runs of it, with the probes that validation units choose."""
     scored, ways = [], []
-    for representation, names in groups.items():
-        way = best_variant([records[name].get("validation", []) for name in names])
-        variant = Variant(**way) if way is not None else None
-        of_group, _ = _scored({name: paths[name] for name in names}, variant)
-        scored += of_group
-        shown = {"probe": "", "centred": ""} if variant is None else asdict(variant)
-        validation = [
-            score for name in names for other, score in records[name].get("validation", []) if other == way
-        ]
-        ways.append(
-            {
-                "representation": representation,
-                "probe": shown["probe"],
-                "centred": shown["centred"],
-                "validation_macro_f1": sum(validation) / len(validation) if validation else None,
-            }
-        )
+    for name, path in paths.items():
+        record = records[name]
+        if record["animals"] not in (0, largest):
+            continue
+        table = read_chosen(path)
+        scored += _by_seed(table, record)
+        columns = ["probe", "centred", "validation_macro_f1"]
+        folds = table.drop_duplicates(["seed", "fold"])[columns]
+        ways.append(folds.assign(representation=record["representation"]))
+    together = pd.concat(ways, ignore_index=True)
+    chosen = pd.DataFrame(
+        {
+            "representation": representation,
+            "probes": _shares(folds),
+            "validation_macro_f1": folds["validation_macro_f1"].mean(),
+        }
+        for representation, folds in together.groupby("representation")
+    )
     _, curve = scaling_table(scored, resamples)
-    return pd.DataFrame(ways).merge(curve, on="representation").sort_values("macro_f1", ascending=False)
+    return chosen.merge(curve, on="representation").sort_values("macro_f1", ascending=False)
+
+
+def _shares(folds: pd.DataFrame) -> str:
+    """Say which probes were chosen, the most frequent first, and in how many of the folds."""
+    names = folds["probe"] + np.where(folds["centred"].astype(bool), ", centred", "")
+    counts = names.value_counts()
+    if len(counts) == 1:
+        return str(counts.index[0])
+    return "; ".join(f"{name} {count} of {len(names)}" for name, count in counts.items())
+
+
+def _all_pretraining(
+    paths: Mapping[str, Path], records: Mapping[str, dict[str, Any]], largest: int, resamples: int
+) -> list[dict[str, Any]]:
+    """Score the largest runs and the baselines on all pretraining animals, as the paper does; a row each."""
+    scored = []
+    for name, path in paths.items():
+        record = records[name]
+        if record["animals"] in (0, largest):
+            try:
+                predictions, _ = read_predictions(path, Variant(**{**record["main"], "tested_on": ALL}))
+            except DataError:
+                continue  # its panel is all of them
+            scored += _by_seed(predictions, record)
+    rows = scaling_table(scored, resamples)[1].to_dict("records") if scored else []
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _confusion(runs: Sequence[Scored]) -> pd.DataFrame:
