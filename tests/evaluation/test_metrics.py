@@ -16,6 +16,8 @@ from nuclr.evaluation.metrics import (
     chance,
     confusion_by_animal,
     confusions,
+    gain_over,
+    interval,
     macro_f1,
     permutation_p,
     resampled_scores,
@@ -101,4 +103,113 @@ def test_a_summary_is_whole() -> None:
     assert found["low"] < found["macro_f1"] < found["high"]
     assert found["units"] == len(made)
     assert found["chance"] == pytest.approx(1 / 3, abs=0.01)
-    assert found["p_value"] == found["p_within"] == 1 / 201
+    assert found["p_within"] == 1 / 201
+    assert found["test_animals"] == 6
+
+
+@pytest.mark.parametrize("animals", [1, 2])
+def test_of_fewer_than_three_animals_there_is_a_score_and_no_interval(animals: int) -> None:
+    found = summary(predictions(0.5, animals=animals).assign(confidence=0.5), 50)
+    assert found["test_animals"] == animals
+    assert found["macro_f1"] > 0.4
+    assert np.isnan([found["low"], found["high"]]).all()
+    stack = confusions([predictions(0.5, animals=animals)])
+    assert np.isnan(gain_over(stack, stack[0], 50)[1:]).all()
+
+
+def cohort(rng: np.random.Generator, animals: int, of: tuple[float, ...] = (0.7,)) -> np.ndarray:
+    """Count what some probes say of animals drawn at random, ``(probe, animal, class, class)``.
+
+    Animals differ in how many units they have, in which classes these are of, and in how often they are
+    recognised: by ``of`` of each probe, and the same of the animal for all probes.
+    """
+    units = np.maximum(5, 60 * np.exp(0.5 * rng.standard_normal(animals))).astype(int)
+    labels = rng.multinomial(units, rng.dirichlet([2, 2, 2], animals))
+    wrong = rng.dirichlet([1, 1, 1], animals)
+    own = 0.8 * rng.standard_normal(animals)
+    counts = np.empty((len(of), animals, 3, 3))
+    for made, offset in zip(counts, of, strict=True):
+        logit = offset + own + (0.4 * rng.standard_normal(animals) if len(of) > 1 else 0)
+        right = 1 / (1 + np.exp(-logit))[:, None]
+        for k in range(3):
+            made[:, k] = rng.multinomial(labels[:, k], right * np.eye(3)[k] + (1 - right) * wrong)
+    return counts
+
+
+def percentiles(drawn: np.ndarray, *_: object, **__: object) -> tuple[float, float]:
+    """The interval that was here before."""
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return low, high
+
+
+TRIALS = 200
+
+
+@pytest.mark.parametrize("animals", [3, 6, 12, 32])
+def test_intervals_hold_the_score_of_all_animals_however_few_were_tested(animals: int) -> None:
+    rng = np.random.default_rng(0)
+    truth = float(macro_f1(cohort(rng, 20_000)[0].sum(axis=0)))
+    held, before, width = 0, 0, 0.0
+    for trial in range(TRIALS):
+        stack = cohort(rng, animals)
+        drawn, score = resampled_scores(stack, 200, trial), float(macro_f1(stack[0].sum(axis=0)))
+        low, high = interval(drawn, score, animals)
+        held, width = held + (low <= truth <= high), width + (high - low) / TRIALS
+        less, more = percentiles(drawn)
+        before += less <= truth <= more
+    assert held >= 0.9 * TRIALS
+    if animals <= 6:
+        assert before < 0.9 * TRIALS
+    # An interval that holds everything would be right, and say nothing.
+    assert width < {3: 0.7, 6: 0.4, 12: 0.25, 32: 0.15}[animals]
+
+
+@pytest.mark.parametrize("animals", [3, 6, 12, 32])
+def test_intervals_of_a_gain_hold_that_of_all_animals(animals: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trials() -> int:
+        rng = np.random.default_rng(1)
+        mine, control = cohort(rng, 20_000, (0.9, 0.5)).sum(axis=1)
+        truth = float(macro_f1(mine) - macro_f1(control))
+        held = 0
+        for _ in range(TRIALS):
+            mine, control = cohort(rng, animals, (0.9, 0.5))
+            _, low, high = gain_over(mine[None], control, 200)
+            held += low <= truth <= high
+        return held
+
+    assert trials() >= 0.9 * TRIALS
+    if animals <= 6:
+        monkeypatch.setattr("nuclr.evaluation.metrics.interval", percentiles)
+        assert trials() < 0.9 * TRIALS
+
+
+def test_animals_that_no_run_was_tested_on_do_not_narrow_an_interval_of_a_gain() -> None:
+    stack = cohort(np.random.default_rng(2), 4, (0.9, 0.5))
+    empty = np.zeros((2, 28, 3, 3))
+    alone = gain_over(stack[:1], stack[1], 100)
+    assert gain_over(
+        np.concatenate([stack, empty], axis=1)[:1], np.concatenate([stack, empty], axis=1)[1], 100
+    ) == (alone)
+
+
+def test_what_clusters_by_animal_is_significant_no_more_often_than_it_says() -> None:
+    """Labels and predictions depend on the animal, and on nothing else in common."""
+    rng = np.random.default_rng(0)
+    found: dict[str, list[bool]] = {}
+    over_all_units = []
+    for _ in range(150):
+        said = [
+            np.concatenate([rng.choice(3, 30, p=shares) for shares in rng.dirichlet([1, 1, 1], 6)])
+            for _ in range(2)
+        ]
+        table = pd.DataFrame({"animal": np.repeat(np.arange(6), 30).astype(str), "confidence": 0.5})
+        table = table.assign(
+            population=table["animal"], label=said[0].astype(str), predicted=said[1].astype(str)
+        )
+        for name, value in summary(table, 99).items():
+            if name.startswith("p_"):
+                found.setdefault(name, []).append(value < 0.05)
+        over_all_units.append(permutation_p(confusions([table])[0].sum(axis=0)[None], 99) < 0.05)
+    assert set(found) == {"p_within"}
+    assert np.mean(found["p_within"]) <= 0.08
+    assert np.mean(over_all_units) > 0.1

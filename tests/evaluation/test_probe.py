@@ -161,7 +161,7 @@ def test_scores_of_many_runs_are_one_tidy_table(tmp_path: Path) -> None:
     assert len(table) == 2 * WAYS + 3 * WAYS
     main = table[(table["label_share"] == 1) & ~table["shuffled"] & (table["probe"] == "linear")]
     assert (main["macro_f1"] > 0.95).all()
-    assert (main["p_value"] < 0.05).all()
+    assert (main["p_within"] < 0.05).all()
     # Of two animals one is left out, and the other is all there is to learn from.
     alone = (main["protocol"] == "transductive_zero_shot") & (main["animals"] == 2)
     assert main.loc[alone, "validation_macro_f1"].isna().all()
@@ -235,9 +235,11 @@ def of_sixteen(path: Path, animals: int, seed: int, **record: object) -> Splits:
 
 def test_features_that_know_nothing_of_pretraining_have_a_flat_curve(tmp_path: Path) -> None:
     """Runs with more animals were tested on more animals and learned from more labels: 0.41 to 0.72."""
-    options = OPTIONS.model_copy(update={"kinds": ["linear"], "centred": [False], "label_halvings": 1})
+    options = OPTIONS.model_copy(
+        update={"kinds": ["linear"], "centred": [False], "label_halvings": 1, "bootstrap": 1}
+    )
     rows = []
-    for animals in (1, 2, 4, 16):
+    for animals in (1, 2, 8):
         path = tmp_path / f"n{animals}.parquet"
         splits = of_sixteen(path, animals, seed=1)
         rows.append(probe_all(path, splits, animals, 1, options, tmp_path / f"n{animals}", panel=1))
@@ -249,8 +251,8 @@ def test_features_that_know_nothing_of_pretraining_have_a_flat_curve(tmp_path: P
     assert (panel.groupby(same)["units"].nunique() == 1).all()
     # The scores of the paper's kind stand beside, by their name, and do rise.
     everything = table[(table["tested_on"] == "all_pretraining") & (table["protocol"] == "transductive")]
-    assert everything["animals"].tolist() == [2, 4, 16]
-    assert everything["units"].tolist() == [60, 120, 480]
+    assert everything["animals"].tolist() == [2, 8]
+    assert everything["units"].tolist() == [60, 240]
 
 
 def test_a_baseline_is_tested_on_the_animals_of_every_seed(tmp_path: Path) -> None:
@@ -322,7 +324,7 @@ def test_a_choice_among_probes_looks_at_no_unit_that_it_is_tested_on(tmp_path: P
 def test_a_perceptron_is_judged_by_units_that_did_not_choose_its_epoch() -> None:
     """On noise it scored 0.375 where 0.315 was to be had, since the same units chose the epoch."""
     apart, together = [], []
-    for trial in range(12):
+    for trial in range(3):
         rng = np.random.default_rng(trial)
         table = units(30, seed=trial)
         labels = table["kind"].to_numpy(object)

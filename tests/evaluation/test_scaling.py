@@ -41,6 +41,7 @@ def test_a_run_is_a_row_and_a_count_is_a_point() -> None:
     scored.append(Scored("single_neuron", 0, 0, predictions(0.3)))
     runs, curve = scaling_table(scored, 50)
     assert len(runs) == 7
+    assert curve["test_animals"].tolist() == [6] * 4
     mine = curve[curve["representation"] == "nuclr"]
     assert mine["animals"].tolist() == [1, 2, 4]
     assert mine["seeds"].tolist() == [2, 2, 2]
@@ -100,6 +101,50 @@ def test_deviations_are_those_of_other_animals_alike_for_all_runs() -> None:
     assert spread == pytest.approx(curve["high"].iloc[0] - curve["low"].iloc[0], rel=0.15)
 
 
+def test_of_two_test_animals_tables_hold_scores_and_no_intervals() -> None:
+    made = {share: [Scored("nuclr", 1, 0, predictions(0.5, animals=2))] for share in (0.5, 1.0)}
+    control = Scored("which_recording", 0, 0, predictions(0.2, animals=2))
+    part = Scored("same_window", 1, 0, predictions(0.4, animals=2))
+    _, curve = scaling_table([*made[1.0], control], 50)
+    for table in (curve, label_grid(made, 50), ablation_table([*made[1.0], part], 50)):
+        assert table["test_animals"].tolist() == [2, 2]
+        assert table["macro_f1"].notna().all()
+        ends = [name for name in table if name.endswith(("low", "high"))]
+        assert len(ends) >= 2
+        assert table[ends].isna().all(axis=None)
+
+
+def test_animals_of_other_runs_are_not_counted_as_tested() -> None:
+    """An interval is over the animals that this representation was tested on, whoever else was."""
+    few = Scored("nuclr", 1, 0, predictions(0.5, animals=4))
+    many = Scored("single_neuron", 0, 0, predictions(0.5, animals=20))
+    columns = ["low", "high", "test_animals"]
+    beside, alone = (
+        scaling_table(scored, 100)[1].set_index("representation").loc["nuclr", columns]
+        for scored in ([few, many], [few])
+    )
+    pd.testing.assert_series_equal(beside, alone)
+    assert alone["test_animals"] == 4
+
+
+def test_what_other_animals_would_have_changed_is_more_where_few_were_tested() -> None:
+    """The same share of animals is right, and the law is told as much of a doubt as the score is."""
+    rows = []
+    for i in range(4):
+        label = np.tile(["x", "y"], 100)
+        wrong = np.where(label == "x", "y", "x")
+        own = {"animal": f"a{i}", "population": f"a{i}/p"}
+        rows.append(
+            pd.DataFrame(
+                {**own, "label": label, "predicted": np.where(np.arange(200) % 10 < 4 + i, label, wrong)}
+            )
+        )
+    run = Scored("nuclr", 1, 0, pd.concat(rows))
+    spread = 1.96 * animal_deviations([run], 2000)[:, 0].std()
+    row = scaling_table([run], 2000)[1].iloc[0]
+    assert spread == pytest.approx((row["high"] - row["low"]) / 2, rel=0.05)
+
+
 def test_a_grid_says_what_twice_as_much_gains() -> None:
     runs = [Scored("nuclr", n, s, predictions(0.1 * n, s)) for n in (1, 2, 6) for s in (0, 1)]
     fewer = [Scored("nuclr", n, s, predictions(0.05 * n, s)) for n in (1, 2, 6) for s in (0, 1)]
@@ -114,13 +159,14 @@ def test_a_grid_says_what_twice_as_much_gains() -> None:
 
 
 def test_what_a_part_is_worth_is_told_on_the_same_animals_and_seeds() -> None:
-    whole = [Scored("nuclr", n, s, predictions(0.8, s)) for n in (2, 4) for s in (0, 1, 2)]
-    worse = [Scored("no_population_context", 4, s, predictions(0.4, s)) for s in (0, 1, 2)]
+    whole = [Scored("nuclr", n, s, predictions(0.8, s, animals=12)) for n in (2, 4) for s in (0, 1, 2)]
+    worse = [Scored("no_population_context", 4, s, predictions(0.4, s, animals=12)) for s in (0, 1, 2)]
     table = ablation_table([*whole, *worse, Scored("single_neuron", 0, 0, predictions(0.5))], 200)
     assert table["representation"].tolist() == ["nuclr", "no_population_context"]
     assert table.iloc[0][["difference", "difference_low", "difference_high"]].tolist() == [0, 0, 0]
     row = table.iloc[1]
     assert row["difference_low"] < row["difference"] < row["difference_high"] < -0.2
+    assert table["test_animals"].tolist() == [12, 12]
     assert ablation_table(whole, 20).empty
 
 

@@ -55,6 +55,13 @@ def test_it_says_what_the_model_is(tmp_path: Path) -> None:
         assert said in text
 
 
+def test_an_interval_stands_with_its_animals_and_of_few_there_is_none() -> None:
+    assert "| 0.710 (0.600 to 0.800; 6 animals) |" in card(RECORD, [{**SCORE, "test_animals": 6}])
+    assert "| 0.710 |" in card(
+        RECORD, [{**SCORE, "test_animals": 2, "low": float("nan"), "high": float("nan")}]
+    )
+
+
 def test_licences_are_counted_and_what_is_not_known_is_said() -> None:
     text = card(RECORD)
     assert "- CC BY 4.0, says article 1 (2 populations)\n" in text

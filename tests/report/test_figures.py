@@ -70,6 +70,21 @@ def test_without_a_fit_there_is_no_curve(tables: tuple[pd.DataFrame, pd.DataFram
     plt.close("all")
 
 
+@pytest.mark.parametrize("of", [["nuclr"], ["nuclr", "untrained", "single_neuron"]])
+def test_scores_without_intervals_are_drawn(
+    tables: tuple[pd.DataFrame, pd.DataFrame], of: list[str], tmp_path: Path
+) -> None:
+    runs, curve = tables
+    curve.loc[curve["representation"].isin(of), ["low", "high"]] = np.nan
+    figure = scaling_figure(runs, curve, {"refused": ""}, CONTROLS, "t")
+    bottom, top = figure.axes[0].get_ylim()
+    assert bottom == pytest.approx(0.31 - 0.06)
+    assert top == pytest.approx(0.9 + 0.05)
+    save_figure(figure, tmp_path / "curve")
+    parts = ablation_figure(curve.assign(representation=["nuclr", "same_window"] * 3 + ["nuclr"]), "t")
+    save_figure(parts, tmp_path / "parts")
+
+
 def test_the_same_numbers_are_the_same_file(
     tables: tuple[pd.DataFrame, pd.DataFrame], tmp_path: Path
 ) -> None:

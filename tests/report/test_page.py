@@ -97,6 +97,10 @@ def test_the_page_holds_everything_and_asks_for_nothing(results: Path) -> None:
     assert "knowing only which recording a unit is from" in page
     for name in ("torch", '"temperature": 0.2', SPLITS.test[0]):
         assert name in page.replace("&#34;", '"')
+    assert "p value" not in page
+    # Every interval stands beside the number of animals that it is over; of two there is none.
+    assert page.count("<th>test animals</th>") >= 1 + 2 * 2
+    assert "nan" not in re.sub(r"data:image/png;base64,[^\"]+", "", page)
     for picture in re.findall(r"data:image/png;base64,([^\"]+)", page):
         assert base64.b64decode(picture).startswith(b"\x89PNG")
 

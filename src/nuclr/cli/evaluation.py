@@ -144,7 +144,7 @@ def probe(
         seeds=seeds,
     )
     shown = ["task", "protocol", "seed", "tested_on", "probe", "centred", "label_share", "shuffled", "units"]
-    shown += ["macro_f1", "low", "high", "within_recordings", "p_value", "calibration_error"]
+    shown += ["test_animals", "macro_f1", "low", "high", "within_recordings", "p_within", "calibration_error"]
     print(table[shown].to_string(index=False, float_format="{:.3f}".format))
 
 

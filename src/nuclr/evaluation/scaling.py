@@ -12,11 +12,14 @@ import pandas as pd
 from nuclr.config import Ablation
 from nuclr.evaluation.metrics import (
     among_other_animals,
+    animals_tested,
     balanced_accuracy,
     confusions,
     gain_over,
+    interval,
     macro_f1,
     resampled_scores,
+    widening,
     within_recordings,
 )
 
@@ -52,10 +55,15 @@ class Scored:
 
 
 def animal_deviations(runs: Sequence[Scored], resamples: int, seed: int = 0) -> np.ndarray:
-    """Say what other test animals would have changed in each run's macro-F1, ``(resample, run)``."""
+    """Say what other test animals would have changed in each run's macro-F1, ``(resample, run)``.
+
+    The fewer animals a run was tested on, the more these are widened; see
+    :func:`nuclr.evaluation.metrics.widening`.
+    """
     confusion = confusions([run.predictions for run in runs])
     resampled = among_other_animals(confusion, resamples, np.random.default_rng(seed))
-    return np.nan_to_num(resampled - macro_f1(confusion.sum(axis=1)))
+    animals = confusion.any(axis=(2, 3)).sum(axis=1)
+    return np.nan_to_num((resampled - np.nanmean(resampled, axis=0)) * widening(animals))
 
 
 def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -68,9 +76,9 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
         within_recordings, units`` (tested), ``pretraining_units, pretraining_hours``.
     curve
         One row a representation and count: the mean of the runs' ``macro_f1``, ``balanced_accuracy`` and
-        ``within_recordings``, ``low`` and ``high`` (95 %, over seeds and test animals), ``seeds``; and
-        where the which-recording control is among the scored, ``gain``, ``gain_low`` and ``gain_high``
-        over it.
+        ``within_recordings``, ``low`` and ``high`` (95 %, over seeds and test animals; NaN with fewer than
+        3 animals), ``seeds``, ``test_animals``; and where the which-recording control is among the
+        scored, ``gain``, ``gain_low`` and ``gain_high`` over it.
     """
     rows, confusion_of = [], {}
     for s, confusion in zip(scored, confusions([s.predictions for s in scored]), strict=True):
@@ -96,16 +104,19 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
     for key, group in runs.groupby(["representation", "animals"]):
         representation, count = cast("tuple[str, int]", key)
         stack = np.stack([confusion_of[representation, count, seed] for seed in group["seed"]])
-        low, high = np.nanpercentile(resampled_scores(stack, resamples), [2.5, 97.5])
+        tested = animals_tested(stack)
+        score, animals = float(group["macro_f1"].mean()), int(tested.sum())
+        low, high = interval(resampled_scores(stack[:, tested], resamples), score, animals)
         row = {
             "representation": representation,
             "animals": count,
-            "macro_f1": group["macro_f1"].mean(),
+            "macro_f1": score,
             "low": low,
             "high": high,
             "balanced_accuracy": group["balanced_accuracy"].mean(),
             "within_recordings": group["within_recordings"].mean(),
             "seeds": len(group),
+            "test_animals": animals,
         }
         if controls:
             one = next(iter(controls.values())) if len(controls) == 1 else None
@@ -134,12 +145,13 @@ def label_grid(by_share: Mapping[float, Sequence[Scored]], resamples: int) -> pd
     Returns
     -------
     DataFrame
-        ``animals, label_share, macro_f1, low, high, seeds``.
+        ``animals, label_share, macro_f1, low, high, seeds, test_animals``.
     """
+    shown = ["animals", "macro_f1", "low", "high", "seeds", "test_animals"]
     rows = []
     for share, scored in sorted(by_share.items()):
         _, curve = scaling_table(scored, resamples)
-        rows.append(curve[["animals", "macro_f1", "low", "high", "seeds"]].assign(label_share=share))
+        rows.append(curve[shown].assign(label_share=share))
     return pd.concat(rows, ignore_index=True).sort_values(["animals", "label_share"], ignore_index=True)
 
 
@@ -171,8 +183,8 @@ def ablation_table(scored: Sequence[Scored], resamples: int) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``representation, seeds, macro_f1, low, high``, and ``difference`` to the whole model with
-        ``difference_low`` and ``difference_high`` (95 %).
+        ``representation, seeds, test_animals, macro_f1, low, high``, and ``difference`` to the whole
+        model with ``difference_low`` and ``difference_high`` (95 %; NaN with fewer than 3 test animals).
     """
     runs = [s for s in scored if s.animals]
     largest = max((s.animals for s in runs if s.representation == NUCLR), default=0)
@@ -188,12 +200,14 @@ def ablation_table(scored: Sequence[Scored], resamples: int) -> pd.DataFrame:
     rows = []
     for name, stack in stacks.items():
         drawn, score = resampled_scores(stack, resamples), macro_f1(stack.sum(axis=1)).mean()
-        low, high = np.nanpercentile(drawn, [2.5, 97.5])
-        less, more = np.nanpercentile(drawn - mine, [2.5, 97.5])
+        animals = int(animals_tested(stack).sum())
+        low, high = interval(drawn, float(score), animals)
+        less, more = interval(drawn - mine, float(score - full), animals, bounds=(-1.0, 1.0))
         rows.append(
             {
                 "representation": name,
                 "seeds": len(stack),
+                "test_animals": animals,
                 "macro_f1": score,
                 "low": low,
                 "high": high,

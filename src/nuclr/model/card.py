@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def write_card(path: Path, record: dict[str, Any], scores: Sequence[dict[str, An
         Of the model: :attr:`nuclr.model.saved.SavedModel.record`.
     scores
         ``task``, ``protocol``, ``units``, ``macro_f1``, ``chance`` and, where they were measured, ``low``,
-        ``high``, ``within_recordings``: of probes on its embeddings, a row each.
+        ``high``, ``test_animals``, ``within_recordings``: of probes on its embeddings, a row each.
     """
     with whole(path) as partial:
         partial.write_text(card(record, scores))
@@ -73,7 +74,7 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     if scores:
         columns = ["task", "protocol", "units", "macro-F1 (95 %)", "within recordings", "chance"]
         lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *map(_score, scores)]
-        lines += ["", "Linear probes, all labels. Intervals, where there are any, are over animals."]
+        lines += ["", "Linear probes, all labels. Intervals, where there are any, are over test animals."]
     else:
         lines += [NOT_MEASURED]
     lines += ["", "## Licence of the data", ""]
@@ -85,7 +86,9 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
 
 
 def _score(row: dict[str, Any]) -> str:
-    interval = f" ({row['low']:.3f} to {row['high']:.3f})" if "low" in row else ""
+    of = f"; {counted(row['test_animals'], 'animal')}" if "test_animals" in row else ""
+    known = isfinite(row.get("low", nan))
+    interval = f" ({row['low']:.3f} to {row['high']:.3f}{of})" if known else ""
     within = f"{row['within_recordings']:.3f}" if "within_recordings" in row else ""
     cells = [row["task"], row["protocol"], str(row["units"]), f"{row['macro_f1']:.3f}{interval}", within]
     return f"| {' | '.join([*cells, format(row['chance'], '.3f')])} |"

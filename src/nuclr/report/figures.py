@@ -99,15 +99,16 @@ def scaling_figure(
             else:
                 continue
             ax.axhline(heights[name], color=colour, linestyle=dashes, linewidth=1.2, zorder=1)
-        bottom = max(0.0, min([*heights.values(), *dots["macro_f1"], *trained["low"]]) - 0.06)
-        top = min(1.0, max([*heights.values(), *dots["macro_f1"], *trained["high"]]) + 0.05)
+        # Of few test animals there is no interval.
+        drawn = [*heights.values(), *dots["macro_f1"], *trained[["low", "high"]].to_numpy().ravel()]
+        bottom, top = max(0.0, np.nanmin(drawn) - 0.06), min(1.0, np.nanmax(drawn) + 0.05)
         ax.set_ylim(bottom, top)
         _label_at_right(ax, heights)
     return figure
 
 
 def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
-    """Draw means with their 95 % intervals."""
+    """Draw means with their 95 % intervals, where these are known."""
     mean = rows["macro_f1"]
     ax.errorbar(
         x,

@@ -14,6 +14,7 @@ import pandas as pd
 from nuclr.config import Ablation, Config
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError
+from nuclr.evaluation.metrics import FEWEST_ANIMALS
 from nuclr.evaluation.scaling import NUCLR
 from nuclr.files import whole
 from nuclr.provenance import versions
@@ -48,6 +49,7 @@ OVERVIEW = {
     "embedding": "Units of one of the largest runs (seed 0) along the first two principal components.",
 }
 TABLE = ["macro_f1", "low", "high", "balanced_accuracy", "within_recordings", "gain", "gain_low", "gain_high"]
+TABLE += ["test_animals"]
 
 
 def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> None:
@@ -87,6 +89,7 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> No
     page = environment.get_template("page.html.j2").render(
         dataset=config.dataset,
         split=splits.note,
+        fewest=FEWEST_ANIMALS,
         transductive=[p for p in config.probe.protocols if p != "inductive_zero_shot"],
         new_animals="inductive_zero_shot" in config.probe.protocols,
         sections=sections,
@@ -167,7 +170,7 @@ def _other_probes(scores: pd.DataFrame) -> pd.DataFrame:
     full = scores[(scores["label_share"] == 1) & ~scores["shuffled"] & (scores["tested_on"] == "panel")]
     largest = full["animals"].where(full["representation"] == NUCLR, 0).max()
     chosen = full[full["animals"].isin([0, largest])]
-    columns = ["macro_f1", "validation_macro_f1", "p_value", "p_within", "calibration_error"]
+    columns = ["macro_f1", "validation_macro_f1", "p_within", "calibration_error"]
     table = chosen.groupby(["representation", "probe", "centred"], as_index=False)[columns].mean()
     return table.rename(columns={"validation_macro_f1": "on validation units"})
 
@@ -194,7 +197,11 @@ def _text(column: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "" if pd.isna(value) else (f"{value:.0f}" if column in ("units", "seeds") else f"{value:.3f}")
+        return (
+            ""
+            if pd.isna(value)
+            else (f"{value:.0f}" if column in ("units", "seeds", "test_animals") else f"{value:.3f}")
+        )
     return str(value)
 
 
