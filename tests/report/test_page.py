@@ -91,7 +91,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(results: Path) -> None:
     assert page.count("0.959") == 1
     # The paper tested all animals of pretraining: its score stands beside ours of these.
     assert page.index("tested on all animals of pretraining") < page.index("0.959 (NEMO 0.699)")
-    assert "No law was fitted: 2 animal counts" in page
+    assert "No law was fitted: 1 test animal; its intervals want 3 or more" in page
     assert "&lt;b&gt;&amp;x" in page
     assert "<b>&x" not in page
     assert "knowing only which recording a unit is from" in page

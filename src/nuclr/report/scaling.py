@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from nuclr.errors import DataError
 from nuclr.evaluation.law import LAW, fit_power_law
-from nuclr.evaluation.metrics import chance
+from nuclr.evaluation.metrics import FEWEST_ANIMALS, chance
 from nuclr.evaluation.probe import Variant, read_chosen, read_predictions
 from nuclr.evaluation.protocols import TRANSDUCTIVE
 from nuclr.evaluation.representations import write_csv
@@ -96,9 +96,7 @@ def write_scaling(
         of_largest = [s for s in shuffled if s.animals == runs[-1].animals]
         controls["shuffled"] = float(scaling_table(of_largest, 1)[0]["macro_f1"].mean())
     own = table[table["representation"] == NUCLR]
-    fit = fit_power_law(
-        own["animals"].to_numpy(), own["macro_f1"].to_numpy(), animal_deviations(runs, resamples)
-    )
+    fit = _law(runs, own, resamples)
     shares = sorted({share for record in records.values() for share in record.get("label_shares", [])})
     grid = label_grid(
         {1.0: runs, **{share: _of_variant(mine, records, label_share=share) for share in shares}}, resamples
@@ -109,7 +107,9 @@ def write_scaling(
     all_pretraining = _all_pretraining(paths, records, runs[-1].animals, resamples)
     ablations = ablation_table(scored, resamples)
 
-    title = "\n".join([title_of(task, protocol), *([split] if split else [])])
+    panel = next(iter(records.values())).get("panel") if protocol in TRANSDUCTIVE else None
+    tested = [f"tested on {_of_every_seed(runs)}"] if panel is not None else []
+    title = "\n".join([title_of(task, protocol), *tested, *([split] if split else [])])
     count = f"{counted(runs[-1].animals, 'animal')} in pretraining"
     drawn: dict[str, tuple[Figure, pd.DataFrame]] = {
         "": (scaling_figure(table, curve, fit, controls, title), curve),
@@ -138,7 +138,7 @@ def write_scaling(
             "fit": fit,
             **controls,
             "doublings": gains,
-            "panel": next(iter(records.values())).get("panel"),
+            "panel": panel,
             **({"all_pretraining": all_pretraining} if protocol in TRANSDUCTIVE else {}),
             "resamples": resamples,
             "runs": records,
@@ -158,6 +158,23 @@ def _scored(
         records[name] = record
         scored += _by_seed(predictions, record)
     return scored, records
+
+
+def _law(runs: Sequence[Scored], table: pd.DataFrame, resamples: int) -> dict[str, Any]:
+    """Fit the law to some runs, unless they are tested on too few animals to say how sure it is."""
+    tested = len(set().union(*(s.predictions["animal"] for s in runs)))
+    if tested < FEWEST_ANIMALS:
+        return {"refused": f"{counted(tested, 'test animal')}; its intervals want {FEWEST_ANIMALS} or more"}
+    animals, scores = table["animals"].to_numpy(), table["macro_f1"].to_numpy()
+    return fit_power_law(animals, scores, animal_deviations(runs, resamples))
+
+
+def _of_every_seed(runs: Sequence[Scored]) -> str:
+    """Say whom a transductive curve tests."""
+    most = max(s.predictions["animal"].nunique() for s in runs)
+    seeds = len({s.seed for s in runs})
+    whose = f"the same {counted(most, 'animal')} in every run"
+    return f"{whose} of a seed, {counted(seeds, 'seed')}" if seeds > 1 else whose
 
 
 def _by_seed(predictions: pd.DataFrame, record: Mapping[str, Any]) -> list[Scored]:
