@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import socket
@@ -241,6 +242,7 @@ def dandi(server: Server, dandiset: str, files: dict[str, bytes]) -> None:
 
     def listed(asked: dict[str, str]) -> dict[str, Any]:
         chosen = [asset for asset in assets if asset["path"].startswith(asked.get("path", ""))]
+        chosen = [asset for asset in chosen if fnmatch.fnmatchcase(asset["path"], asked.get("glob", "*"))]
         return {"count": len(chosen), "next": None, "previous": None, "results": chosen}
 
     server.files[f"/dandisets/{dandiset}/versions/0.240101.0000/assets/"] = listed

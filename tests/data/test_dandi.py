@@ -57,6 +57,18 @@ def test_a_dandiset_is_listed_once_and_its_files_are_chunked(server: Server, tmp
     ]
 
 
+def test_a_file_is_asked_for_by_its_path(server: Server, tmp_path: Path) -> None:
+    """A list of all files for each file was ten thousand times ten thousand rows of a large dandiset."""
+    made = config(server, tmp_path)
+    recordings(made)
+    assets = "/dandisets/000006/versions/0.240101.0000/assets/"
+    answer: Any = server.files[assets]
+    questions: list[dict[str, str]] = []
+    server.files[assets] = lambda asked: questions.append(asked) or answer(asked)
+    fetch_and_chunk(made, ["sub-m1_ses-a"])
+    assert [question.get("path") for question in questions] == ["sub-m1/sub-m1_ses-a.nwb"]
+
+
 def test_the_licence_is_the_dandisets_or_ones_own(server: Server, tmp_path: Path) -> None:
     (population,) = fetch_and_chunk(config(server, tmp_path), ["sub-m1_ses-a"])
     assert population.source["licence"] == "CC-BY-4.0, says dandiset 000006"

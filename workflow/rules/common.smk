@@ -1,11 +1,13 @@
 # What the rules share: the checked configuration, and who needs which files.
+import os
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
 from nuclr.config import load_config
-from nuclr.data.plan import make_plan
+from nuclr.data.plan import make_plan, pretraining_memory_gb
 from nuclr.errors import NuclrError
 from nuclr.files import check_writable
 from nuclr.provenance import fingerprint
@@ -62,12 +64,36 @@ def gpus(number):
     return 0 if CONFIG.machine.accelerator == "cpu" else number
 
 
+def threads_of_pretraining():
+    """Processors of a run: one for each device and for each process that makes batches for it.
+
+    On a machine with GPUs, Snakemake's processors are shared out so that no more runs start than there are GPUs:
+    the others would only wait. A scheduler of a cluster shares GPUs out by itself.
+    """
+    own = (1 + CONFIG.machine.workers) * (1 if NODES > 1 else DEVICES)
+    gpus_here = len(list(Path("/dev").glob("nvidia[0-9]*"))) if CONFIG.machine.accelerator != "cpu" else 0
+    if not workflow.local_exec or not gpus_here or CONFIG.machine.share_gpus or not workflow.cores:
+        return own
+    return min(workflow.cores, max(own, workflow.cores * DEVICES // gpus_here))
+
+
 # On several machines SLURM starts one process for each GPU; `mpi` tells Snakemake that the command does that.
 NODES, DEVICES = CONFIG.machine.num_nodes, CONFIG.machine.devices
 LAUNCH = f"srun --nodes={NODES} --ntasks-per-node={DEVICES}" if NODES > 1 else ""
 ON_SEVERAL = (
     {"mpi": "srun", "nodes": NODES, "tasks": NODES * DEVICES, "tasks_per_gpu": 0} if NODES > 1 else {}
 )
+
+
+PRETRAINING_GB = pretraining_memory_gb(CONFIG)
+# A cluster's nodes are not this machine: there the scheduler is asked for so much.
+HERE_GB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else None
+if workflow.local_exec and workflow.is_main_process and HERE_GB and PRETRAINING_GB > HERE_GB:
+    print(
+        f"nuclr: warning: a pretraining may take {PRETRAINING_GB:.0f} GB (machine.devices x machine.workers x "
+        f"pretrain.cache_gb, and 12 GB), and this machine has {HERE_GB:.0f} GB: lower one of them",
+        file=sys.stderr,
+    )
 
 
 def kept(path):

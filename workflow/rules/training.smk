@@ -19,10 +19,11 @@ rule pretrain:
         f"{OUT}/benchmarks/pretrain/{{ablation}}n{{animals}}-s{{seed}}.tsv"
     # Long and many: none of them should be left to run alone at the end.
     priority: 1
+    threads: threads_of_pretraining()
     resources:
         **ON_SEVERAL,
         # Not a parameter: a run need not be done again because it is carried out in another way.
-        mem_mb=growing(16),
+        mem_mb=growing(PRETRAINING_GB),
         runtime=1440,
         gpu=lambda wildcards: gpus(NODES * DEVICES if int(wildcards.animals) else 0),
         launch=LAUNCH,

@@ -134,6 +134,15 @@ class Plan:
         return self.encoders(protocol) + [b for b in self.baselines if known or b != "which_recording"]
 
 
+def pretraining_memory_gb(config: Config) -> float:
+    """Return the memory that a run may take on one machine (GB).
+
+    Each process that makes batches decodes and keeps activity of its own; 12 GB are for the rest.
+    """
+    machine = config.machine
+    return 12 + machine.devices * max(1, machine.workers) * config.pretrain.cache_gb
+
+
 def make_plan(config: Config) -> Plan:
     """Plan the scaling analysis of a configuration.
 

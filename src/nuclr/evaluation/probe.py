@@ -393,13 +393,12 @@ def read_predictions(path: Path, variant: Variant | None = None) -> tuple[pd.Dat
     DataError
         If the file is not there or not whole, or has no such probe.
     """
-    table, record = read_recorded(path, "probe")
-    frame = table.to_pandas()
-    wanted = asdict(variant) if variant is not None else record["main"]
-    chosen = frame[(frame[list(wanted)] == pd.Series(wanted)).all(axis=1)]
-    if chosen.empty and variant is not None:
+    table, record = read_recorded(
+        path, "probe", lambda record: asdict(variant) if variant is not None else record["main"]
+    )
+    if not len(table) and variant is not None:
         raise DataError(f"{path}: no {variant} in it; make it again with `nuclr probe`")
-    return chosen.reset_index(drop=True), record
+    return table.to_pandas(), record
 
 
 def read_chosen(path: Path) -> pd.DataFrame:
@@ -423,9 +422,9 @@ def read_chosen(path: Path) -> pd.DataFrame:
     DataError
         If the file is not there or not whole.
     """
-    table, record = read_recorded(path, "probe")
+    full = {"label_share": 1.0, "shuffled": False, "tested_on": "panel"}
+    table, record = read_recorded(path, "probe", lambda _: full)
     frame = table.to_pandas()
-    frame = frame[frame["tested_on"] == "panel"]
     best: dict[tuple[int, int], dict[str, Any]] = {}
     for judged in record["validation"]:
         place = judged["seed"], judged["fold"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,25 @@ def write_recorded(path: Path, table: pa.Table, record: dict[str, Any]) -> None:
     """Write a table as parquet, with the record of what it comes from in its metadata."""
     metadata = {**(table.schema.metadata or {}), b"nuclr": json.dumps(record, sort_keys=True).encode()}
     with whole(path) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial, compression="zstd")
+        # Groups of rows that are not asked for are passed over.
+        pq.write_table(
+            table.replace_schema_metadata(metadata), partial, compression="zstd", row_group_size=2**16
+        )
 
 
-def read_recorded(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
-    """Read what :func:`write_recorded` wrote; ``command`` is the subcommand that makes it again.
+def read_recorded(
+    path: Path, command: str, where: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Read what :func:`write_recorded` wrote.
+
+    Parameters
+    ----------
+    path
+        The file.
+    command
+        The subcommand that makes it again.
+    where
+        Of the record, the values that columns of the rows must have; None: all rows.
 
     Raises
     ------
@@ -76,10 +90,11 @@ def read_recorded(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
         If the file is not there or not whole.
     """
     try:
-        table = pq.read_table(path)
+        record = json.loads((pq.read_schema(path).metadata or {}).get(b"nuclr", b"{}"))
+        chosen = [(name, "==", value) for name, value in where(record).items()] if where is not None else None
+        return pq.read_table(path, filters=chosen), record
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: cannot be read ({error}); make it again with `nuclr {command}`") from None
-    return table, json.loads((table.schema.metadata or {}).get(b"nuclr", b"{}"))
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> Path:

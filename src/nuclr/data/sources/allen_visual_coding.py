@@ -81,7 +81,7 @@ def download(recording: Recording, folder: Path, where: str | Path, fetcher: Fet
     if isinstance(where, Path):
         remote = Remote(_link(where, session), name)
     else:
-        remote = dandi.remote(recording.origin, f"_ses-{session}.nwb", name, where, fetcher)
+        remote = dandi.remote(recording.origin, f"*_ses-{session}.nwb", name, where, fetcher)
     fetcher.fetch(remote, folder / session)
 
 

@@ -104,8 +104,23 @@ def file_of(recording: Recording) -> Path:
     return recording.path / f"{recording.recording}.nwb"
 
 
-def remote(identifier: str, ending: str, name: str, server: str, fetcher: Fetcher) -> Remote:
-    """Say where the file of a dandiset is whose path ends so, with its size and hash.
+def remote(identifier: str, path: str, name: str, server: str, fetcher: Fetcher) -> Remote:
+    """Say where a file of a dandiset is, with its size and hash.
+
+    The server is asked for this file alone: a list of all files is hundreds of pages of a large dandiset.
+
+    Parameters
+    ----------
+    identifier
+        Of the dandiset.
+    path
+        Of the file in it; a ``*`` stands for any characters.
+    name
+        Of the file that is written.
+    server
+        Address of DANDI's interface.
+    fetcher
+        How often it is asked.
 
     Raises
     ------
@@ -115,11 +130,13 @@ def remote(identifier: str, ending: str, name: str, server: str, fetcher: Fetche
 
     def ask() -> Remote:
         with _dandiset(identifier, server) as dandiset:
-            found = [asset for asset in dandiset.get_assets() if asset.path.endswith(ending)]
+            if "*" in path:
+                found = list(dandiset.get_assets_by_glob(path))
+            else:
+                # The path is also the beginning of the paths of others.
+                found = [one for one in dandiset.get_assets_with_path_prefix(path) if one.path == path]
             if len(found) != 1:
-                raise DownloadError(
-                    f"{server}: dandiset {identifier} has {len(found)} files {ending}, not one"
-                )
+                raise DownloadError(f"{server}: dandiset {identifier} has {len(found)} files {path}, not one")
             digest = found[0].get_raw_metadata().get("digest", {}).get("dandi:sha2-256")
             return Remote(
                 found[0].base_download_url, name, found[0].size, f"sha256:{digest}" if digest else None
