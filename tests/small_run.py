@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 from nuclr.config import Config, load_config
+from nuclr.data.store import stores
 from nuclr.model.saved import load_model
 from nuclr.training.run import pretrain_run
 
@@ -26,12 +27,13 @@ SCRIPT = """
 import logging, sys
 from pathlib import Path
 from nuclr.config import load_config
+from nuclr.data.store import stores
 from nuclr.training.run import pretrain_run
 logging.basicConfig(level=logging.INFO)
 {first}
 folder, output, checkpoints, config = sys.argv[1:]
 output, checkpoints = Path(output), Path(checkpoints)
-pretrain_run([Path(folder)], ["a", "b"], load_config(config), 0, output=output, checkpoints=checkpoints)
+pretrain_run(stores(Path(folder)), ["a", "b"], load_config(config), 0, output=output, checkpoints=checkpoints)
 """
 
 
@@ -46,7 +48,13 @@ def run(
     """Pretrain on animals a and b in this process; the model's path."""
     output = tmp_path / name / "model.safetensors"
     pretrain_run(
-        [folder], ["a", "b"], config or small(), seed, output=output, checkpoints=tmp_path / "ckpt", **more
+        stores(folder),
+        ["a", "b"],
+        config or small(),
+        seed,
+        output=output,
+        checkpoints=tmp_path / "ckpt",
+        **more,
     )
     return output
 

@@ -15,9 +15,10 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_model", "load_probe", "read"]
+__all__ = ["NuclrError", "__version__", "load_model", "load_probe", "read"]
 # Loaded when first asked for: the command line starts in a tenth of the time.
 _WHERE = {
+    "NuclrError": "nuclr.errors",
     "load_model": "nuclr.evaluation.embed",
     "load_probe": "nuclr.evaluation.saved_probe",
     "read": "nuclr.data.own",

@@ -1,4 +1,5 @@
 from nuclr.data.own import read as read
+from nuclr.errors import NuclrError as NuclrError
 from nuclr.evaluation.embed import load_model as load_model
 from nuclr.evaluation.saved_probe import load_probe as load_probe
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -85,10 +85,11 @@ def check_writable(folder: Path) -> None:
         raise NuclrError(f"{folder}: {there} {reason}; write elsewhere with the key results")
 
 
-def sha256_of(path: Path) -> str:
-    """Hash of a file's content, or of all names and contents in a folder."""
+def sha256_of(path: Path, only: Sequence[Path] = ()) -> str:
+    """Hash of a file's content, or of the names and contents of all (or ``only`` some) files in a folder."""
     if path.is_dir():
-        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        below = [file for top in only or (path,) for file in (top, *top.rglob("*"))]
+        inside = sorted({file for file in below if file.is_file()})
         listed = "".join(f"{sha256_of(file)} {file.relative_to(path).as_posix()}\n" for file in inside)
         return hashlib.sha256(listed.encode()).hexdigest()
     with path.open("rb") as file:

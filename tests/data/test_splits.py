@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -109,9 +110,14 @@ def test_folders_of_members_are_found_below_a_root(tmp_path: Path) -> None:
     for name in ("a1", "a2", "b1"):
         (tmp_path / name).mkdir()
     assert splits.folders([tmp_path], ["a"]) == [tmp_path / "a1", tmp_path / "a2"]
-    assert splits.folders([tmp_path], ["b", "c"]) == [tmp_path / "b1"]
+    with pytest.raises(SplitError, match=r"recording c1 of animal c is not in .*chunk it"):
+        splits.folders([tmp_path], ["b", "c"])
+    (tmp_path / "a2").rmdir()
+    with pytest.raises(SplitError, match="recording a2 of animal a is not in"):
+        splits.folders([tmp_path], ["a"])
     # Where nothing is known of recordings, or the folder is laid out in another way, all of it is taken.
-    assert splits.folders([tmp_path], ["c"]) == [tmp_path]
+    (tmp_path / "other").mkdir()
+    assert splits.folders([tmp_path / "other"], ["c"]) == [tmp_path / "other"]
     assert replace(splits, recordings={}).folders([tmp_path], ["a"]) == [tmp_path]
     write_splits(tmp_path / "splits.json", splits)
     assert read_splits(tmp_path / "splits.json") == splits
@@ -121,7 +127,8 @@ def test_a_recording_name_never_leads_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "secret").mkdir()
     content = asdict(make_splits(["a", "b"], 0, 0, 0))
-    content["recordings"] = {"a": ["../secret"]}
-    (tmp_path / "splits.json").write_text(json.dumps(content))
-    with pytest.raises(SplitError, match=r"recording ../secret"):
-        read_splits(tmp_path / "splits.json")
+    for name in ("../secret", "..", ".", ""):
+        content["recordings"] = {"a": [name]}
+        (tmp_path / "splits.json").write_text(json.dumps(content))
+        with pytest.raises(SplitError, match=f"recording {re.escape(name)} is not a folder's name"):
+            read_splits(tmp_path / "splits.json")

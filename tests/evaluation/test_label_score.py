@@ -23,7 +23,7 @@ SPEC = EncoderSpec(patch=25, tokens=4, dim=16, heads=2, dim_head=8)
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Type a fires much more than type b."""
     folder = tmp_path_factory.mktemp("stores")
     for i, animal in enumerate("xyz"):
@@ -31,26 +31,26 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rates = np.where(made.units["cell_type"] == "a", 1.0, 0.1)[:, None]
         activity = np.random.default_rng(i).poisson(rates, (30, 1000)).astype(np.uint8)
         write_population(replace(made, activity=activity), folder / f"{animal}.zarr", chunk_s=20, shard_s=20)
-    return folder
+    return sorted(folder.glob("*.zarr"))
 
 
 def splits(*label: str) -> Splits:
     return Splits(test=["z"], label=list(label), orders=[["a"]])
 
 
-def test_an_encoder_is_scored_by_the_label_animals_alone(stores: Path) -> None:
+def test_an_encoder_is_scored_by_the_label_animals_alone(stores: list[Path]) -> None:
     torch.manual_seed(0)
     encoder = Encoder(SPEC).eval()
-    assert label_score([stores], splits("x", "y"), VIEWS, TASKS)(encoder) > 0.9
+    assert label_score(stores, splits("x", "y"), VIEWS, TASKS)(encoder) > 0.9
     torch.nn.init.zeros_(encoder.read_in.weight)
-    assert label_score([stores], splits("x", "y"), VIEWS, TASKS)(encoder) < 0.6
+    assert label_score(stores, splits("x", "y"), VIEWS, TASKS)(encoder) < 0.6
 
 
-def test_one_label_animal_is_too_few(stores: Path) -> None:
+def test_one_label_animal_is_too_few(stores: list[Path]) -> None:
     with pytest.raises(SplitError, match=r"there are 1; raise split\.label_animals"):
-        label_score([stores], splits("x"), VIEWS, TASKS)
+        label_score(stores, splits("x"), VIEWS, TASKS)
 
 
-def test_a_label_animal_without_a_store_is_named(stores: Path) -> None:
+def test_a_label_animal_without_a_store_is_named(stores: list[Path]) -> None:
     with pytest.raises(TrainingError, match="no store of label animal q"):
-        label_score([stores], splits("q", "x"), VIEWS, TASKS)
+        label_score(stores, splits("q", "x"), VIEWS, TASKS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partialmethod
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from strategies import population
 from torch.nn import functional as F
 
 from nuclr.config import load_config
-from nuclr.data.left_out import leave_out
+from nuclr.data.left_out import leave_out, members_left_out
 from nuclr.data.store import open_population, stores, write_population
 from nuclr.errors import DataError, TrainingError
 from nuclr.model.encoder import Encoder, EncoderSpec
@@ -47,7 +49,7 @@ def test_a_model_says_what_it_was_made_from(folder: Path, tmp_path: Path) -> Non
 
 def test_a_run_of_no_animals_is_the_untrained_encoder(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "n0" / "model.safetensors"
-    pretrain_run([folder], [], small(), 3, output=output, checkpoints=tmp_path / "ckpt")
+    pretrain_run(stores(folder), [], small(), 3, output=output, checkpoints=tmp_path / "ckpt")
     torch.manual_seed(3)
     spec = EncoderSpec(patch=25, tokens=4, dropout=0.1, **SMALL["model"])
     expected = Pretraining(spec, small().pretrain, 1).encoder.state_dict()
@@ -148,9 +150,16 @@ def test_only_small_populations_are_refused(tmp_path: Path) -> None:
 def test_missing_recordings_are_named(folder: Path, tmp_path: Path) -> None:
     arguments = {"output": tmp_path / "m.safetensors", "checkpoints": tmp_path / "c"}
     with pytest.raises(TrainingError, match="no population store of animal z"):
-        pretrain_run([folder], ["a", "z"], small(), 0, **arguments)
-    with pytest.raises(DataError, match="no population stores in it"):
-        pretrain_run([tmp_path], ["a"], small(), 0, **arguments)
+        pretrain_run(stores(folder), ["a", "z"], small(), 0, **arguments)
+    with pytest.raises(DataError, match="no population stores there"):
+        pretrain_run(stores(tmp_path), ["a"], small(), 0, **arguments)
+
+
+def test_a_population_that_is_given_twice_is_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(stores(folder)[0], tmp_path / "copy.zarr")
+    arguments = {"output": tmp_path / "m.safetensors", "checkpoints": tmp_path / "c"}
+    with pytest.raises(DataError, match="a/probe is in two of the stores; give each recording once"):
+        pretrain_run([*stores(folder), tmp_path / "copy.zarr"], ["a", "b"], small(), 0, **arguments)
 
 
 def test_a_run_of_recordings_names_them_and_their_animals(folder: Path, tmp_path: Path) -> None:
@@ -158,7 +167,9 @@ def test_a_run_of_recordings_names_them_and_their_animals(folder: Path, tmp_path
     write_population(more, tmp_path / "a2" / "probe.zarr", chunk_s=15, shard_s=30)
     output = tmp_path / "out" / "model.safetensors"
     arguments = {"output": output, "checkpoints": tmp_path / "c"}
-    pretrain_run([folder, tmp_path / "a2"], ["a2", "b"], small(), 0, of="recording", **arguments)
+    pretrain_run(
+        [*stores(folder), *stores(tmp_path / "a2")], ["a2", "b"], small(), 0, of="recording", **arguments
+    )
     record = json.loads(output.with_suffix(".json").read_text())
     assert (record["animals"], record["recordings"]) == (["a", "b"], ["a2", "b"])
     assert sorted(record["inputs"]) == ["a2/probe", "b/probe"]
@@ -169,13 +180,14 @@ def test_a_recording_that_is_left_out_is_done_without(
 ) -> None:
     leave_out(tmp_path / "z", "z_1", "z", "the server says 404")
     output = tmp_path / "out" / "model.safetensors"
-    arguments = {"output": output, "checkpoints": tmp_path / "c"}
-    pretrain_run([folder, tmp_path / "z"], ["a", "z"], small(), 0, **arguments)
+    arguments: dict[str, Any] = {"output": output, "checkpoints": tmp_path / "c"}
+    arguments["left_out"] = members_left_out([folder, tmp_path / "z"], "animal")
+    pretrain_run(stores(folder), ["a", "z"], small(), 0, **arguments)
     record = json.loads(output.with_suffix(".json").read_text())
     assert (record["animals"], record["left_out"]) == (["a"], ["z"])
     assert "nothing of z: 1 of 2 animals" in caplog.text
     with pytest.raises(DataError, match="recordings of z are left out: nobody to learn from"):
-        pretrain_run([folder, tmp_path / "z"], ["z"], small(), 0, **arguments)
+        pretrain_run(stores(folder), ["z"], small(), 0, **arguments)
 
 
 def test_the_learning_rate_warms_up_then_falls_to_zero() -> None:
@@ -205,7 +217,7 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     activity = np.random.default_rng(0).poisson(rates, (24, 3000)).astype(np.uint8)
     write_population(replace(made, activity=activity), tmp_path / "s.zarr", chunk_s=20, shard_s=60)
     output = tmp_path / "run" / "model.safetensors"
-    pretrain_run([tmp_path], ["mouse"], small(steps=150), 0, output=output, checkpoints=tmp_path / "c")
+    pretrain_run(stores(tmp_path), ["mouse"], small(steps=150), 0, output=output, checkpoints=tmp_path / "c")
     loss = metrics(output)["loss"]
     assert loss.iloc[-3:].mean() < loss.iloc[0] - 0.3
 

@@ -11,6 +11,7 @@ from nuclr.data.plan import make_plan, pretraining_memory_gb
 from nuclr.errors import NuclrError
 from nuclr.files import check_writable
 from nuclr.provenance import fingerprint
+from nuclr.training.devices import gpus_of_this_machine
 
 try:
     CONFIG = load_config(config)
@@ -71,7 +72,7 @@ def threads_of_pretraining():
     the others would only wait. A scheduler of a cluster shares GPUs out by itself.
     """
     own = (1 + CONFIG.machine.workers) * (1 if NODES > 1 else DEVICES)
-    gpus_here = len(list(Path("/dev").glob("nvidia[0-9]*"))) if CONFIG.machine.accelerator != "cpu" else 0
+    gpus_here = gpus_of_this_machine() if CONFIG.machine.accelerator != "cpu" else 0
     if not workflow.local_exec or not gpus_here or CONFIG.machine.share_gpus or not workflow.cores:
         return own
     return min(workflow.cores, max(own, workflow.cores * DEVICES // gpus_here))

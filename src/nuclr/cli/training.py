@@ -87,7 +87,9 @@ def _of_splits(
     ablation: str,
 ) -> bool:
     """Pretrain on the first of the animals that splits.json puts in order."""
+    from nuclr.data.left_out import members_left_out
     from nuclr.data.splits import read_splits
+    from nuclr.data.store import stores
     from nuclr.evaluation.label_score import label_score
     from nuclr.training.run import pretrain_run
 
@@ -96,16 +98,27 @@ def _of_splits(
     members = who.pretraining(animals, seed)
     # An untrained encoder takes its bin from some.
     read = members or who.orders[min(seed, len(who.orders) - 1)][:3]
-    labelled = who.folders(populations, who.label)
+    folders = who.folders(populations, read)
+    score = None
+    if probed:
+        labelled = who.folders(populations, who.label)
+        score = label_score(
+            [store for folder in labelled for store in stores(folder)],
+            who,
+            options.views,
+            options.probe.tasks,
+            members_left_out(labelled, "animal"),
+        )
     return pretrain_run(
-        who.folders(populations, read),
+        [store for folder in folders for store in stores(folder)],
         members,
         options,
         seed,
         output=output,
         checkpoints=checkpoints,
-        score=label_score(labelled, who, options.views, options.probe.tasks) if probed else None,
+        score=score,
         of=who.of,
+        left_out=members_left_out(folders, who.of),
         about={"chosen_by": who.label if probed else [], "ablation": ablation},
     )
 
@@ -115,11 +128,11 @@ def _all_of(
 ) -> bool:
     """Pretrain on all animals of some recordings, whose stores are made beside the model."""
     from nuclr.data.own import find, store_found
-    from nuclr.data.store import open_population, stores
+    from nuclr.data.store import open_population
     from nuclr.training.run import pretrain_run
 
-    folders = store_found(find(recordings), output.parent / "populations", options.nwb, options.chunk)
-    animals = sorted({open_population(store).animal for folder in folders for store in stores(folder)})
+    stores = store_found(find(recordings), output.parent / "populations", options.nwb, options.chunk)
+    animals = sorted({open_population(store).animal for store in stores})
     return pretrain_run(
-        folders, animals, options, seed, output=output, checkpoints=checkpoints, about={"ablation": ablation}
+        stores, animals, options, seed, output=output, checkpoints=checkpoints, about={"ablation": ablation}
     )

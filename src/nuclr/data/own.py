@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from nuclr.data.left_out import reason_left_out
 from nuclr.data.population import Population
 from nuclr.data.recording import SpikeTrains, Traces, name_of
 from nuclr.data.sources import nwb, sorters
-from nuclr.data.store import open_population, stores
+from nuclr.data.store import identity_of, open_population, stores
 from nuclr.errors import DataError
+from nuclr.files import check_writable
+from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +77,40 @@ def _find(path: Path) -> list[Found]:
         return [itself]
     if path.is_file():
         raise DataError(f"{path}: not {FORMS}")
-    inside = [Found(store, name_of(store), None) for store in stores(path) if (store / "activity").is_dir()]
-    # Below a recording there is none.
-    inside = inside or [form for form in map(_form, sorted(path.rglob("*"))) if form is not None]
-    inside = [one for one in inside if not any(other.path in one.path.parents for other in inside)]
+    inside = [form for form in map(_form, sorted(path.rglob("*"))) if form is not None]
+    # Below a recording there is none, and what a kill left half-made is none.
+    whole = set(stores(path))
+    inside = [
+        one
+        for one in inside
+        if not any(other.path in one.path.parents for other in inside)
+        and (one.read is not None or one.path in whole)
+    ]
     if not inside:
         raise DataError(f"{path}: nothing in it that is {FORMS}")
-    return inside
+    return _files_before_stores(path, inside)
+
+
+def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:
+    """Leave out stores that were made of recordings: of the files beside them, or of files that were there.
+
+    A folder of recordings may hold the stores that an earlier pretraining made of them. They are copies, and
+    a file that was taken away since, as one to be tested, must not come back by its copy.
+    """
+    files = {one.recording for one in inside if one.read is not None}
+    if not files:
+        return inside
+    kept = []
+    for one in inside:
+        if one.read is None:
+            identity = identity_of(one.path)
+            if identity.get("dataset") == DATASET or identity.get("recording") in files:
+                continue
+        kept.append(one)
+    if len(kept) < len(inside):
+        copies = counted(len(inside) - len(kept), "store")
+        logger.info("%s: %s made of recordings: the recordings themselves are read", path, copies)
+    return kept
 
 
 def _form(path: Path) -> Found | None:
@@ -144,32 +174,53 @@ def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Pop
 def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) -> list[Path]:
     """Make population stores of recordings that are none yet, below a folder; what is made is not made again.
 
+    Processes that are to make the same store wait for the first, and find it made.
+
     Returns
     -------
     list of Path
-        Folders with all stores.
+        The stores: those that were found, and those of what was found; no others that lie beside them.
 
     Raises
     ------
     DataError
         As for :func:`nuclr.data.chunk.chunk_recording`.
     """
-    folders = []
+    from filelock import FileLock
+
+    made = []
     for one in found:
         if one.read is None:
-            folders.append(one.path.parent)
+            made.append(one.path)
             continue
-        folders.append(folder / one.recording)
-        chunk_recording(
-            one.read(one.path, named),
-            folders[-1],
-            dataset=DATASET,
-            animal=one.animal,
-            recording=one.recording,
-            options=chunk,
-            licence=named.licence,
-        )
-    return list(dict.fromkeys(folders))
+        check_writable(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        # As `srun nuclr pretrain` starts several at once.
+        lock = folder / f".{one.recording}.lock"
+        with _nothing_left(lock), FileLock(lock):
+            populations = chunk_recording(
+                one.read(one.path, named),
+                folder / one.recording,
+                dataset=DATASET,
+                animal=one.animal,
+                recording=one.recording,
+                options=chunk,
+                licence=named.licence,
+            )
+        made += [folder / f"{population}.zarr" for population in populations]
+    return list(dict.fromkeys(made))
+
+
+@contextmanager
+def _nothing_left(lock: Path) -> Iterator[None]:
+    """Take a lock's file away, and its folder if that is empty, where nothing was made."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # another process may be at work there
+            lock.unlink(missing_ok=True)
+            lock.parent.rmdir()
+        raise
 
 
 def read(
@@ -179,8 +230,10 @@ def read(
     min_rate_hz: float = 0.0,
     unit_columns: Sequence[str] = (),
     region_column: str | None = None,
-) -> list[Population]:
-    """Read the populations of a recording, or of a folder of them: what ``nuclr.read`` is.
+) -> Iterator[Population]:
+    """Yield the populations of a recording, or of a folder of them: what ``nuclr.read`` is.
+
+    Files are found at once and opened one after another, so a folder of any size can be gone through.
 
     Parameters
     ----------
@@ -201,4 +254,5 @@ def read(
         If nothing of the kind is there, or it cannot be trusted.
     """
     named = Nwb(unit_columns=list(unit_columns), region_column=region_column)
-    return list(open_found(find([Path(path)]), named, Chunk(bin_s=bin_s, min_rate_hz=min_rate_hz)))
+    # Found here, not when the first is asked for: a wrong path is an error where it is given.
+    return open_found(find([Path(path)]), named, Chunk(bin_s=bin_s, min_rate_hz=min_rate_hz))

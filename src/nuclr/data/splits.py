@@ -66,7 +66,7 @@ class Splits:
         if any(sorted(order) != sorted(self.orders[0]) for order in self.orders):
             raise SplitError(f"splits: the orders are not of the same {self.of}s; make splits.json again")
         for name in (name for names in self.recordings.values() for name in names):
-            if Path(name).name != name:
+            if Path(name).name != name or name in ("", ".", ".."):
                 raise SplitError(f"splits: recording {name} is not a folder's name; make splits.json again")
 
     @property
@@ -124,10 +124,28 @@ class Splits:
         """Folders below ``roots`` with the stores of some members.
 
         So a command can be given one folder of ten thousand recordings, and opens what it needs. Where
-        recordings are not known, or none of them is there, it is the roots themselves.
+        recordings are not known, or none of any member is there (another layout), it is the roots themselves.
+
+        Raises
+        ------
+        SplitError
+            If a recording of these members is in none of the roots, where others are.
         """
         names = [name for member in members for name in self.recordings.get(member, ())]
-        return [root / name for root in roots for name in names if (root / name).is_dir()] or list(roots)
+        every = (name for group in self.recordings.values() for name in group)
+        if not any((root / name).is_dir() for root in roots for name in every):
+            return list(roots)
+        found: list[Path] = []
+        for name in names:
+            own = [root / name for root in roots if (root / name).is_dir()]
+            if not own:
+                whose = next(member for member in members if name in self.recordings.get(member, ()))
+                raise SplitError(
+                    f"recording {name} of {self.of} {whose} is not in {', '.join(map(str, roots))}; chunk it "
+                    "with `nuclr chunk`, or leave it out with split.leave_out"
+                )
+            found += own
+        return found
 
 
 def make_splits(animals: Sequence[str], test: int, label: int, seed: int) -> Splits:

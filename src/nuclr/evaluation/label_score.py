@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from nuclr.config import Task, Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.splits import Splits
-from nuclr.data.store import open_population, stores
+from nuclr.data.store import open_population
 from nuclr.errors import SplitError
 from nuclr.evaluation.embed import embed_population
 from nuclr.evaluation.metrics import confusions, macro_f1
@@ -23,20 +23,26 @@ from nuclr.training.windows import view_spec
 
 
 def label_score(
-    folders: Sequence[Path], splits: Splits, views: Views, tasks: Sequence[Task]
+    stores: Sequence[Path],
+    splits: Splits,
+    views: Views,
+    tasks: Sequence[Task],
+    left_out: Collection[str] = (),
 ) -> Callable[[Encoder], float]:
     """Make a function that probes an encoder on the label animals, leaving one of them out at a time.
 
     Parameters
     ----------
-    folders
-        Where the label animals' population stores are.
+    stores
+        Population stores of the label animals; those of others are passed over.
     splits
         Name the label animals.
     views
         How windows are cut.
     tasks
         What is predicted.
+    left_out
+        Animals of which a recording could not be had.
 
     Returns
     -------
@@ -56,8 +62,8 @@ def label_score(
             f"pretrain.probe_every: leaves one label animal out at a time, and there are {len(animals)}; "
             "raise split.label_animals"
         )
-    opened = [open_population(path) for folder in folders for path in stores(folder)]
-    absent = absent_members(animals, opened, folders)
+    opened = [open_population(path) for path in stores]
+    absent = absent_members(animals, opened, left_out)
     animals = [animal for animal in animals if animal not in absent]
     populations = of_members(opened, animals, "pretrain.probe_every: no store of label animal")
     spec = view_spec(views, common_bin_s(populations))

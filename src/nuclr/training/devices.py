@@ -7,7 +7,6 @@ a cluster the scheduler has given the GPUs out already, and numbers mean nothing
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import tempfile
@@ -17,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
-import torch
+from filelock import FileLock, Timeout
 
 from nuclr.errors import TrainingError
 
@@ -29,7 +28,8 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 # What Lightning says to the processes that a run starts: they use what the run has taken.
 OF_A_RUN = "LOCAL_RANK"
-LOCKS = Path(tempfile.gettempdir()) / f"nuclr-gpus-{os.getuid()}"
+# Windows gives each user a temporary folder of her own.
+LOCKS = Path(tempfile.gettempdir()) / (f"nuclr-gpus-{os.getuid()}" if hasattr(os, "getuid") else "nuclr-gpus")
 ASKED_EVERY_S = 1.0
 NONE_THERE = (
     "machine.accelerator: gpu: this process sees no GPU; ask the scheduler for one, install a build of torch "
@@ -41,9 +41,16 @@ def visible() -> list[str]:
     """Name the GPUs that this process could use, as CUDA would: by number, or by UUID."""
     named = os.environ.get(VISIBLE)
     if named is None:
+        import torch
+
         # Counted without CUDA being set up, which would fix what is visible.
         return [str(number) for number in range(torch.cuda.device_count())]
     return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+
+
+def gpus_of_this_machine() -> int:
+    """Count the NVIDIA GPUs that the system lists, without loading torch: enough to plan by."""
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def use_gpu(accelerator: Accelerator) -> bool:
@@ -56,6 +63,8 @@ def use_gpu(accelerator: Accelerator) -> bool:
     """
     if accelerator == "cpu":
         return False
+    import torch
+
     there = torch.cuda.is_available()
     if accelerator == "gpu" and not there:
         raise TrainingError(NONE_THERE)
@@ -124,13 +133,10 @@ def _take(there: Sequence[str], count: int, held: ExitStack) -> list[str]:
         with ExitStack() as locks:
             taken: list[str] = []
             for name in there:
-                lock = (LOCKS / name.replace("/", "-")).open("a")
                 try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    lock.close()
+                    locks.enter_context(FileLock(LOCKS / name.replace("/", "-"), blocking=False))
+                except Timeout:
                     continue
-                locks.callback(lock.close)
                 taken.append(name)
                 if len(taken) == count:
                     held.push(locks.pop_all())

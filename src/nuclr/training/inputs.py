@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
-from nuclr.data.left_out import members_left_out
 from nuclr.data.population import Population
 from nuclr.data.splits import Member
 from nuclr.errors import DataError, TrainingError
@@ -46,14 +44,26 @@ def in_memory(population: Population) -> Population:
 
 
 def absent_members(
-    members: Sequence[str], populations: Sequence[Population], folders: Sequence[Path], of: Member = "animal"
+    members: Sequence[str],
+    populations: Sequence[Population],
+    left_out: Collection[str],
+    of: Member = "animal",
 ) -> list[str]:
     """Name the animals (or recordings) of which nothing could be had, with a warning.
 
-    Notes in the stores' folders say so; see :mod:`nuclr.data.left_out`.
+    Parameters
+    ----------
+    members
+        Who is wanted.
+    populations
+        What is there.
+    left_out
+        Members of which a recording could not be had; see :mod:`nuclr.data.left_out`.
+    of
+        What the members are.
     """
     there = {getattr(population, of) for population in populations}
-    absent = sorted((set(members) & members_left_out(folders, of)) - there)
+    absent = sorted((set(members) & set(left_out)) - there)
     if absent:
         logger.warning("nothing of %s: %d of %d %ss", ", ".join(absent), len(absent), len(members), of)
     return absent
@@ -74,6 +84,19 @@ def of_members(
     if missing := sorted(wanted - {getattr(population, of) for population in chosen}):
         raise TrainingError(f"{lacking} {missing[0]}; chunk its recordings first")
     return chosen
+
+
+def check_apart(populations: Sequence[Population]) -> None:
+    """Make sure that no population is given twice.
+
+    Raises
+    ------
+    DataError
+        If one is: it would weigh twice, and its record would be that of one.
+    """
+    names = [population.population for population in populations]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"population {twice[0]} is in two of the stores; give each recording once")
 
 
 def common_bin_s(populations: Sequence[Population]) -> float:

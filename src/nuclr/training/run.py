@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from nuclr.config import Config
 from nuclr.data.population import Population
 from nuclr.data.splits import Member
-from nuclr.data.store import open_population, stores
+from nuclr.data.store import open_population
 from nuclr.errors import DataError
 from nuclr.files import whole
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
 from nuclr.training.devices import use_gpu
-from nuclr.training.inputs import absent_members, common_bin_s, of_members, scaled
+from nuclr.training.inputs import absent_members, check_apart, common_bin_s, of_members, scaled
 from nuclr.training.pretrain import pretrain
 from nuclr.training.selection import Score
 from nuclr.training.windows import view_spec
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 def pretrain_run(
-    folders: Sequence[Path],
+    stores: Sequence[Path],
     members: Sequence[str],
     config: Config,
     seed: int,
@@ -40,6 +40,7 @@ def pretrain_run(
     checkpoints: Path,
     score: Score | None = None,
     of: Member = "animal",
+    left_out: Collection[str] = (),
     about: Mapping[str, Any] | None = None,
 ) -> bool:
     """Pretrain on the populations of some animals and save the model and its metrics.
@@ -51,8 +52,9 @@ def pretrain_run(
 
     Parameters
     ----------
-    folders
-        Where the stores are; stores of other animals in them are passed over.
+    stores
+        Population stores. No folder is searched for others: what is not in this list is not learned from.
+        Those of other animals are passed over.
     members
         Animals to learn from; none writes an encoder at its random weights.
     config
@@ -65,6 +67,8 @@ def pretrain_run(
         Says how good an encoder is while it is trained (``pretrain.probe_every``).
     of
         Whether the members are animals or, in a published split, recordings.
+    left_out
+        Members of which a recording could not be had: they may have no store.
     about
         What the model's record shall also say, where there is something to say.
 
@@ -80,17 +84,18 @@ def pretrain_run(
     """
     # Asked first: a GPU that is demanded and not there is said before anything is read.
     on_gpu = bool(members) and use_gpu(config.machine.accelerator)
-    opened = [open_population(path) for folder in folders for path in stores(folder)]
-    if not opened:
-        raise DataError(f"{folders[0]}: no population stores in it; run `nuclr chunk` first")
-    absent = absent_members(members, opened, folders, of)
+    opened = [open_population(path) for path in dict.fromkeys(stores)]
+    absent = absent_members(members, opened, left_out, of)
     if absent and len(absent) == len(members):
         raise DataError(
             f"pretrain: the recordings of {', '.join(absent)} are left out: nobody to learn from; download "
             "them again, or raise the smallest of scaling.animal_counts"
         )
+    if not opened:
+        raise DataError("pretrain: no population stores there; run `nuclr chunk` on the recordings first")
     members = [member for member in members if member not in absent]
     chosen = of_members(opened, members, f"pretrain: no population store of {of}", of)
+    check_apart(chosen)
     bin_s = common_bin_s(chosen or opened)
     views = view_spec(config.views, bin_s)
     spec = EncoderSpec(patch=views.patch, tokens=views.tokens, **config.model.model_dump())
