@@ -151,8 +151,9 @@ def write_traces(
     rate: float | None = 2.0,
     timestamps: np.ndarray | None = None,
     columns: dict[str, Sequence[Any]] | None = None,
+    more: Sequence[str] = (),
 ) -> Path:
-    """Write an NWB file with one dF/F series, ``traces`` being ``(time, unit)``."""
+    """Write an NWB file with one dF/F series from ``traces`` ``(time, unit)``; ``more``: ``module/name``."""
     nwb = new_nwb(animal, session)
     device = nwb.create_device("microscope")
     plane = nwb.create_imaging_plane(
@@ -177,6 +178,13 @@ def write_traces(
     timing: dict[str, Any] = {"rate": rate} if timestamps is None else {"timestamps": timestamps}
     series = RoiResponseSeries(name="dff", data=traces, rois=rois, unit="", **timing)
     module.add(DfOverF(roi_response_series=series))
+    for place in more:
+        name, _, own = place.partition("/")
+        if name not in nwb.processing:
+            nwb.create_processing_module(name, "").add(DfOverF())
+        rois = table.create_roi_table_region("all", region=list(range(traces.shape[1])))
+        other = RoiResponseSeries(name=own, data=traces, rois=rois, unit="", **timing)
+        nwb.processing[name]["DfOverF"].add_roi_response_series(other)
     return save_nwb(nwb, path)
 
 

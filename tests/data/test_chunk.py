@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,13 @@ def test_a_dense_bin_widens_the_type(tmp_path: Path) -> None:
     (made,) = chunk(path, tmp_path / "out")
     assert made.activity.dtype == np.uint16
     assert int(np.asarray(made.activity)[0, 50]) == 300
+
+
+def test_more_spikes_in_a_bin_than_can_be_counted_are_refused(tmp_path: Path) -> None:
+    path = write_units(tmp_path / "a.nwb", [np.full(65536, 1.001), np.array([5.0])])
+    with pytest.raises(DataError, match=r"population all: a unit has 65536 spikes in one bin of 0\.02 s"):
+        chunk(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_unsorted_spike_times_are_sorted_with_a_warning(
@@ -126,6 +134,20 @@ def test_traces_are_copied_and_gaps_are_filled_with_a_warning(
     assert (made.modality, made.bin_s) == ("calcium", 0.5)
 
 
+def test_populations_of_one_name_are_refused_before_a_store_overwrites_another(tmp_path: Path) -> None:
+    (one,) = read_populations(write_units(tmp_path / "a.nwb", poisson_trains(2, 9.0)))
+    with pytest.raises(DataError, match=r"a\.nwb: populations all, ALL would overwrite one another's stores"):
+        chunk_recording(
+            [one, replace(one, population="ALL")],
+            tmp_path / "out",
+            dataset="d",
+            animal="a",
+            recording="r",
+            options=Chunk(),
+        )
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     path = write_units(tmp_path / "a.nwb", poisson_trains(2, 9.0))
     (tmp_path / "file").write_text("in the way")
@@ -173,3 +195,22 @@ def test_chunking_the_same_again_in_the_same_way_does_nothing(
     assert mended != labelled
     write_units(path, poisson_trains(4, 30.0, seed=1), obs_intervals=[[0.0, 30.0]])
     assert chunked() != mended
+
+
+def test_a_population_that_was_left_out_is_remembered(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Recordings with one silent probe used to be chunked again each time."""
+    path = write_units(
+        tmp_path / "a.nwb",
+        [*poisson_trains(3, 30.0), np.array([1.0])],
+        regions=["x"] * 4,
+        probes=["a", "a", "a", "silent"],
+        obs_intervals=[[0.0, 30.0]],
+    )
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        (made,) = chunk(path, tmp_path / "out", min_rate_hz=1.0)
+    assert made.population == "r/a"
+    assert caplog.text.count("population silent") == 1
+    assert caplog.text.count("chunked before, in the same way: nothing to do") == 1

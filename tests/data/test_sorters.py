@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sorted_folders import write_phy, write_spikeinterface, write_spikeinterface_zarr
-from strategies import poisson_trains, write_units
+from strategies import poisson_trains, population, write_units
 
 import nuclr
 from nuclr.config import Chunk, Nwb
 from nuclr.data.chunk import bin_spikes
 from nuclr.data.left_out import leave_out
 from nuclr.data.own import find, store_found
-from nuclr.data.store import open_population, stores
+from nuclr.data.sources.sorters import read_kilosort
+from nuclr.data.store import open_population, stores, write_population
 from nuclr.errors import DataError
+from nuclr.files import sha256_of
 
 TRAINS = [np.round(train * 30000) / 30000 for train in poisson_trains(4, 20.0)]
 QUALITY = ["good", "noise", "", "mua"]
@@ -61,22 +66,48 @@ def test_kilosorts_own_labels_and_templates_do_where_nobody_curated(tmp_path: Pa
     assert population.units["quality"].tolist() == ["good", "mua", "", ""]
 
 
+def test_a_file_that_is_not_read_does_not_change_a_recording(tmp_path: Path) -> None:
+    folder = write_phy(tmp_path / "ks", TRAINS, QUALITY)
+
+    def hash_of() -> str:
+        (raw,) = read_kilosort(folder)
+        return sha256_of(raw.path, raw.files)
+
+    first = hash_of()
+    (folder / "phy.log").write_text("phy was here")
+    (folder / "temp_wh.dat").write_bytes(bytes(1000))
+    assert hash_of() == first
+    (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n")
+    assert hash_of() != first
+
+
+def test_units_whose_names_differ_by_signs_alone_keep_apart(tmp_path: Path) -> None:
+    """A folder's name cannot hold each sign; ids that only such signs told apart used to become one."""
+    folder = write_spikeinterface(tmp_path / "si", TRAINS, ["good"] * 4)
+    info = folder / "numpysorting_info.json"
+    content = json.loads(info.read_text())
+    content["unit_ids"] = ["a 1", "a/1", "a-1-2", "b"]
+    info.write_text(json.dumps(content))
+    (population,) = nuclr.read(folder)
+    assert population.units["unit_id"].tolist() == ["si_a-1", "si_a-1-3", "si_a-1-2", "si_b"]
+
+
 def test_nothing_in_a_folder_is_run(tmp_path: Path) -> None:
     folder = write_phy(tmp_path / "phy", TRAINS)
     (folder / "params.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nsample_rate = 30000.\n")
-    nuclr.read(folder)
+    list(nuclr.read(folder))
     assert not (tmp_path / "ran").exists()
     objects = write_spikeinterface(tmp_path / "si", TRAINS, QUALITY)
     np.save(objects / "properties" / "quality.npy", np.array(["a", None, 1, 2], object), allow_pickle=True)
     with pytest.raises(DataError, match="not a whole SpikeInterface sorting"):
-        nuclr.read(objects)
+        list(nuclr.read(objects))
     pickled = write_spikeinterface_zarr(tmp_path / "pickled.zarr", TRAINS, QUALITY)
     described = pickled / "spikes" / "unit_index" / ".zarray"
     content = json.loads(described.read_text())
     content["filters"] = [{"id": "delta", "dtype": "<i8"}, {"id": "pickle", "protocol": 5}]
     described.write_text(json.dumps(content))
     with pytest.raises(DataError, match="an array in it is pickled, which could run anything"):
-        nuclr.read(pickled)
+        list(nuclr.read(pickled))
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
@@ -102,7 +133,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
         "h": "2 segments; save each",
     }.items():
         with pytest.raises(DataError, match=said):
-            nuclr.read(tmp_path / name)
+            list(nuclr.read(tmp_path / name))
 
 
 def test_a_folder_of_all_kinds_becomes_stores_once(tmp_path: Path) -> None:
@@ -111,14 +142,62 @@ def test_a_folder_of_all_kinds_becomes_stores_once(tmp_path: Path) -> None:
     write_spikeinterface_zarr(tmp_path / "mine" / "c.zarr", TRAINS, QUALITY)
     found = find([tmp_path / "mine"])
     assert [(one.recording, one.animal) for one in found] == [("a", "mouse1"), ("c", "c"), ("b", "b")]
-    folders = store_found(found, tmp_path / "stores", Nwb(), Chunk())
-    made = [open_population(store) for folder in folders for store in stores(folder)]
-    assert {one.animal for one in made} == {"mouse1", "b", "c"}
-    dates = [store.stat().st_mtime_ns for folder in folders for store in stores(folder)]
-    store_found(found, tmp_path / "stores", Nwb(), Chunk())
-    assert dates == [store.stat().st_mtime_ns for folder in folders for store in stores(folder)]
+    made = store_found(found, tmp_path / "stores", Nwb(), Chunk())
+    assert {open_population(store).animal for store in made} == {"mouse1", "b", "c"}
+    assert sorted(made) == stores(tmp_path / "stores")
+    dates = [store.stat().st_mtime_ns for store in made]
+    assert store_found(found, tmp_path / "stores", Nwb(), Chunk()) == made
+    assert dates == [store.stat().st_mtime_ns for store in made]
     # Stores are recordings too.
     assert [one.read for one in find([tmp_path / "stores"])] == [None] * 3
+
+
+def test_stores_that_are_given_are_all_that_is_taken(tmp_path: Path) -> None:
+    """Every store of their folder was: one that was held out was learned from."""
+    for animal in ("m1", "m2", "held_out"):
+        write_phy(tmp_path / "mine" / animal, TRAINS)
+    store_found(find([tmp_path / "mine"]), tmp_path / "stores", Nwb(), Chunk())
+    given = [tmp_path / "stores" / animal / "sorting.zarr" for animal in ("m1", "m2")]
+    assert store_found(find(given), tmp_path / "other", Nwb(), Chunk()) == given
+
+
+def test_files_go_before_the_stores_that_were_made_of_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once a model and its stores lay in a folder of recordings, files that came later were not seen."""
+    caplog.set_level("INFO")
+    mine = tmp_path / "mine"
+    for animal in ("m1", "m2"):
+        write_phy(mine / animal, TRAINS)
+    store_found(find([mine]), mine / "model" / "populations", Nwb(), Chunk())
+    write_phy(mine / "m3", TRAINS)
+    # What was taken away, to be tested, does not come back by its copy.
+    (mine / "m2").rename(tmp_path / "m2")
+    assert [one.path for one in find([mine])] == [mine / "m1", mine / "m3"]
+    assert "2 stores made of recordings: the recordings themselves are read" in caplog.text
+    # A store of another data set stands for itself, unless its recording is there too.
+    made = population(units=4, bins=100, recording="other", animal="x")
+    write_population(made, mine / "other" / "all.zarr", chunk_s=1, shard_s=1)
+    write_population(replace(made, recording="m1"), mine / "chunked" / "all.zarr", chunk_s=1, shard_s=1)
+    assert [one.path.name for one in find([mine])] == ["m1", "m3", "all.zarr"]
+
+
+def test_two_that_make_the_same_store_at_once_make_it_once(tmp_path: Path) -> None:
+    """As the processes that srun starts: each of them wrote into one half-made folder, and all failed."""
+    for animal in ("m1", "m2", "m3"):
+        write_phy(tmp_path / "mine" / animal, poisson_trains(10, 60.0))
+    code = (
+        "import sys; from pathlib import Path; from nuclr.config import Chunk, Nwb; "
+        "from nuclr.data.own import find, store_found; "
+        "print(*store_found(find([Path('mine')]), Path('stores'), Nwb(), Chunk()))"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert set(said) == {" ".join(f"stores/{animal}/sorting.zarr" for animal in ("m1", "m2", "m3")) + "\n"}
 
 
 def test_what_was_left_out_is_done_without(tmp_path: Path) -> None:

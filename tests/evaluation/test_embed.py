@@ -113,6 +113,19 @@ def test_a_small_population_is_embedded_with_a_warning(caplog: pytest.LogCapture
     assert "session/probe has 3 units" in caplog.text
 
 
+def test_a_population_into_which_no_window_fits_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    short = population(bins=40, recording="short")
+    units, embeddings, windows = embed_with_model(saved(), [population(), short])
+    assert (
+        "population short/probe: not embedded: the longest valid span is 0.8 s, and the model's"
+        in caplog.text
+    )
+    assert (windows[units["recording"] == "short"] == 0).all()
+    assert np.isnan(embeddings[units["recording"] == "short"]).all()
+    with pytest.raises(DataError, match=r"nothing to embed: the model reads windows of 1 s.* is 0\.8 s"):
+        embed_with_model(saved(), [short])
+
+
 def test_labels_that_one_recording_lacks_are_unknown() -> None:
     bare = population(units=12, recording="b")
     bare = replace(bare, units=bare.units[["unit_id"]])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import dask
 import dask.array as da
 import numpy as np
+import pandas as pd
 
 from nuclr import __version__
 from nuclr.config import Chunk
@@ -57,40 +59,48 @@ def chunk_recording(
     Raises
     ------
     DataError
-        If spike times or traces cannot be trusted, or no unit is left.
+        If spike times or traces cannot be trusted, no unit is left, or two populations have one name.
     NuclrError
         If the disk is full or the folder cannot be written.
     """
     identity = {"dataset": dataset, "animal": animal, "recording": recording}
+    names = [raw.population.lower() for raw in populations]
+    if twice := [raw.population for raw in populations if names.count(raw.population.lower()) > 1]:
+        raise DataError(
+            f"{populations[0].path}: populations {', '.join(twice)} would overwrite one another's stores; "
+            "give them names that differ"
+        )
     source = {
         "file": populations[0].path.name,
-        "sha256": sha256_of(populations[0].path),
+        "sha256": sha256_of(populations[0].path, populations[0].files),
         "chunk": options.model_dump_json(),
         "nuclr": __version__,
         **({"licence": licence} if licence else {}),
     }
-    if names := _made_before(populations, folder, identity, source):
+    if made := _made_before(populations, folder, identity, source):
         logger.info("%s: chunked before, in the same way: nothing to do", populations[0].path)
-        return names
-    written = []
+        return made
+    kept, left_out = [], []
+    for raw in populations:
+        population = to_population(raw, **identity, options=options, source=source)
+        if why := why_left_out(population, options):
+            logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
+            left_out.append(raw.population)
+        else:
+            kept.append(population)
+    if not kept:
+        raise DataError(f"{populations[0].path}: no unit left; lower chunk.min_rate_hz or leave the file out")
+    if left_out:
+        source["left_out"] = ", ".join(left_out)
     with whole_folder(folder) as partial:
-        for raw in populations:
-            population = to_population(raw, **identity, options=options, source=source)
-            if why := why_left_out(population, options):
-                logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
-                continue
+        for population in kept:
             write_population(
-                population,
-                partial / f"{raw.population}.zarr",
+                replace(population, source=source),
+                partial / f"{population.population.rpartition('/')[2]}.zarr",
                 chunk_s=options.chunk_s,
                 shard_s=options.shard_s,
             )
-            written.append(population.population)
-        if not written:
-            raise DataError(
-                f"{populations[0].path}: no unit left; lower chunk.min_rate_hz or leave the file out"
-            )
-    return written
+    return [population.population for population in kept]
 
 
 def _made_before(
@@ -100,21 +110,35 @@ def _made_before(
     source: dict[str, str],
 ) -> list[str]:
     """Names of the stores in ``folder`` if they are what these populations would become; else none."""
-    names = []
-    for raw in populations:
+    made = {}
+    for path in stores(folder):
         try:
-            store = open_population(folder / f"{raw.population}.zarr")
+            made[path.stem] = open_population(path)
         except StoreError:
             return []
-        same = store.source == source and all(getattr(store, key) == value for key, value in identity.items())
+    left_out = {
+        name for store in made.values() for name in store.source.get("left_out", "").split(", ") if name
+    }
+    if {raw.population for raw in populations} != {*made, *left_out}:
+        return []
+    for raw in populations:
+        if raw.population in left_out:
+            continue
+        store = made[raw.population]
+        same = {**store.source, "left_out": ""} == {**source, "left_out": ""}
+        same = same and all(getattr(store, key) == value for key, value in identity.items())
         # Labels come from columns that the configuration names.
         if not same or set(raw.units) != set(store.units):
             return []
         units = raw.units[raw.units["unit_id"].isin(store.units["unit_id"])].reset_index(drop=True)
-        if not units.fillna("").astype(str).equals(store.units[list(units)].fillna("").astype(str)):
+        if not _as_text(units).equals(_as_text(store.units[list(units)])):
             return []
-        names.append(store.population)
-    return names if len(names) == len(stores(folder)) else []
+    return [store.population for store in made.values()]
+
+
+def _as_text(units: pd.DataFrame) -> pd.DataFrame:
+    """Units as a store would say them: nothing for what is not known."""
+    return units.astype(object).where(units.notna(), "").astype(str)
 
 
 def why_left_out(population: Population, options: Chunk) -> str:
@@ -188,7 +212,7 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     Raises
     ------
     DataError
-        If a spike time is NaN or infinite.
+        If a spike time is NaN or infinite, or a bin holds more spikes than 16 bits can count.
     """
     start, stop = raw.valid_spans[0, 0], raw.valid_spans[-1, 1]
     bins = max(1, int(np.ceil((stop - start) / options.bin_s - 1e-6)))
@@ -229,6 +253,11 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
             len(rate) - len(kept),
             len(rate),
             options.min_rate_hz,
+        )
+    if found.densest > 65535:
+        raise DataError(
+            f"{raw.path}: population {raw.population}: a unit has {found.densest} spikes in one bin of "
+            f"{options.bin_s:g} s, too many to count; are times in seconds? Or lower chunk.bin_s"
         )
     dtype = np.uint8 if found.densest <= 255 else np.uint16
     blocks = [

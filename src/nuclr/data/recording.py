@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,25 @@ def safe_name(name: Any) -> str:
     """Make a name that can be part of a path: letters, digits, ``.``, ``_`` and ``-``."""
     text = name.decode() if isinstance(name, bytes) else str(name)
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip(".-") or "unnamed"
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Return names that all differ: those that repeat another, case aside, get -2, -3, ... in their order.
+
+    A number that would make another's own name is passed over. Case counts for nothing, since on many disks
+    it tells no folder from another.
+    """
+    own = {name.lower() for name in names}
+    given: set[str] = set()
+    unique = []
+    for name in names:
+        new, number = name, 1
+        while new.lower() in given or (number > 1 and new.lower() in own):
+            number += 1
+            new = f"{name}-{number}"
+        given.add(new.lower())
+        unique.append(new)
+    return unique
 
 
 def name_of(path: Path) -> str:
@@ -69,6 +89,8 @@ class SpikeTrains:
         The data set's recordings are not used to their ends: spikes beyond the spans are no surprise.
     waveforms
         Where the units' mean waveforms are, if anywhere.
+    files
+        What was read of a folder that also holds other things; none: everything in it.
     """
 
     path: Path
@@ -78,6 +100,7 @@ class SpikeTrains:
     valid_spans: np.ndarray
     cut: bool = False
     waveforms: Waveforms | None = None
+    files: tuple[Path, ...] = ()
 
     def only(self, chosen: np.ndarray) -> SpikeTrains:
         """Return some of the units: ``chosen`` is a mask, ``(unit,)``."""
@@ -133,6 +156,8 @@ class Traces:
         Length of a frame and start of the first (s).
     valid_spans
         ``(interval, 2)``, s.
+    files
+        What was read of a folder that also holds other things; none: everything in it.
     """
 
     path: Path
@@ -142,3 +167,4 @@ class Traces:
     frame_s: float
     start_s: float
     valid_spans: np.ndarray
+    files: tuple[Path, ...] = ()

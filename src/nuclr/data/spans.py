@@ -13,11 +13,11 @@ def intersect_spans(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return spans[np.argsort(spans[:, 0])]
 
 
-def merge_spans(spans: np.ndarray) -> np.ndarray:
-    """Spans in any order, overlapping or touching ones made one, ``(interval, 2)``."""
+def merge_spans(spans: np.ndarray, gap: float = 0.0) -> np.ndarray:
+    """Spans in any order; those that overlap, or are ``gap`` apart or less, made one, ``(interval, 2)``."""
     merged: list[list[float]] = []
     for start, stop in spans[np.argsort(spans[:, 0])]:
-        if merged and start <= merged[-1][1]:
+        if merged and start <= merged[-1][1] + gap:
             merged[-1][1] = max(merged[-1][1], stop)
         else:
             merged.append([start, stop])

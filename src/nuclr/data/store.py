@@ -7,6 +7,7 @@ some time; shards group chunks, so that a recording is a handful of files.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,15 @@ def open_population(path: Path) -> Population:
         )
     except (KeyError, ValueError, OSError) as error:
         raise StoreError(f"{path}: damaged ({error}); delete the store and chunk again") from None
+
+
+def identity_of(path: Path) -> dict[str, Any]:
+    """Read what a store says of itself, without opening its arrays: empty where it cannot be read."""
+    try:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    return attributes if isinstance(attributes, dict) else {}
 
 
 def stores(folder: Path) -> list[Path]:

@@ -157,7 +157,7 @@ def embed_with_model(
     Raises
     ------
     DataError
-        If there is no population.
+        If there is no population, or no window of the model fits into one.
     ModelError
         If a population is of another modality or bin than the model was trained on.
     TrainingError
@@ -166,20 +166,30 @@ def embed_with_model(
     views = Views.model_validate(saved.record["config"]["views"])
     saved.encoder.to("cuda" if use_gpu(accelerator) else "cpu")
     tables, embeddings, windows = [], [], []
+    modality, bin_s = saved.record["modality"], saved.record["bin_s"]
+    spec = view_spec(views, bin_s)
+    longest, window_s = 0, spec.window * bin_s
     for population in populations:
-        modality, bin_s = saved.record["modality"], saved.record["bin_s"]
         if population.modality != modality or abs(population.bin_s / bin_s - 1) > 0.05:
             raise ModelError(
                 f"population {population.population}: {population.modality} at "
                 f"{population.bin_s:.4g} s a bin, but the "
                 f"model reads {modality} at {bin_s:.4g} s; use a model trained on such recordings"
             )
-        spec = view_spec(views, bin_s)
         if len(population.units) < spec.min_units:
             logger.warning(
                 "population %s has %d units; embeddings of such small populations are less certain",
                 population.population,
                 len(population.units),
+            )
+        span = int(max((last - first for first, last in population.valid_bins()), default=0))
+        longest = max(longest, span)
+        if span < spec.window:
+            logger.warning(
+                "population %s: not embedded: the longest valid span is %.4g s, and the model's window %g s",
+                population.population,
+                span * bin_s,
+                window_s,
             )
         vectors, active = embed_population(saved.encoder, in_memory(population), spec)
         tables.append(unit_table(population))
@@ -187,4 +197,9 @@ def embed_with_model(
         windows.append(active)
     if not tables:
         raise DataError("nothing to embed: no unit is left")
+    if longest < spec.window:
+        raise DataError(
+            f"nothing to embed: the model reads windows of {window_s:g} s, and the longest valid span is "
+            f"{longest * bin_s:.4g} s; look at obs_intervals and invalid_times"
+        )
     return Embeddings(concatenate(tables), np.concatenate(embeddings), np.concatenate(windows))

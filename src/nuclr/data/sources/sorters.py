@@ -19,7 +19,7 @@ import pandas as pd
 import zarr
 
 from nuclr.data.columns import Column
-from nuclr.data.recording import SpikeTrains, name_of, safe_name
+from nuclr.data.recording import SpikeTrains, distinct, name_of, safe_name
 from nuclr.data.spikes import PART, SpikesByTime
 from nuclr.errors import DataError
 
@@ -82,8 +82,10 @@ def read_kilosort(folder: Path) -> list[SpikeTrains]:
     ids = np.unique(
         np.concatenate([np.unique(part) for part in spikes[1].parts(PART)] or [np.zeros(0, np.int64)])
     )
-    quality = _quality(folder, ids)
-    return _population(folder, SpikesByTime(*spikes, ids.astype(np.int64), float(rate[1])), ids, quality)
+    quality, said_in = _quality(folder, ids)
+    where = SpikesByTime(*spikes, ids.astype(np.int64), float(rate[1]))
+    read = (folder / "params.py", folder / "spike_times.npy", clusters, *said_in)
+    return _population(folder, where, ids, quality, read)
 
 
 def read_spikeinterface(folder: Path) -> list[SpikeTrains]:
@@ -102,6 +104,7 @@ def read_spikeinterface(folder: Path) -> list[SpikeTrains]:
             spikes = _column(file, "sample_index"), _column(file, "unit_index")
             saved = folder / "properties" / "quality.npy"
             quality = np.load(saved, allow_pickle=False) if saved.is_file() else None
+            read = [folder / "numpysorting_info.json", file, saved]
         else:
             if any("pickle" in file.read_text() for file in folder.rglob(".zarray")):
                 raise ValueError("an array in it is pickled, which could run anything")
@@ -110,6 +113,8 @@ def read_spikeinterface(folder: Path) -> list[SpikeTrains]:
             segments = store.attrs["num_segments"]
             spikes = Column(folder / "spikes" / "sample_index"), Column(folder / "spikes" / "unit_index")
             quality = np.asarray(store["properties/quality"]) if "properties/quality" in store else None
+            named = (".zattrs", "unit_ids", "spikes", "properties/quality")
+            read = [folder / name for name in named]
         rate = float(rate)
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{folder}: not a whole SpikeInterface sorting ({error}); save it again") from None
@@ -119,20 +124,25 @@ def read_spikeinterface(folder: Path) -> list[SpikeTrains]:
         )
     where = SpikesByTime(*spikes, np.arange(len(ids)), rate)
     text = np.full(len(ids), "", object) if quality is None else quality.astype(str).astype(object)
-    return _population(folder, where, ids, text)
+    return _population(folder, where, ids, text, tuple(read))
 
 
 def _population(
-    folder: Path, spikes: SpikesByTime, ids: Sequence[object] | np.ndarray, quality: np.ndarray
+    folder: Path,
+    spikes: SpikesByTime,
+    ids: Sequence[object] | np.ndarray,
+    quality: np.ndarray,
+    read: tuple[Path, ...],
 ) -> list[SpikeTrains]:
     name = recording_of(folder)
-    units = pd.DataFrame({"unit_id": [f"{name}_{safe_name(one)}" for one in ids], "quality": quality})
+    names = distinct([safe_name(unit) for unit in ids])
+    units = pd.DataFrame({"unit_id": [f"{name}_{unit}" for unit in names], "quality": quality})
     span = spikes.span()
     if not len(units) or not len(span):
         raise DataError(f"{folder}: no spikes in it")
     # Samples are counted from the beginning of the recording, and the last one is a sample long.
     span = np.array([[0.0, span[0, 1] + 1 / spikes.rate_hz]])
-    everything = SpikeTrains(folder, "sorting", units, spikes, span)
+    everything = SpikeTrains(folder, "sorting", units, spikes, span, files=read)
     noise = np.char.lower(quality.astype(str)) == NOISE
     if noise.all():
         raise DataError(f"{folder}: all {len(units)} clusters are called noise")
@@ -141,8 +151,8 @@ def _population(
     return [everything.only(~noise)]
 
 
-def _quality(folder: Path, ids: np.ndarray) -> np.ndarray:
-    """Say what each cluster is called, ``(cluster,)``; empty where nothing is said."""
+def _quality(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path]]:
+    """Say what each cluster is called, ``(cluster,)``, empty where nothing is said; and in which file."""
     for file, column in LABELS.items():
         if not (folder / file).is_file():
             continue
@@ -151,8 +161,8 @@ def _quality(folder: Path, ids: np.ndarray) -> np.ndarray:
             said = dict(zip(table["cluster_id"].astype(int), table[column].astype(str), strict=True))
         except (KeyError, ValueError) as error:
             raise DataError(f"{folder / file}: needs columns cluster_id and {column} ({error})") from None
-        return np.array([said.get(int(one), "") for one in ids], object)
-    return np.full(len(ids), "", object)
+        return np.array([said.get(int(one), "") for one in ids], object), [folder / file]
+    return np.full(len(ids), "", object), []
 
 
 def _column(path: Path, field: str = "") -> Column:
