@@ -13,7 +13,7 @@ import torch
 
 from nuclr.config import Config, load_config
 from nuclr.data.store import stores
-from nuclr.model.saved import load_model
+from nuclr.model.saved import read_model
 from nuclr.training.run import pretrain_run
 
 SMALL = {
@@ -89,7 +89,7 @@ def finish(process: subprocess.Popen[str], seconds: float = 240) -> tuple[int, s
 
 def same(one: Path, other: Path) -> bool:
     """Whether two models have equal weights, bit for bit."""
-    a, b = (load_model(path).encoder.state_dict() for path in (one, other))
+    a, b = (read_model(path).encoder.state_dict() for path in (one, other))
     return all(torch.equal(a[name], b[name]) for name in a)
 
 

@@ -96,4 +96,4 @@ def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert re.search(r"^sim010/probe \{.*'follower': [0-9]+", done.stdout, re.M), done.stdout
+    assert re.search(r"^\{.*'follower': [0-9]+", done.stdout, re.M), done.stdout

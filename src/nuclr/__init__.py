@@ -3,10 +3,10 @@
 >>> import nuclr
 >>> model = nuclr.load_model("model.safetensors")  # doctest: +SKIP
 >>> reads = {"bin_s": model.bin_s, "min_rate_hz": model.min_rate_hz}  # doctest: +SKIP
->>> for population in nuclr.read("my_session.nwb", **reads):  # doctest: +SKIP
-...     units, vectors, windows = model.embed(population)
+>>> embeddings = model.embed(nuclr.read("my_session.nwb", **reads))  # doctest: +SKIP
+>>> answers = nuclr.load_probe("probe.safetensors").predict(embeddings)  # doctest: +SKIP
 
-``load_model``, ``read`` and ``load_probe`` are what programs may rely on: they change with a major version.
+What ``__all__`` names is what programs may rely on: it changes with a major version.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["NuclrError", "__version__", "load_model", "load_probe", "read"]
+__all__ = ["NuclrError", "__version__", "load_model", "load_probe", "read", "train_probe"]
 # Loaded when first asked for: the command line starts in a tenth of the time.
 _WHERE = {
     "NuclrError": "nuclr.errors",
     "load_model": "nuclr.evaluation.embed",
     "load_probe": "nuclr.evaluation.saved_probe",
     "read": "nuclr.data.own",
+    "train_probe": "nuclr.evaluation.saved_probe",
 }
 
 

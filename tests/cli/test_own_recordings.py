@@ -133,9 +133,15 @@ def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
 def test_the_api_gives_what_the_command_line_does(folder: Path) -> None:
     model = nuclr.load_model(folder / "model" / "model.safetensors")
     units, vectors, _ = read_embeddings(folder / "e.parquet")
-    made = [model.embed(population) for population in nuclr.read(folder / "mine", bin_s=model.bin_s)]
-    assert [unit for one in made for unit in one.units["unit_id"]] == units["unit_id"].tolist()
-    np.testing.assert_allclose(np.concatenate([one.vectors for one in made]), vectors, atol=1e-6)
+    made = model.embed(nuclr.read(folder / "mine", bin_s=model.bin_s))
+    assert made.units["unit_id"].tolist() == units["unit_id"].tolist()
+    np.testing.assert_allclose(made.vectors, vectors, atol=1e-6)
+    first, *_ = nuclr.read(folder / "mine", bin_s=model.bin_s)
+    assert len(model.embed(first).units) == len(first.units)
+    probe = nuclr.train_probe(made, "brain_region")
+    answers = probe.predict(made, sure=0.5)
+    assert answers["unit_id"].tolist() == units["unit_id"].tolist()
+    np.testing.assert_allclose(answers[["p_CA1", "p_VISp"]].sum(axis=1), 1, atol=1e-5)
     assert (model.modality, model.bin_s) == ("spikes", 0.02)
     with pytest.raises(AttributeError, match="no attribute nothing"):
         nuclr.nothing  # noqa: B018

@@ -19,7 +19,7 @@ from nuclr.errors import ModelError
 from nuclr.evaluation.embed import embed_with_model
 from nuclr.model.encoder import as_patches
 from nuclr.model.published import read_published
-from nuclr.model.saved import load_model
+from nuclr.model.saved import read_model
 
 CFG = {
     "ephys": {"ctx_duration": 10.0, "latent_step": 1.0, "bin_size": 0.02},
@@ -107,7 +107,7 @@ def test_the_command_writes_a_model_that_embeds_recordings(tmp_path: Path) -> No
     )
     assert done.exit_code == 0
     assert "reads spikes at 0.02 s in windows of 10 s" in done.stdout
-    saved = load_model(tmp_path / "m.safetensors")
+    saved = read_model(tmp_path / "m.safetensors")
     units, embeddings, windows = embed_with_model(saved, [population(units=12, bins=1500)])
     assert embeddings.shape == (len(units), saved.encoder.spec.dim)
     assert windows.max() == 3

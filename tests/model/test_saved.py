@@ -11,7 +11,7 @@ import torch
 from nuclr.errors import ModelError
 from nuclr.files import sha256_of
 from nuclr.model.encoder import Encoder, EncoderSpec
-from nuclr.model.saved import load_model, save_model
+from nuclr.model.saved import read_model, save_model
 
 SPEC = EncoderSpec(patch=5, tokens=4, dim=16, heads=2, dim_head=8)
 
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 def test_a_model_is_read_as_written(tmp_path: Path) -> None:
     encoder = Encoder(SPEC).eval()
     save_model(tmp_path / "m.safetensors", encoder, {"seed": 3})
-    saved = load_model(tmp_path / "m.safetensors")
+    saved = read_model(tmp_path / "m.safetensors")
     assert saved.record["seed"] == 3
     assert saved.encoder.spec == SPEC
     x = torch.ones(3, 4, 5)
@@ -34,7 +34,7 @@ def test_a_model_is_read_as_written(tmp_path: Path) -> None:
 
 def test_either_file_or_their_folder_names_a_model(path: Path) -> None:
     for given in (path, path.with_suffix(".json"), path.parent):
-        assert load_model(given).record["seed"] == 3
+        assert read_model(given).record["seed"] == 3
 
 
 def test_damaged_weights_are_refused(path: Path) -> None:
@@ -42,7 +42,7 @@ def test_damaged_weights_are_refused(path: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(ModelError, match=r"not the model that model\.json describes; copy both"):
-        load_model(path)
+        read_model(path)
 
 
 def test_a_missing_or_foreign_description_is_refused(path: Path) -> None:
@@ -50,16 +50,16 @@ def test_a_missing_or_foreign_description_is_refused(path: Path) -> None:
     content = json.loads(record.read_text())
     record.write_text(json.dumps({**content, "format": 99}))
     with pytest.raises(ModelError, match="format 99"):
-        load_model(path)
+        read_model(path)
     record.write_text("{")
     with pytest.raises(ModelError, match="not JSON"):
-        load_model(path)
+        read_model(path)
     record.write_text("[1]")
     with pytest.raises(ModelError, match="format None"):
-        load_model(path)
+        read_model(path)
     record.unlink()
     with pytest.raises(ModelError, match="not there"):
-        load_model(path)
+        read_model(path)
 
 
 def test_what_is_no_safetensors_is_refused_though_its_hash_is_right(path: Path) -> None:
@@ -68,7 +68,7 @@ def test_what_is_no_safetensors_is_refused_though_its_hash_is_right(path: Path) 
     content = {**json.loads(record.read_text()), "sha256": sha256_of(path)}
     record.write_text(json.dumps(content))
     with pytest.raises(ModelError, match="not a model"):
-        load_model(path)
+        read_model(path)
 
 
 def test_weights_of_another_shape_are_refused(path: Path) -> None:
@@ -77,4 +77,4 @@ def test_weights_of_another_shape_are_refused(path: Path) -> None:
     content["encoder"]["dim"] = 32
     record.write_text(json.dumps(content))
     with pytest.raises(ModelError, match="size mismatch"):
-        load_model(path)
+        read_model(path)

@@ -12,7 +12,7 @@ from small_run import finish, same, small, start
 from strategies import population
 
 from nuclr.config import load_config
-from nuclr.model.saved import load_model
+from nuclr.model.saved import read_model
 from nuclr.training.windows import PairBatches, ViewSpec, epoch_pairs
 
 SAVE_GRADIENTS = """
@@ -60,7 +60,7 @@ def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
         outputs.append(output)
     # Embeddings, not weights: the keys' bias moves nothing, and Adam blows up the rounding of its gradient.
     x = torch.poisson(torch.ones(12, 4, 25), torch.Generator().manual_seed(0))
-    one, two = (load_model(output).encoder(x, torch.tensor([12])) for output in outputs)
+    one, two = (read_model(output).encoder(x, torch.tensor([12])) for output in outputs)
     torch.testing.assert_close(two, one, atol=1e-5, rtol=0)
 
 

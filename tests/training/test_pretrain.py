@@ -22,7 +22,7 @@ from nuclr.data.left_out import leave_out, members_left_out
 from nuclr.data.store import open_population, stores, write_population
 from nuclr.errors import DataError, TrainingError
 from nuclr.model.encoder import Encoder, EncoderSpec
-from nuclr.model.saved import load_model
+from nuclr.model.saved import read_model
 from nuclr.training.pretrain import Pretraining
 from nuclr.training.run import pretrain_run
 from nuclr.training.windows import PairBatches, view_spec
@@ -53,7 +53,7 @@ def test_a_run_of_no_animals_is_the_untrained_encoder(folder: Path, tmp_path: Pa
     torch.manual_seed(3)
     spec = EncoderSpec(patch=25, tokens=4, dropout=0.1, **SMALL["model"])
     expected = Pretraining(spec, small().pretrain, 1).encoder.state_dict()
-    for name, value in load_model(output).encoder.state_dict().items():
+    for name, value in read_model(output).encoder.state_dict().items():
         torch.testing.assert_close(value, expected[name])
 
 

@@ -10,7 +10,7 @@ from small_run import metrics, run, same, small
 
 from nuclr.errors import ConfigError
 from nuclr.model.encoder import Encoder
-from nuclr.model.saved import load_model
+from nuclr.model.saved import read_model
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])
@@ -28,7 +28,7 @@ def test_the_model_of_the_best_probe_is_kept_if_asked_for(folder: Path, tmp_path
     # 58 pairs an epoch, 2 in a step: every 29 steps, before the first and after the last.
     assert scores["step"].tolist() == [0, 29, 58, 87, 100]
     assert scores["label_score"].tolist() == [0.1, 0.5, 0.9, 0.3, 0.4]
-    kept = load_model(output).encoder.state_dict()
+    kept = read_model(output).encoder.state_dict()
     expected = seen[2 if keep == "best" else 4]
     assert all(torch.equal(kept[name], expected[name]) for name in kept)
 

@@ -43,7 +43,7 @@ def run(folder: Path, profile: str, *arguments: str, **environment: str) -> subp
     """Run the workflow with a profile."""
     pytest.importorskip("snakemake_executor_plugin_cluster_generic", reason="pip install nuclr[clusters]")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-    command += ["--config", "simulated={animals: 5}", "scaling={animal_counts: [1]}", "pretrain={steps: 2}"]
+    command += ["--config", "simulated={animals: 6}", "scaling={animal_counts: [1]}", "pretrain={steps: 2}"]
     command += ["--directory", str(folder), "--configfile", str(SMALL), "--profile", str(PROFILES / profile)]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     everything = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}

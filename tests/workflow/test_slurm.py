@@ -18,7 +18,7 @@ from snakemake_run import REPOSITORY
 from strategies import poisson_trains, write_units
 
 from nuclr.data.store import open_population, stores
-from nuclr.model.saved import load_model
+from nuclr.model.saved import read_model
 
 pytestmark = [
     pytest.mark.workflow,
@@ -109,7 +109,7 @@ def test_what_fails_is_named_and_what_is_cancelled_is_done_again(
     said = (tmp_path / "said.txt").read_text()
     assert f"SLURM-job '{running[0]}' failed, SLURM status is: 'CANCELLED'" in said
     assert "figure: results/simulated/scaling/cell_type.inductive_zero_shot.png" in said
-    assert load_model(model).record["machine"]["devices"] == 2
+    assert read_model(model).record["machine"]["devices"] == 2
     log = (results / "logs" / "pretrain" / "n2-s0.log").read_text()
     assert "going on from step-" in log
     # Nothing ran on a node that was drained.

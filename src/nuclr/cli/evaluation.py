@@ -65,8 +65,8 @@ def embed(
     each = track(found, total=len(found), description="embedding")
     opened = (population for one in each for population in open_found([one], options.nwb, chunk))
     with gpus(1, machine.accelerator, machine.share_gpus):
-        units, embeddings, windows = embed_with_model(loaded.saved, opened, machine.accelerator)
-    write_embeddings(output, units, embeddings, windows, {"model": loaded.sha256, **loaded.saved.record})
+        units, vectors, windows = embed_with_model(loaded.saved, opened, machine.accelerator)
+    write_embeddings(output, units, vectors, windows, {"model": loaded.sha256, **loaded.saved.record})
     print(f"{output}: {counted(len(units), 'unit')}, {(windows == 0).sum()} of them never active")
 
 

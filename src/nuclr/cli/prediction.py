@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from nuclr.cli.options import OutputOption
 from nuclr.words import counted
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -23,11 +20,12 @@ ProbeOption = Annotated[Path, typer.Option(help="probe.safetensors")]
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
-    for command in (train_probe, predict, export_bwb):
-        app.command()(command)
+    app.command("train-probe")(train)
+    app.command()(predict)
+    app.command()(export_bwb)
 
 
-def train_probe(
+def train(
     embeddings: EmbeddingsArgument,
     column: Annotated[str, typer.Option(help="column with the label, as brain_region")],
     output: OutputOption,
@@ -40,30 +38,17 @@ def train_probe(
     min_units: Annotated[int, typer.Option(help="classes with fewer units are dropped")] = 10,
 ) -> None:
     """Train a probe on your labels: a file from which `nuclr predict` tells what other units are."""
-    import numpy as np
-
-    from nuclr.config import Task
-    from nuclr.evaluation import labels as room
-    from nuclr.evaluation.protocols import class_labels
-    from nuclr.evaluation.saved_probe import save_probe
-    from nuclr.evaluation.saved_probe import train_probe as train
+    from nuclr.evaluation.labels import label_units
+    from nuclr.evaluation.representations import read_all
+    from nuclr.evaluation.saved_probe import save_probe, train_probe
     from nuclr.files import sha256_of
 
-    units, vectors, record = _read(embeddings)
+    embedded, record = read_all(embeddings)
     if labels is not None:
-        units = room.label_units(labels, column, units)
-    room.check_column(units, column, "train-probe: the embeddings")
-    # A unit that was never active has nothing to learn from, and counts for no class.
-    units.loc[np.isnan(vectors).any(axis=1), column] = ""
-    classes = class_labels(units, Task(name=column), min_units)
+        embedded = replace(embedded, units=label_units(labels, column, embedded.units))
     inputs = {path.name: sha256_of(path) for path in [*embeddings, *([labels] if labels else [])]}
-    about = {
-        "task": column,
-        "model": record["model"],
-        "datasets": record.get("datasets", []),
-        "inputs": inputs,
-    }
-    probe = train(units, vectors, classes, about)
+    about = {"datasets": record.get("datasets", []), "inputs": inputs}
+    probe = train_probe(embedded, column, min_units=min_units, about=about)
     save_probe(output, probe)
     scores = probe.record["scores"]
     for name, count in probe.record["learned_from"]["units_of_class"].items():
@@ -83,13 +68,13 @@ def predict(
     ] = 0.8,
 ) -> None:
     """Say what units are, with a probability of each class; units of which it is not sure get no answer."""
-    from nuclr.evaluation.representations import write_csv
+    from nuclr.evaluation.representations import read_all, write_csv
     from nuclr.evaluation.saved_probe import load_probe
     from nuclr.files import whole
 
     loaded = load_probe(probe)
-    units, vectors, record = _read(embeddings)
-    table = loaded.predict(units, vectors, record["model"], sure)
+    embedded, _ = read_all(embeddings)
+    table = loaded.predict(embedded, sure)
     if output.suffix == ".parquet":
         with whole(output) as partial:
             table.to_parquet(partial, index=False)
@@ -100,8 +85,8 @@ def predict(
         print(f"{name}: {count}")
     if loaded.threshold(sure) > 1:
         logger.warning(
-            "%s: its answers to new units were never right %g of the time, so none is given; lower --sure, "
-            "or look at the probabilities",
+            "%s: it is not shown to be right %g of the time on other animals, so no answer is given; lower "
+            "--sure, train it on more animals, or look at the probabilities",
             probe,
             sure,
         )
@@ -121,30 +106,11 @@ def export_bwb(
 ) -> None:
     """Write a submission to BrainWideBench, TS3 (unit_cosmos): single- and multi-unit."""
     from nuclr.evaluation.brain_wide_bench import write_submission
+    from nuclr.evaluation.representations import read_all
     from nuclr.evaluation.saved_probe import load_probe
 
-    units, vectors, record = _read(embeddings)
-    table = load_probe(probe).predict(units, vectors, record["model"])
-    own = units.join(table.filter(regex="^p_"))
+    embedded, _ = read_all(embeddings)
+    table = load_probe(probe).predict(embedded)
+    own = embedded.units.join(table.filter(regex="^p_"))
     for path in write_submission(output, label, seed, own, ids=ids, depth=depth or None):
         print(path)
-
-
-def _read(paths: list[Path]) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any]]:
-    """Read embeddings of one model from several files."""
-    import numpy as np
-
-    from nuclr.errors import DataError, ModelError
-    from nuclr.evaluation.representations import concatenate, read_embeddings
-
-    read = [read_embeddings(path) for path in paths]
-    for path, (_, _, record) in zip(paths, read, strict=True):
-        if not record.get("model"):
-            raise ModelError(f"{path}: not embeddings of a model; make them with `nuclr embed`")
-        if record["model"] != read[0][2]["model"]:
-            raise ModelError(f"{path}: of another model than {paths[0]}; embed both with one")
-    units = concatenate([one for one, _, _ in read])
-    if units["unit_id"].duplicated().any():
-        twice = units["unit_id"][units["unit_id"].duplicated()].iloc[0]
-        raise DataError(f"unit {twice} stands in two of the embeddings; give each recording once")
-    return units, np.concatenate([vectors for _, vectors, _ in read]), read[0][2]

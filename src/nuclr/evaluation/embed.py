@@ -6,44 +6,23 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 
 from nuclr.config import Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.population import Population
 from nuclr.errors import DataError, ModelError
-from nuclr.evaluation.representations import concatenate
-from nuclr.model import saved as model_files
+from nuclr.evaluation.representations import Embeddings, concatenate
 from nuclr.model.encoder import Encoder, as_patches
-from nuclr.model.saved import SavedModel
+from nuclr.model.saved import SavedModel, read_model
 from nuclr.training.devices import Accelerator, use_gpu
 from nuclr.training.inputs import in_memory
 from nuclr.training.windows import ViewSpec, generator, grid_starts, turned, view_spec
 
 logger = logging.getLogger(__name__)
 UNITS_AT_ONCE = 2048
-
-
-class Embeddings(NamedTuple):
-    """What units are embedded as.
-
-    Attributes
-    ----------
-    units
-        Identity and labels, one row a unit.
-    vectors
-        ``(unit, dim)``, float32; NaN for a unit that was never active.
-    windows
-        In how many windows each unit was active, ``(unit,)``.
-    """
-
-    units: pd.DataFrame
-    vectors: np.ndarray
-    windows: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -78,15 +57,19 @@ class Model:
         """Hash of its weights: its name wherever it is used."""
         return self.saved.sha256
 
-    def embed(self, population: Population) -> Embeddings:
-        """Embed the units of a population; on a GPU where there is one.
+    def embed(self, populations: Population | Iterable[Population]) -> Embeddings:
+        """Embed the units of a population, or of one after the other; on a GPU where there is one.
 
         Raises
         ------
+        DataError
+            If there is no population, or no window of the model fits into one.
         ModelError
-            If it is of another modality or bin than the model reads.
+            If one is of another modality or bin than the model reads.
         """
-        return embed_with_model(self.saved, [population])
+        if isinstance(populations, Population):
+            populations = [populations]
+        return embed_with_model(self.saved, populations)
 
 
 def load_model(path: Path | str) -> Model:
@@ -97,7 +80,7 @@ def load_model(path: Path | str) -> Model:
     ModelError
         If a file is missing or damaged, or the two do not belong together.
     """
-    return Model(model_files.load_model(Path(path)))
+    return Model(read_model(Path(path)))
 
 
 @torch.no_grad()
@@ -184,7 +167,8 @@ def embed_with_model(
             )
         span = int(max((last - first for first, last in population.valid_bins()), default=0))
         longest = max(longest, span)
-        if span < spec.window:
+        # A population without a valid span is silent, and its units never active, which is an answer.
+        if 0 < span < spec.window:
             logger.warning(
                 "population %s: not embedded: the longest valid span is %.4g s, and the model's window %g s",
                 population.population,
@@ -197,9 +181,11 @@ def embed_with_model(
         windows.append(active)
     if not tables:
         raise DataError("nothing to embed: no unit is left")
-    if longest < spec.window:
+    if 0 < longest < spec.window:
         raise DataError(
             f"nothing to embed: the model reads windows of {window_s:g} s, and the longest valid span is "
             f"{longest * bin_s:.4g} s; look at obs_intervals and invalid_times"
         )
-    return Embeddings(concatenate(tables), np.concatenate(embeddings), np.concatenate(windows))
+    return Embeddings(
+        concatenate(tables), np.concatenate(embeddings), np.concatenate(windows), model=saved.sha256
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,60 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from nuclr.errors import DataError
+from nuclr.errors import DataError, ModelError
 from nuclr.files import whole
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What units are embedded as; unpacks as ``units, vectors, windows``.
+
+    Attributes
+    ----------
+    units
+        Identity and labels, one row a unit.
+    vectors
+        ``(unit, dim)``, float32; NaN for a unit that was never active.
+    windows
+        In how many windows each unit was active, ``(unit,)``.
+    model
+        Hash of the model that embedded them; embeddings of two models have nothing in common.
+    """
+
+    units: pd.DataFrame
+    vectors: np.ndarray
+    windows: np.ndarray
+    model: str
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.units, self.vectors, self.windows))
+
+
+def read_all(paths: Sequence[Path]) -> tuple[Embeddings, dict[str, Any]]:
+    """Read the embeddings of one model from several files, and the record of the first.
+
+    Raises
+    ------
+    ModelError
+        If they come from no model, or from two.
+    DataError
+        If a file cannot be read, or a unit stands in two.
+    """
+    read = [read_embeddings(path) for path in paths]
+    (_, _, record), *_ = read
+    for path, (_, _, other) in zip(paths, read, strict=True):
+        if not other.get("model"):
+            raise ModelError(f"{path}: not embeddings of a model; make them with `nuclr embed`")
+        if other["model"] != record["model"]:
+            raise ModelError(f"{path}: of another model than {paths[0]}; embed both with one")
+    units = concatenate([table for table, _, _ in read])
+    if units["unit_id"].duplicated().any():
+        twice = units["unit_id"][units["unit_id"].duplicated()].iloc[0]
+        raise DataError(f"unit {twice} stands in two of the embeddings; give each recording once")
+    vectors = np.concatenate([part for _, part, _ in read])
+    return Embeddings(
+        units.drop(columns="windows"), vectors, units["windows"].to_numpy(), record["model"]
+    ), record
 
 
 def write_embeddings(

@@ -10,6 +10,7 @@ in common, even where they are as many.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,22 +19,30 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from scipy.stats import beta
+from scipy.stats import t as t_distribution
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
+from nuclr.config import Task
 from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.classifiers import fit_classifier
-from nuclr.evaluation.metrics import calibration_error
+from nuclr.evaluation.labels import check_column
+from nuclr.evaluation.metrics import calibration_error, chance
+from nuclr.evaluation.protocols import class_labels
+from nuclr.evaluation.representations import Embeddings
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
 
 logger = logging.getLogger(__name__)
 
 PARTS = ("mean", "scale", "coefficients", "intercepts")
-# Fewer answers than that say nothing of how often answers are right.
-FEWEST_ANSWERS = 10
+# How sure we are that a probe's answers are right as often as asked.
+CONFIDENCE = 0.95
+# Accuracies that a bound can take.
+ACCURACIES = np.linspace(0.0, 1.0, 201)
 COLDEST, HOTTEST = 0.05, 20.0
 
 
@@ -72,11 +81,13 @@ class SavedProbe:
         return np.exp(log_softmax(logits / self.record["temperature"], axis=1))
 
     def threshold(self, sure: float) -> float:
-        """Least probability at which answers to new units were right as often as ``sure``.
+        """Least probability at which answers to new units are right as often as ``sure``.
 
-        That is over units that the probe had not learned from; above 1 where it never was so good.
+        That is as often with 95 % confidence, over animals that the probe had not learned from: the accuracy
+        that was seen would be too good, for it is the best of many. Above 1 where the probe is not shown to
+        be so good.
         """
-        enough = [row["probability"] for row in self.record["answers"] if row["accuracy"] >= sure]
+        enough = [row["probability"] for row in self.record["answers"] if row["at_least"] >= sure]
         return min(enough, default=np.inf)
 
     def check_model(self, model: str) -> None:
@@ -93,19 +104,13 @@ class SavedProbe:
                 f"{model[:12] or 'no model'}; embed with that model, or train a probe on these"
             )
 
-    def predict(
-        self, units: pd.DataFrame, embeddings: np.ndarray, model: str, sure: float = 0.8
-    ) -> pd.DataFrame:
+    def predict(self, embeddings: Embeddings, sure: float = 0.8) -> pd.DataFrame:
         """Say what units are, where it is sure enough.
 
         Parameters
         ----------
-        units
-            Identity, one row a unit.
         embeddings
-            ``(unit, dim)``, NaN for a unit that was never active.
-        model
-            Hash of the model that they come from.
+            Of the model that the probe was trained on: what ``nuclr.load_model(...).embed`` returns.
         sure
             How often an answer shall be right.
 
@@ -120,8 +125,8 @@ class SavedProbe:
         ModelError
             If the embeddings come from another model.
         """
-        self.check_model(model)
-        probability = self.probabilities(embeddings)
+        self.check_model(embeddings.model)
+        units, probability = embeddings.units, self.probabilities(embeddings.vectors)
         known = ~np.isnan(probability).any(axis=1)
         best = np.where(known, np.nan_to_num(probability).argmax(axis=1), 0)
         highest = np.where(known, probability[np.arange(len(best)), best], np.nan)
@@ -155,12 +160,12 @@ def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
         "protocol": probe.record["scores"]["measured_on"],
         "units": probe.record["learned_from"]["units"],
         "macro_f1": probe.record["scores"]["macro_f1"],
-        "chance": 1 / len(probe.classes),
+        "chance": probe.record["scores"]["chance"],
     }
 
 
 def train_probe(
-    units: pd.DataFrame, embeddings: np.ndarray, labels: np.ndarray, record: dict[str, Any]
+    embeddings: Embeddings, column: str, *, min_units: int = 10, about: Mapping[str, Any] | None = None
 ) -> SavedProbe:
     """Fit a probe, and measure it on units that it has not learned from.
 
@@ -169,31 +174,36 @@ def train_probe(
 
     Parameters
     ----------
-    units
-        With ``animal``, one row a unit.
     embeddings
-        ``(unit, dim)``; rows of NaN are passed over.
-    labels
-        ``(unit,)``, "" where there is none.
-    record
-        ``task``, ``model`` and whatever else shall be kept.
+        Their ``units`` have ``animal`` and the column; units that were never active are passed over.
+    column
+        The label to learn, "" where there is none.
+    min_units
+        Classes with fewer units are dropped.
+    about
+        What the probe's record shall also say.
 
     Raises
     ------
     DataError
-        If there are fewer than two classes, or too few units of one.
+        If there is no such column, or fewer than two classes, or too few units of one.
     """
-    rows = np.flatnonzero((labels != "") & ~np.isnan(embeddings).any(axis=1))
-    x, y = embeddings[rows].astype(np.float64), labels[rows].astype(str)
+    check_column(embeddings.units, column, "train-probe: the embeddings")
+    active = ~np.isnan(embeddings.vectors).any(axis=1)
+    units = embeddings.units.assign(**{column: embeddings.units[column].where(active, "")})
+    labels = class_labels(units, Task(name=column), min_units)
+    rows = np.flatnonzero(labels != "")
+    x, y = embeddings.vectors[rows].astype(np.float64), labels[rows].astype(str)
     classes, counts = np.unique(y, return_counts=True)
     if len(classes) < 2:
         raise DataError(
-            f"{record['task']}: {len(classes)} class(es) with enough units "
+            f"{column}: {len(classes)} class(es) with enough units "
             f"({', '.join(classes) or 'no label'}); a probe needs two"
         )
     animals = units["animal"].to_numpy(str)[rows]
-    held_out = np.zeros((len(rows), len(classes)))
-    parts, way = _parts(y, animals)
+    # Nothing is as unlikely as a class that its fold did not know.
+    log_odds = np.full((len(rows), len(classes)), -np.inf)
+    parts, measured_on = _parts(y, animals)
     for learned, tested in parts:
         if len(set(y[learned])) < 2:
             raise DataError(
@@ -202,25 +212,35 @@ def train_probe(
             )
         fitted = fit_classifier("linear", (x[learned], y[learned]), (x[:0], y[:0]))
         columns = np.searchsorted(classes, fitted.classes_)
-        held_out[np.ix_(tested, columns)] = fitted.predict_proba(x[tested])
+        probability = fitted.predict_proba(x[tested])
+        log_odds[np.ix_(tested, columns)] = np.log(np.maximum(probability, np.finfo(float).tiny))
     truth = np.searchsorted(classes, y)
-    temperature = _temperature(held_out, truth)
-    calibrated = _tempered(held_out, temperature)
+    knew = np.isfinite(log_odds[np.arange(len(rows)), truth])
+    if not knew.all():
+        logger.warning(
+            "%s: units of %s are in one group of animals alone: how well they are told in others is not "
+            "known, and their F1 counts as 0",
+            column,
+            ", ".join(np.unique(y[~knew])),
+        )
+    temperature = _temperature(log_odds[knew], truth[knew])
+    before, calibrated = np.exp(log_odds), np.exp(log_softmax(log_odds / temperature, axis=1))
     fitted = fit_classifier("linear", (x, y), (x[:0], y[:0]))
     scaler, regression = _stages(fitted)
     # Of two classes scikit-learn keeps one row, the log odds of the second.
     two = len(classes) == 2
-    said = held_out.argmax(axis=1)
-    right = said == truth
-    by_class = f1_score(truth, said, average=None)
+    predicted = log_odds.argmax(axis=1)
+    right = predicted == truth
+    by_class = f1_score(truth, predicted, average=None, labels=np.arange(len(classes)), zero_division=0)
     scores = {
         "macro_f1": float(by_class.mean()),
-        "balanced_accuracy": float(balanced_accuracy_score(truth, said)),
+        "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
         "accuracy": float(right.mean()),
         "calibration_error": float(calibration_error(calibrated.max(axis=1), right)),
-        "calibration_error_before": float(calibration_error(held_out.max(axis=1), right)),
+        "calibration_error_before": float(calibration_error(before.max(axis=1), right)),
         "f1": dict(zip(classes.tolist(), by_class.tolist(), strict=True)),
-        "measured_on": way,
+        "chance": chance(y),
+        "measured_on": measured_on,
     }
     learned_from = {
         "units": len(rows),
@@ -234,9 +254,11 @@ def train_probe(
         coefficients=np.concatenate([0 * regression.coef_, regression.coef_]) if two else regression.coef_,
         intercepts=np.concatenate([[0.0], regression.intercept_]) if two else regression.intercept_,
         record={
-            **record,
+            **(about or {}),
+            "task": column,
+            "model": embeddings.model,
             "temperature": temperature,
-            "answers": _answers(calibrated.max(axis=1), right),
+            "answers": _answers(calibrated.max(axis=1), right, animals),
             "scores": scores,
             "learned_from": learned_from,
         },
@@ -260,35 +282,79 @@ def _stages(fitted: Any) -> tuple[StandardScaler, LogisticRegression]:
     return scaler, regression
 
 
-def _tempered(probability: np.ndarray, temperature: float) -> np.ndarray:
-    return np.exp(log_softmax(np.log(np.maximum(probability, 1e-12)) / temperature, axis=1))
+def _temperature(log_probability: np.ndarray, truth: np.ndarray) -> float:
+    """Temperature at which held-out units are likeliest (Guo et al., ICML 2017, arXiv 1706.04599).
 
+    scikit-learn's ``CalibratedClassifierCV(method="temperature")`` finds the same where every fold knows
+    every class. Where one does not, it takes that fold's units of the class for very confident mistakes.
 
-def _temperature(probability: np.ndarray, truth: np.ndarray) -> float:
-    """Temperature at which held-out units are likeliest (Guo et al., ICML 2017, arXiv 1706.04599)."""
+    Parameters
+    ----------
+    log_probability
+        ``(unit, class)``, minus infinity for a class that was not to be known.
+    truth
+        Column of each unit's class, ``(unit,)``, one that was to be known.
+    """
 
     def surprise(log_temperature: float) -> float:
-        tempered = _tempered(probability, np.exp(log_temperature))
-        return float(-np.log(np.maximum(tempered[np.arange(len(truth)), truth], 1e-12)).mean())
+        tempered = log_softmax(log_probability / np.exp(log_temperature), axis=1)
+        return float(-tempered[np.arange(len(truth)), truth].mean())
 
     found = minimize_scalar(surprise, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
-    return float(np.exp(found.x))
+    return float(np.exp(found.x)) if found.fun < surprise(0.0) else 1.0
 
 
-def _answers(confidence: np.ndarray, right: np.ndarray) -> list[dict[str, float]]:
-    """How often answers were right, and how many units got one, if those from a probability on are given."""
-    order = np.argsort(-confidence)
-    accuracy = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    least = min(FEWEST_ANSWERS, len(order))
-    places = np.unique(np.linspace(least, len(order), 50).astype(int)) - 1
+def _answers(confidence: np.ndarray, right: np.ndarray, animals: np.ndarray) -> list[dict[str, float]]:
+    """Say how good answers are, if those from a probability on are given.
+
+    Returns
+    -------
+    list of dict
+        For some probabilities: ``accuracy`` of the answers, ``at_least``, its lower 95 % bound, and
+        ``answered``, the share of units that get one. The bound is the lower of two: Student's t over
+        animals, since units of one animal are not independent, and the exact binomial one (Clopper and
+        Pearson 1934) over units, since few answers that are all right show no spread. With a single animal
+        there is only the latter.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    places = np.unique(np.linspace(1, len(order), 50).astype(int)) - 1
+    names, animal = np.unique(animals[order], return_inverse=True)
+    of_animal = animal[:, None] == np.arange(len(names))
+    given = np.cumsum(of_animal, axis=0)[places]
+    hits = np.cumsum(of_animal & right[order, None], axis=0)[places]
+    hits_of_all, given_to_all = hits.sum(axis=1), places + 1
+    at_least = beta.ppf(1 - CONFIDENCE, np.maximum(hits_of_all, 1e-9), given_to_all - hits_of_all + 1)
+    if len(names) > 1:
+        at_least = np.minimum(at_least, _bound_over_animals(hits, given))
     return [
         {
             "probability": float(confidence[order[place]]),
-            "accuracy": float(accuracy[place]),
+            "accuracy": float(hits_of_all[row] / (place + 1)),
+            "at_least": float(at_least[row]),
             "answered": float((place + 1) / len(order)),
         }
-        for place in places
+        for row, place in enumerate(places)
     ]
+
+
+def _bound_over_animals(hits: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Lower bound of the accuracy in other animals: the best that their surplus of hits bears out.
+
+    Parameters
+    ----------
+    hits, given
+        Right answers and answers of each animal, ``(threshold, animal)``.
+
+    Returns
+    -------
+    ndarray
+        ``(threshold,)``.
+    """
+    animals = hits.shape[1]
+    surplus = hits[..., None] - given[..., None] * ACCURACIES
+    spread = surplus.std(axis=1, ddof=1) / np.sqrt(animals)
+    sure = surplus.mean(axis=1) >= t_distribution.ppf(CONFIDENCE, animals - 1) * spread
+    return np.asarray(np.where(sure, ACCURACIES, 0.0).max(axis=1))
 
 
 def save_probe(path: Path, probe: SavedProbe) -> None:
@@ -314,6 +380,11 @@ def load_probe(path: Path | str) -> SavedProbe:
         shapes = probe.coefficients.shape, (len(probe.intercepts), len(probe.scale))
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a probe ({error}); {remedy}") from None
-    if shapes != (shape, shape) or not {"model", "temperature", "answers"} <= set(record):
+    answers = record.get("answers", [{}])
+    if (
+        shapes != (shape, shape)
+        or not {"model", "temperature"} <= set(record)
+        or not all("at_least" in row for row in answers)
+    ):
         raise ModelError(f"{path}: not a whole probe; {remedy}")
     return probe

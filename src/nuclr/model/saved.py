@@ -43,7 +43,7 @@ def save_model(path: Path, encoder: Encoder, record: dict[str, Any]) -> None:
     write_tensors(path, weights, {**record, "encoder": asdict(encoder.spec)})
 
 
-def load_model(path: Path) -> SavedModel:
+def read_model(path: Path) -> SavedModel:
     """Read a model written by :func:`save_model`.
 
     Raises
