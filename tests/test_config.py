@@ -46,6 +46,10 @@ def test_every_key_stands_in_config_yaml_with_its_description() -> None:
         ({"pretrain": {"steps": 0}}, "pretrain.steps: Input should be greater than or equal to 1"),
         ({"dataset": "../up"}, "dataset: String should match pattern"),
         ({"dataset": "mine"}, "nwb.folder: data set mine needs the folder of its NWB files"),
+        (
+            {"pretrain": {"pairs_per_step": 7}, "machine": {"devices": 4, "num_nodes": 2}},
+            "pretrain.pairs_per_step: 7 pairs in a step leave some of the 8 processes",
+        ),
         ({"probe": {"protocols": ["leave_one_out"]}}, "probe.protocols.0: Input should be 'transductive'"),
     ],
 )

@@ -37,6 +37,16 @@ def test_no_file_imports_from_a_room_above(path: Path) -> None:
                 assert not above, f"{relative} imports {module} from above"
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_file_needs_what_windows_lacks(path: Path) -> None:
+    lacking = {"fcntl", "grp", "pwd", "resource", "termios"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not lacking & {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module not in lacking
+
+
 def test_the_network_knows_no_recordings() -> None:
     for path in (PACKAGE / "model").glob("*.py"):
         assert "nuclr.data" not in path.read_text(), path.name

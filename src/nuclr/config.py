@@ -188,7 +188,12 @@ class Pretrain(Section):
 
 
 class Machine(Section):
-    """How a run is carried out; nothing here changes what is learned, beyond rounding."""
+    """How a run is carried out: changing it trains nothing again.
+
+    What is learned is the same beyond rounding, but for dropout: each process draws its own masks, and a
+    GPU other ones than a CPU. With ``model.dropout`` above 0, a run on other devices is one more draw, like
+    a run of another seed; ``machine`` in model.json says which devices a model comes from.
+    """
 
     devices: Count = Field(1, description="GPUs, or CPU processes where there is no GPU")
     num_nodes: Count = Field(1, description="machines")
@@ -311,6 +316,13 @@ class Config(Section):
             raise ValueError(
                 f"nwb.folder: data set {self.dataset} needs the folder of its NWB files, or nwb.dandi "
                 "(one of the two)"
+            )
+        processes = self.machine.devices * self.machine.num_nodes
+        if self.pretrain.pairs_per_step < processes:
+            raise ValueError(
+                f"pretrain.pairs_per_step: {self.pretrain.pairs_per_step} pairs in a step leave some of the "
+                f"{processes} processes (machine.devices times machine.num_nodes) without work; raise it, or "
+                "use fewer"
             )
         if self.split.by == "paper" and self.source_kind != "ibl_brain_wide_map":
             raise ValueError("split.by: a published split is known of ibl_brain_wide_map alone")

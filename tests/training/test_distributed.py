@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_run import finish, same, small, start
+from small_run import finish, metrics, same, small, start
 from strategies import population
+from torch import distributed, multiprocessing
 
 from nuclr.config import load_config
+from nuclr.model.loss import vicreg_loss
 from nuclr.model.saved import read_model
+from nuclr.training.pretrain import sum_over_processes
 from nuclr.training.windows import PairBatches, ViewSpec, epoch_pairs
 
 SAVE_GRADIENTS = """
@@ -29,7 +32,6 @@ Pretraining.on_before_optimizer_step = save
 
 @pytest.mark.parametrize("loss", ["contrastive", "vicreg"])
 def test_the_gradient_of_a_step_is_that_of_one_process(folder: Path, tmp_path: Path, loss: str) -> None:
-    """VICReg is a mean over all units, so it is compared where each process has the same batch."""
     gradients = []
     for devices in (1, 2):
         config = load_config(
@@ -43,8 +45,96 @@ def test_the_gradient_of_a_step_is_that_of_one_process(folder: Path, tmp_path: P
     other = torch.load(tmp_path / "run2.gradients1", weights_only=True)
     for name in one:
         assert torch.equal(two[name], other[name])
-        if loss == "contrastive":
-            torch.testing.assert_close(two[name], one[name], atol=1e-6, rtol=0)
+        torch.testing.assert_close(two[name], one[name], atol=1e-6, rtol=1e-5)
+
+
+def _losses_of_shares(rank: int, rendezvous: str, expected: list[torch.Tensor]) -> None:
+    """Check, in one of two processes, that VICReg's loss of all and its gradient are those of one process."""
+    distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+    value, *gradients = expected
+    for shares in ((4, 5), (9, 0), (8, 1)):
+        first = sum(shares[:rank])
+        own = [z[first : first + shares[rank]].clone().requires_grad_() for z in _views()]
+        match = torch.arange(shares[rank]).repeat(2, 1)
+        loss = vicreg_loss(own[0], own[1], match, sum_over=sum_over_processes).total
+        loss.backward()
+        torch.testing.assert_close(loss.detach(), value)
+        for z, whole in zip(own, gradients, strict=True):
+            assert z.grad is not None
+            # DDP takes the mean over processes.
+            torch.testing.assert_close(z.grad / 2, whole[first : first + shares[rank]])
+    distributed.destroy_process_group()
+
+
+def _views() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(9, 4, generator=generator) for _ in range(2)]
+
+
+def test_vicreg_of_all_processes_is_that_of_one(tmp_path: Path) -> None:
+    """Also where one of them holds a unit or none."""
+    z1, z2 = (z.requires_grad_() for z in _views())
+    whole = vicreg_loss(z1, z2, torch.arange(9).repeat(2, 1)).total
+    whole.backward()
+    expected = [whole.detach(), z1.grad, z2.grad]
+    multiprocessing.spawn(_losses_of_shares, args=(f"file://{tmp_path / 'rendezvous'}", expected), nprocs=2)
+
+
+IDLE = """
+from nuclr.training.pretrain import Pretraining
+step = Pretraining.training_step
+
+def idle(self, batch, index):
+    nothing = self.trainer.global_rank == 1 and index == 0
+    return step(self, batch._replace(match=batch.match[:, :0]) if nothing else batch, index)
+
+Pretraining.training_step = idle
+"""
+
+
+def test_a_process_without_a_pair_makes_nobody_wait(folder: Path, tmp_path: Path) -> None:
+    """VICReg's, which sums over all processes in the middle of its loss."""
+    config = small(steps=2, pairs_per_step=2, loss="vicreg", machine={"devices": 2})
+    code, said = finish(start(folder, tmp_path, "idle", config, IDLE)[0])
+    assert code == 0, said
+
+
+PROBED = """
+from functools import partial
+from nuclr.config import Task, Views
+from nuclr.data.splits import Splits
+from nuclr.evaluation import label_score
+
+embed = label_score.embed_population
+
+def embed_and_say(encoder, population, spec):
+    print("embeds", population.animal, file=sys.stderr, flush=True)
+    return embed(encoder, population, spec)
+
+label_score.embed_population = embed_and_say
+splits = Splits(test=["z"], label=["b", "c"], orders=[["a"]])
+score = label_score.label_score(
+    stores(Path(sys.argv[1])), splits, Views(window_s=2, patch=25, distance_s=5), [Task(name="cell_type")]
+)
+pretrain_run = partial(pretrain_run, score=score)
+"""
+
+
+def test_processes_share_the_probing_of_label_animals(folder: Path, tmp_path: Path) -> None:
+    scores = []
+    for devices in (1, 2):
+        config = load_config(
+            small(steps=29, probe_every=1, keep="best").model_dump(),
+            {"model": {"dropout": 0}, "machine": {"devices": devices}},
+        )
+        process, output = start(folder, tmp_path, f"run{devices}", config, PROBED)
+        code, said = finish(process)
+        assert code == 0, said
+        # Before the first step and after the last, each animal by one process.
+        assert said.count("embeds b") == said.count("embeds c") == 2
+        assert said.count("macro-F1 of the label animals") == 2
+        scores.append(metrics(output)["label_score"].dropna().tolist())
+    assert scores[0] == pytest.approx(scores[1])
 
 
 def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:

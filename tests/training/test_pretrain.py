@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partialmethod
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,17 @@ def test_a_run_of_no_animals_is_the_untrained_encoder(folder: Path, tmp_path: Pa
     expected = Pretraining(spec, small().pretrain, 1).encoder.state_dict()
     for name, value in read_model(output).encoder.state_dict().items():
         torch.testing.assert_close(value, expected[name])
+
+
+def test_going_on_with_another_number_of_processes_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Each has dropout masks of its own; nothing else depends on how many there are."""
+    module = Pretraining(EncoderSpec(patch=5, tokens=2, dim=8, heads=1, dim_head=8), small().pretrain, 1)
+    module._trainer = SimpleNamespace(global_rank=0, world_size=2)  # type: ignore[assignment]
+    for saved, said in ((2, False), (3, True)):
+        caplog.clear()
+        module.on_load_checkpoint({"generators": torch.stack([torch.get_rng_state()] * saved)})
+        module.on_train_start()
+        assert ("begun with 3 processes and going on with 2: dropout" in caplog.text) == said
 
 
 def test_batches_made_by_other_processes_give_the_same_model(folder: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_scheduler_is_asked_for_what_the_rules_need(tmp_path: Path, profile: s
     assert done.returncode == 0, done.stdout
     assert (tmp_path / model).exists()
     asked = (tmp_path / "asked").read_text().splitlines()
-    # simulate, split, all five recordings in one, catalog, pretrain
+    # simulate, split, all six recordings in one, catalog, pretrain
     assert len(asked) == 5
     pretrain = asked[-1]
     if profile == "pbs":
@@ -110,6 +110,6 @@ def test_everything_is_planned_for_files_in_a_bucket(tmp_path: Path, bucket: str
     keys |= {"SNAKEMAKE_STORAGE_S3_ENDPOINT_URL": bucket, "SNAKEMAKE_STORAGE_S3_REGION": "eu-central-1"}
     done = run(tmp_path, profile, "-n", "scaling_analysis", **keys)
     jobs = planned(done)
-    assert jobs["chunk"] == 5
+    assert jobs["chunk"] == 6
     assert jobs["pretrain"] == 3
     assert "s3://my-bucket/results/simulated/report.html" in done.stdout

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import distributed
 
 from nuclr.config import Task, Views
 from nuclr.data.catalog import unit_table
@@ -30,6 +33,8 @@ def label_score(
     left_out: Collection[str] = (),
 ) -> Callable[[Encoder], float]:
     """Make a function that probes an encoder on the label animals, leaving one of them out at a time.
+
+    The processes of a run share the populations out: all of them call the function, and get one score.
 
     Parameters
     ----------
@@ -67,12 +72,30 @@ def label_score(
     animals = [animal for animal in animals if animal not in absent]
     populations = of_members(opened, animals, "pretrain.probe_every: no store of label animal")
     spec = view_spec(views, common_bin_s(populations))
-    populations = [in_memory(population) for population in populations]
-    units = concatenate([unit_table(population) for population in populations])
+    tables = [unit_table(population) for population in populations]
+    units = concatenate(tables)
     labels = {task.name: class_labels(units, task) for task in tasks}
 
+    # Read once, and each by one process alone.
+    held = cache(lambda index: in_memory(populations[index]))
+
+    def embedded(encoder: Encoder) -> np.ndarray:
+        several = distributed.is_initialized()
+        rank, processes = (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
+        parts = [
+            embed_population(encoder, held(index), spec)[0]
+            if index % processes == rank
+            else np.zeros((len(table), encoder.spec.dim), np.float32)
+            for index, table in enumerate(tables)
+        ]
+        features = torch.from_numpy(np.concatenate(parts)).to(next(encoder.parameters()).device)
+        if several:
+            # Each row is zero in all processes but one.
+            distributed.all_reduce(features)
+        return features.cpu().numpy()
+
     def score(encoder: Encoder) -> float:
-        features = np.concatenate([embed_population(encoder, p, spec)[0] for p in populations])
+        features = embedded(encoder)
         found = []
         for own in labels.values():
             parts = folds("transductive_zero_shot", units, own, splits, animals, n_folds=0)

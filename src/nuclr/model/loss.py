@@ -6,6 +6,7 @@ arXiv 2105.04906, with NuCLR's projector and factors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -168,22 +169,28 @@ def _others(layout: PopulationLayout, population: Tensor, slot: Tensor) -> Tenso
     return others if layout.filled is None else others & layout.filled[population]
 
 
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 def vicreg_loss(
     z1: Tensor,
     z2: Tensor,
     match: Tensor,
     factors: tuple[float, float, float] = (25.0, 25.0, 1.0),
     cutoff: float = 1.0,
+    sum_over: Callable[[Tensor], Tensor] = _as_it_is,
 ) -> VicregParts:
     """Pull the two views of a unit together; keep all dimensions wide and uncorrelated (VICReg).
 
     There are no negatives, so populations do not matter: variance and covariance are those of all
-    units of a view in the batch.
+    units of a view in the batch. A batch may be spread over processes: each calls this with its own units,
+    perhaps none, and all get the loss of the whole.
 
     Parameters
     ----------
     z1, z2
-        Projected embeddings of the two views, ``(unit, dim)``; two units or more.
+        Projected embeddings of the two views, ``(unit, dim)``; two units or more over all processes.
     match
         Rows in z1 and z2 of the same unit, ``(2, matched)``.
     factors
@@ -192,6 +199,8 @@ def vicreg_loss(
         off the covariance's diagonal over dim, both views).
     cutoff
         See above.
+    sum_over
+        Sums a tensor over all processes that hold a part of the batch, and can be differentiated.
 
     Returns
     -------
@@ -199,17 +208,22 @@ def vicreg_loss(
         Scalars.
     """
     z1, z2 = z1.float(), z2.float()
-    invariance = (z1.index_select(0, match[0]) - z2.index_select(0, match[1])).square().mean()
-    (variance1, covariance1), (variance2, covariance2) = _spread(z1, cutoff), _spread(z2, cutoff)
+    distances = (z1.index_select(0, match[0]) - z2.index_select(0, match[1])).square()
+    squares, matched = sum_over(torch.stack([distances.sum(), z1.new_full((), distances.numel())]))
+    invariance = squares / matched.clamp_min(1)
+    (variance1, covariance1), (variance2, covariance2) = (_spread(z, cutoff, sum_over) for z in (z1, z2))
     variance, covariance = variance1 + variance2, covariance1 + covariance2
     total = factors[0] * invariance + factors[1] * variance + factors[2] * covariance
     return VicregParts(total, invariance, variance, covariance)
 
 
-def _spread(z: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    centred = z - z.mean(dim=0)
+def _spread(z: Tensor, cutoff: float, sum_over: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """How far dimensions are from wide, and from uncorrelated, over the units of all processes."""
+    sums = sum_over(torch.cat([z.sum(dim=0), z.new_full((1,), len(z))]))
+    units = sums[-1]
+    centred = z - sums[:-1] / units.clamp_min(1)
     # Not torch.cov, which reads a number and so makes the CPU wait for a GPU.
-    covariance = centred.T @ centred / (len(z) - 1)
+    covariance = sum_over(centred.T @ centred) / (units - 1).clamp_min(1)
     variances = covariance.diagonal()
     # The small number keeps the root's gradient finite where a dimension does not vary.
     narrow = (cutoff - (variances + 1e-4).sqrt()).clamp_min(0).mean()

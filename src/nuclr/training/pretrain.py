@@ -74,7 +74,7 @@ class Pretraining(L.LightningModule):
         self._generators: Tensor | None = None
 
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
-        """Loss of a batch, weighted by matched units over all processes."""
+        """Loss of a batch, all processes' shares of it together."""
         matched = batch.match.shape[1]
         if matched:
             sizes = torch.cat([batch.sizes1, batch.sizes2])
@@ -82,15 +82,15 @@ class Pretraining(L.LightningModule):
             parts = self.loss(self.projector(embeddings), batch)
         else:
             # Every pair was too small. The step still counts, or processes would fall out of step.
-            nothing = torch.stack([p.sum() for p in self.parameters()]).sum() * 0.0
-            kind = VicregParts if self.options.loss == "vicreg" else LossParts
-            parts = kind(*[nothing] * len(kind._fields))
-        # DDP averages gradients over processes; weighted so, they are a mean over matched units.
+            parts = self.loss_of_nothing()
         sums = matched * torch.stack([torch.ones_like(parts.total), *(part.detach() for part in parts)])
         total = parts.total
         if self.trainer.world_size > 1:
             torch.distributed.all_reduce(sums)
-            total = total * matched * self.trainer.world_size / sums[0].clamp_min(1)
+            if isinstance(parts, LossParts):
+                # DDP averages gradients over processes; weighted so, they are a mean over matched units.
+                # VICReg's loss is that of all processes already.
+                total = total * matched * self.trainer.world_size / sums[0].clamp_min(1)
         self.record = None
         if matched:
             means = dict(zip(("loss", *parts._fields[1:]), sums[1:] / sums[0], strict=True))
@@ -109,7 +109,7 @@ class Pretraining(L.LightningModule):
         with torch.autocast(z.device.type, enabled=False):
             first, second = z.float().split([len(z) - batch.second_units, batch.second_units])
             if self.options.loss == "vicreg":
-                return vicreg_loss(first, second, batch.match)
+                return vicreg_loss(first, second, batch.match, sum_over=sum_over_processes)
             return contrastive_loss(
                 first,
                 second,
@@ -120,6 +120,16 @@ class Pretraining(L.LightningModule):
                 same_view_temperature=self.options.same_view_temperature,
                 largest=batch.largest,
             )
+
+    def loss_of_nothing(self) -> LossParts | VicregParts:
+        """Loss of a process that holds no pair; its gradient is there, and what it adds to it is 0."""
+        nothing = torch.stack([p.sum() for p in self.parameters()]).sum() * 0.0
+        if self.options.loss == "contrastive":
+            return LossParts(nothing, nothing, nothing)
+        # The others wait for this one's share of their sums.
+        none = nothing.expand(0, 4 * self.encoder.spec.dim)
+        match = torch.zeros(2, 0, dtype=torch.long, device=none.device)
+        return vicreg_loss(none, none, match, sum_over=sum_over_processes)
 
     def configure_gradient_clipping(
         self,
@@ -176,13 +186,26 @@ class Pretraining(L.LightningModule):
             if rank:
                 torch.manual_seed(torch.initial_seed() + rank)
             return
-        # Those of another number of processes are left: the run goes on, not bit for bit.
+        if len(self._generators) != self.trainer.world_size:
+            logger.warning(
+                "pretrain: begun with %d processes and going on with %d: dropout draws other numbers than "
+                "it would have, so the model will be another than that of an undisturbed run",
+                len(self._generators),
+                self.trainer.world_size,
+            )
         own = self._generators[rank % len(self._generators)]
         length = len(torch.get_rng_state())
         # Copies: torch reads a state from where a tensor's memory begins, not from where a part of it does.
         torch.set_rng_state(own[:length].clone())
         if self.device.type == "cuda" and len(own) > length:
             torch.cuda.set_rng_state(own[length:].clone(), self.device)
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """Sum a tensor over the processes of a run; its gradient is summed over them too."""
+    if not torch.distributed.is_initialized():
+        return x
+    return torch.distributed.nn.functional.all_reduce(x)
 
 
 class Batches(L.LightningDataModule):

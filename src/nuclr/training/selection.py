@@ -23,7 +23,7 @@ class Selection(Callback):
     Parameters
     ----------
     score
-        Higher is better; called with the encoder in evaluation mode.
+        Higher is better; called with the encoder in evaluation mode, by all processes of a run.
     every
         Steps between scores.
     steps
@@ -58,8 +58,6 @@ class Selection(Callback):
             self._judge(trainer, module)
 
     def _judge(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
         encoder = module.encoder
         assert isinstance(encoder, Encoder)
         with torch.no_grad():
@@ -68,6 +66,7 @@ class Selection(Callback):
         if not self.rows or score > max(row["label_score"] for row in self.rows):
             self.best = {name: value.detach().cpu().clone() for name, value in encoder.state_dict().items()}
         self.rows.append({"step": trainer.global_step, "label_score": score})
-        logger.info("step %d: macro-F1 of the label animals %.3f", trainer.global_step, score)
+        if trainer.is_global_zero:
+            logger.info("step %d: macro-F1 of the label animals %.3f", trainer.global_step, score)
         if trainer.logger is not None:
             trainer.logger.log_metrics({"label_score": score}, trainer.global_step)
