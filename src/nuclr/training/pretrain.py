@@ -28,6 +28,7 @@ from lightning.fabric.plugins.environments import (
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
+from torch.distributed.nn.functional import all_reduce
 from torch.utils.data import DataLoader
 
 from nuclr.config import Machine, Pretrain
@@ -205,7 +206,9 @@ def sum_over_processes(x: Tensor) -> Tensor:
     """Sum a tensor over the processes of a run; its gradient is summed over them too."""
     if not torch.distributed.is_initialized():
         return x
-    return torch.distributed.nn.functional.all_reduce(x)
+    summed = all_reduce(x)
+    assert isinstance(summed, Tensor)
+    return summed
 
 
 class Batches(L.LightningDataModule):
