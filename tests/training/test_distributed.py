@@ -45,7 +45,9 @@ def test_the_gradient_of_a_step_is_that_of_one_process(folder: Path, tmp_path: P
     other = torch.load(tmp_path / "run2.gradients1", weights_only=True)
     for name in one:
         assert torch.equal(two[name], other[name])
-        torch.testing.assert_close(two[name], one[name], atol=1e-6, rtol=1e-5)
+        # VICReg's factors of 25 make its gradients larger, and their rounding with them.
+        rtol = 0 if loss == "contrastive" else 1e-5
+        torch.testing.assert_close(two[name], one[name], atol=1e-6, rtol=rtol)
 
 
 def _losses_of_shares(rank: int, rendezvous: str, expected: list[torch.Tensor]) -> None:

@@ -60,9 +60,10 @@ def test_a_run_of_no_animals_is_the_untrained_encoder(folder: Path, tmp_path: Pa
 
 def test_going_on_with_another_number_of_processes_is_said(caplog: pytest.LogCaptureFixture) -> None:
     """Each has dropout masks of its own; nothing else depends on how many there are."""
-    module = Pretraining(EncoderSpec(patch=5, tokens=2, dim=8, heads=1, dim_head=8), small().pretrain, 1)
-    module._trainer = SimpleNamespace(global_rank=0, world_size=2)  # type: ignore[assignment]
-    for saved, said in ((2, False), (3, True)):
+    for saved, dropout, said in ((2, 0.2, False), (3, 0.2, True), (3, 0.0, False)):
+        spec = EncoderSpec(patch=5, tokens=2, dim=8, heads=1, dim_head=8, dropout=dropout)
+        module = Pretraining(spec, small().pretrain, 1)
+        module._trainer = SimpleNamespace(global_rank=0, world_size=2)  # type: ignore[assignment]
         caplog.clear()
         module.on_load_checkpoint({"generators": torch.stack([torch.get_rng_state()] * saved)})
         module.on_train_start()

@@ -187,7 +187,8 @@ class Pretraining(L.LightningModule):
             if rank:
                 torch.manual_seed(torch.initial_seed() + rank)
             return
-        if len(self._generators) != self.trainer.world_size:
+        # Without dropout nothing draws from them.
+        if self.encoder.spec.dropout and rank == 0 and len(self._generators) != self.trainer.world_size:
             logger.warning(
                 "pretrain: begun with %d processes and going on with %d: dropout draws other numbers than "
                 "it would have, so the model will be another than that of an undisturbed run",
