@@ -138,7 +138,7 @@ def test_a_gpu_that_is_demanded_and_not_there_is_an_error(monkeypatch: pytest.Mo
 def test_a_run_on_two_machines_is_not_started_on_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SLURM_NTASKS", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
-    machine = small({"devices": 2, "num_nodes": 2}).machine
+    machine = small({"devices": 2, "num_nodes": 2}, pairs_per_step=4).machine
     with pytest.raises(TrainingError, match="srun --nodes=2 --ntasks-per-node=2 nuclr pretrain"):
         _environment(machine)
 
