@@ -35,6 +35,12 @@ Baseline = Literal[
     "lolcat",
     "which_recording",
 ]
+SINGLE_NEURON: tuple[Baseline, ...] = ("rate_regularity", "isi_histogram", "autocorrelogram")
+# Baselines that put the features of others beside each other.
+JOINED: dict[str, tuple[Baseline, ...]] = {
+    "single_neuron": SINGLE_NEURON,
+    "population": (*SINGLE_NEURON, "population_correlation"),
+}
 Ablation = Literal["no_population_context", "no_unit_dropout", "same_window", "shuffled_units"]
 ProbeKind = Literal["linear", "knn", "mlp"]
 Protocol = Literal["transductive", "transductive_zero_shot", "inductive_zero_shot"]

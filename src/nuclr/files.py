@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from nuclr.errors import NuclrError
 
@@ -22,8 +23,15 @@ def partial_of(path: Path) -> Path:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def whole(path: Path, *, alone: bool = True) -> Iterator[Path]:
     """Give a path to write to; put the file in its place when it is whole, else leave nothing.
+
+    Parameters
+    ----------
+    path
+        The file; one that is there is replaced.
+    alone
+        False where another process may write the same file at the same time: the last one stays.
 
     Raises
     ------
@@ -31,7 +39,7 @@ def whole(path: Path) -> Iterator[Path]:
         If the disk is full or the folder cannot be written.
     """
     # The suffix stays, since some writers choose a format by it.
-    partial = partial_of(path)
+    partial = partial_of(path if alone else path.with_name(f"{uuid4().hex}-{path.name}"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial

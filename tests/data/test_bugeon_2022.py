@@ -12,10 +12,10 @@ from archives import bugeon_session, column, config_for, fetch_and_chunk, npy, t
 from servers import Server, figshare, serving
 
 from nuclr.config import load_config
+from nuclr.data.inputs import scaled
 from nuclr.data.sources import recordings
 from nuclr.errors import DataError, DownloadError
 from nuclr.evaluation.protocols import class_labels
-from nuclr.training.inputs import scaled
 
 ARTICLE = 19448531
 CONFIG = Path(__file__).parents[2] / "config" / "bugeon_2022.yaml"

@@ -14,6 +14,7 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+from distributed import Client
 from strategies import poisson_trains, write_traces, write_units
 
 from nuclr.config import Chunk, DaskOn
@@ -52,6 +53,15 @@ def pretended_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
+
+
+def test_two_clusters_of_one_machine_do_not_meet(recwarn: pytest.WarningsRecorder) -> None:
+    """Both would listen on one port, to all of the network."""
+    with computing("processes", 1), computing("processes", 1):
+        for client in Client._instances:
+            server = client.cluster.scheduler.http_server
+            assert server.address == "127.0.0.1"
+    assert not [str(one.message) for one in recwarn if "Port" in str(one.message)]
 
 
 def chunked(path: Path, folder: Path, on: DaskOn, workers: int) -> np.ndarray:

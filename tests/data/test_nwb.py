@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from strategies import new_nwb, poisson_trains, save_nwb, span_lists, write_trac
 from nuclr.config import Chunk
 from nuclr.data.chunk import chunk_recording
 from nuclr.data.recording import SpikeTrains, Traces, distinct, safe_name
-from nuclr.data.sources.nwb import find_recordings, opened, read_populations
+from nuclr.data.sources import nwb
+from nuclr.data.sources.nwb import animal_of, find_recordings, opened, read_populations
 from nuclr.data.spans import intersect_spans
 from nuclr.data.store import stores
 from nuclr.errors import DataError, NuclrError
@@ -195,6 +197,34 @@ def test_recordings_are_found_at_any_depth_with_safe_names(tmp_path: Path) -> No
     (found,) = find_recordings(tmp_path)
     assert found.recording == "my-file-1"
     assert found.animal == "M 1"
+
+
+def test_the_animals_of_files_that_stayed_the_same_are_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        write_units(tmp_path / "raw" / f"{name}.nwb", poisson_trains(1, 9.0), animal=f"mouse {name}")
+    asked: list[str] = []
+    monkeypatch.setattr(nwb, "animal_of", lambda path: asked.append(path.stem) or animal_of(path))
+    known = tmp_path / "kept" / "animals.json"
+    first = find_recordings(tmp_path / "raw", known)
+    assert find_recordings(tmp_path / "raw", known) == first
+    assert asked == ["a", "b", "c"]
+    # Another animal of a name of the same length: size is the same, and the time is not.
+    write_units(tmp_path / "raw" / "b.nwb", poisson_trains(1, 9.0), animal="mouse x")
+    os.utime(tmp_path / "raw" / "b.nwb", ns=(1, 1))
+    assert [one.animal for one in find_recordings(tmp_path / "raw", known)] == [
+        "mouse a",
+        "mouse x",
+        "mouse c",
+    ]
+    assert asked == ["a", "b", "c", "b"]
+    known.write_text('{"damaged')
+    assert len(find_recordings(tmp_path / "raw", known)) == 3
+    assert asked[4:] == ["a", "b", "c"]
+    (tmp_path / "raw" / "d.nwb").symlink_to(tmp_path / "nowhere.nwb")
+    with pytest.raises(DataError, match=r"d\.nwb: cannot be read .* mend the link"):
+        find_recordings(tmp_path / "raw", known)
 
 
 def test_a_session_tiled_by_trials_is_one_span(tmp_path: Path) -> None:

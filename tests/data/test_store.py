@@ -16,6 +16,7 @@ from strategies import population, populations
 
 from nuclr.data.population import Population
 from nuclr.data.store import open_population, shard_bins, stores, write_population
+from nuclr.data.summary import summarise, summary_of
 from nuclr.errors import StoreError
 
 
@@ -41,6 +42,9 @@ def test_what_is_written_is_read_again(made: Population, chunk_s: float, shard_s
             "source",
         ):
             assert getattr(again, name) == getattr(made, name)
+        summary = summarise(made)
+        np.testing.assert_array_equal(summary_of(again).mean_activity, summary.mean_activity)
+        assert summary_of(again).scale == summary.scale
 
 
 @given(st.integers(1, 10**6), st.floats(0.001, 1), st.floats(0.01, 100), st.floats(0.01, 10**4))

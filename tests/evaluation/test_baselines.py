@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,14 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import population, populations
 
+from nuclr.config import JOINED
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError
 from nuclr.evaluation.baselines import (
-    BASELINES,
+    FEATURES,
     INTERVAL_BINS,
     autocorrelogram,
     baseline_table,
     events,
+    features_of,
     interval_counts,
     interval_edges,
     isi_histogram,
@@ -25,15 +29,14 @@ from nuclr.evaluation.baselines import (
     population_correlation,
     rate_regularity,
     rebin,
-    single_neuron,
 )
 
 
 @settings(max_examples=25)
 @given(populations())
 def test_every_unit_has_finite_features_whatever_the_recording(made: Population) -> None:
-    for compute in BASELINES.values():
-        features = compute(made)
+    for name in {*FEATURES, *JOINED} - {"nemo"}:
+        features = features_of(name, made)
         assert len(features) == len(made.units)
         assert np.isfinite(features).all()
 
@@ -41,19 +44,21 @@ def test_every_unit_has_finite_features_whatever_the_recording(made: Population)
 def test_single_neuron_features_do_not_depend_on_the_other_units() -> None:
     made = population(units=12)
     alone = replace(made, activity=np.asarray(made.activity)[:1], units=made.units[:1])
-    np.testing.assert_allclose(single_neuron(made)[0], single_neuron(alone)[0])
+    np.testing.assert_allclose(features_of("single_neuron", made)[0], features_of("single_neuron", alone)[0])
     # Reversing the others' time leaves them alone, but not what they share.
     activity = np.asarray(made.activity).copy()
     activity[1:] = activity[1:, ::-1]
     changed = replace(made, activity=activity)
-    np.testing.assert_allclose(single_neuron(made)[0], single_neuron(changed)[0])
+    np.testing.assert_allclose(
+        features_of("single_neuron", made)[0], features_of("single_neuron", changed)[0]
+    )
     assert np.abs(population_correlation(made)[0] - population_correlation(changed)[0]).max() > 1e-3
 
 
 def test_rate_comes_first() -> None:
     made = population(units=3, rate=0.2)
     rate = np.asarray(made.activity).mean(1) / made.bin_s
-    np.testing.assert_allclose(np.exp(single_neuron(made)[:, 0]) - 0.1, rate)
+    np.testing.assert_allclose(np.exp(rate_regularity(made)[:, 0]) - 0.1, rate)
 
 
 def test_rebinning_stays_inside_valid_spans() -> None:
@@ -70,6 +75,45 @@ def test_which_recording_is_one_column_a_population() -> None:
     )
     np.testing.assert_array_equal(features, [[0, 1]] * 3 + [[1, 0]] * 2)
     assert len(units) == len(windows) == 5
+
+
+def test_what_a_stopped_baseline_had_finished_is_not_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [population(units=3, bins=400, recording=name) for name in "abc"]
+    whole = baseline_table("single_neuron", made)[1]
+    computed: list[str] = []
+
+    def counted(name: str, compute: Callable[[Population], np.ndarray]) -> None:
+        def count(one: Population) -> np.ndarray:
+            computed.append(f"{name} {one.recording}")
+            if stop and one.recording == "c":
+                raise KeyboardInterrupt
+            return compute(one)
+
+        monkeypatch.setitem(FEATURES, name, count)
+
+    for name, compute in list(FEATURES.items()):
+        counted(name, compute)
+    monkeypatch.setattr("nuclr.evaluation.baselines.BYTES_AT_ONCE", 1)  # one after the other
+    stop = True
+    with pytest.raises(KeyboardInterrupt):
+        baseline_table("single_neuron", made, kept=tmp_path)
+    stop = False
+    computed.clear()
+    np.testing.assert_array_equal(baseline_table("single_neuron", made, kept=tmp_path)[1], whole)
+    assert {name.split()[1] for name in computed} == {"c"}
+    # What another baseline has in common with it is there.
+    computed.clear()
+    both = baseline_table("population", made, kept=tmp_path)[1]
+    assert computed == [f"population_correlation {name}" for name in "abc"]
+    np.testing.assert_array_equal(both[:, : whole.shape[1]], whole)
+    # Of another content of the same name there is nothing.
+    other = [replace(one, source={"sha256": "other"}) for one in made]
+    computed.clear()
+    baseline_table("isi_histogram", other, kept=tmp_path)
+    assert len(computed) == 3
+    assert not [path for path in tmp_path.iterdir() if path.suffix != ".npy" or path.name.startswith(".")]
 
 
 def test_an_unknown_baseline_is_refused() -> None:

@@ -12,11 +12,11 @@ from strategies import write_units
 
 from nuclr.config import Chunk
 from nuclr.data.chunk import chunk_recording
+from nuclr.data.inputs import in_memory
 from nuclr.data.sources.nwb import read_populations
 from nuclr.data.store import open_population, stores
 from nuclr.evaluation.embed import embed_population
 from nuclr.model.encoder import as_patches
-from nuclr.training.inputs import in_memory
 from nuclr.training.windows import ViewSpec
 
 

@@ -42,6 +42,10 @@ rule baseline:
         stores=stores(PLAN.to_compare),
         splits=f"{OUT}/splits.json",
         units=ancient(f"{OUT}/units.parquet"),
+        # Only so that what they share is not computed twice.
+        parts=lambda wildcards: ancient(
+            [f"{OUT}/runs/{other}/embeddings.parquet" for other in PLAN.computed_before(wildcards.baseline)]
+        ),
     output:
         f"{OUT}/runs/{{baseline}}/embeddings.parquet",
     log:
@@ -51,8 +55,12 @@ rule baseline:
     resources:
         mem_mb=growing(16),
         runtime=480,
+        # Not a parameter: features need not be computed again because they are computed in another way.
+        machine=CONFIG.sections("machine"),
     params:
         folder=folder_of_stores,
+        # Not an output: a job that was killed goes on from it, and baselines that share features find them there.
+        features=f"{OUT}/features",
         animals=PLAN.probed_with(0),
         panel=PLAN.panel,
         seeds=PLAN.most_seeds,
@@ -60,7 +68,8 @@ rule baseline:
         "computing features: {wildcards.baseline}"
     shell:
         "nuclr baseline {params.folder:q} --name {wildcards.baseline} --splits {input.splits:q} "
-        "--animals {params.animals} --panel {params.panel} --seeds {params.seeds} -o {output:q} > {log:q} 2>&1"
+        "--animals {params.animals} --panel {params.panel} --seeds {params.seeds} "
+        "--features {params.features:q} -o {output:q} --config {resources.machine:q} > {log:q} 2>&1"
 
 
 rule probe:

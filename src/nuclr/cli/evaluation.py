@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -86,14 +88,33 @@ def baseline(
         int, typer.Option(help="and so many of the other seeds' orders, which probes are tested on")
     ] = 0,
     seeds: Annotated[int, typer.Option(help="with --panel: of seeds 0, 1, ... below this")] = 1,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="folder that keeps each recording's features: to go on from, and for baselines that "
+            "share some; else beside the output, and removed when that is written",
+            show_default=False,
+        ),
+    ] = None,
+    config: ConfigOption = None,
 ) -> None:
-    """Write a baseline's features of every unit, in the form of embeddings."""
+    """Write a baseline's features of every unit, in the form of embeddings.
+
+    Killed and started again, it goes on after the recordings that it had finished.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from nuclr.config import load_config
+    from nuclr.data.cluster import computing
     from nuclr.data.splits import read_splits
     from nuclr.data.store import open_population, stores
     from nuclr.evaluation.baselines import baseline_table
     from nuclr.evaluation.representations import write_embeddings
+    from nuclr.files import partial_of
     from nuclr.provenance import versions
 
+    machine = load_config(*(config or ())).machine
     who = read_splits(splits) if splits is not None else None
     folders = populations
     if who is not None:
@@ -103,12 +124,17 @@ def baseline(
     learned = who.pretraining(animals, 0) if who is not None and name == "nemo" else []
     of = who.of if who is not None else "animal"
     learn_from = {p.population for p in opened if getattr(p, of) in learned}
-    units, features, windows = baseline_table(name, opened, learn_from)
+    kept = features or partial_of(output.with_suffix(".features"))
+    with computing(machine.dask, machine.dask_workers):
+        shown = partial(track, description=name, console=Console(stderr=True))
+        units, table, windows = baseline_table(name, opened, learn_from, kept=kept, shown=shown)
     record = {"baseline": name, "inputs": {p.population: p.source for p in opened}, "versions": versions()}
     if learned:
         record[f"{of}s"] = learned
-    write_embeddings(output, units, features, windows, record)
-    print(f"{output}: {counted(len(units), 'unit')}, {counted(features.shape[1], 'feature')}")
+    write_embeddings(output, units, table, windows, record)
+    if features is None:
+        shutil.rmtree(kept, ignore_errors=True)
+    print(f"{output}: {counted(len(units), 'unit')}, {counted(table.shape[1], 'feature')}")
 
 
 def probe(

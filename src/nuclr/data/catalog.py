@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from nuclr.data.population import Population
 from nuclr.data.store import open_population
+from nuclr.data.summary import summary_of
 from nuclr.errors import DataError
 from nuclr.words import counted
 
@@ -21,9 +21,10 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     -------
     units
         One row a unit: ``unit_id, population, recording, animal``, the source's labels, and
-        ``rate_hz`` (spikes) over the valid spans.
+        ``rate_hz`` over the valid spans (calcium: the mean of dF/F).
     populations
-        One row a population: identity, ``units``, ``minutes`` that are valid, ``store``.
+        One row a population: identity, ``units``, ``minutes`` that are valid, ``mean_activity`` over units
+        and ``scale`` (:class:`nuclr.data.summary.Summary`), ``store``.
 
     Raises
     ------
@@ -35,7 +36,8 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     units, populations = [], []
     for path in paths:
         population = open_population(path)
-        units.append(unit_table(population).assign(rate_hz=mean_activity(population)))
+        known = summary_of(population)
+        units.append(unit_table(population).assign(rate_hz=known.mean_activity))
         populations.append(
             {
                 "population": population.population,
@@ -45,6 +47,8 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
                 "bin_s": population.bin_s,
                 "units": len(population.units),
                 "minutes": population.valid_minutes,
+                "mean_activity": float(known.mean_activity.mean()),
+                "scale": known.scale,
                 "file": population.source.get("file", ""),
                 "sha256": population.source.get("sha256", ""),
                 "store": str(path),
@@ -82,14 +86,3 @@ def unit_table(population: Population) -> pd.DataFrame:
         [population.units[["unit_id"]].assign(**identity), rest],
         axis=1,
     )
-
-
-def mean_activity(population: Population) -> np.ndarray:
-    """Spikes per second (calcium: mean dF/F) of each unit over the valid spans, ``(unit,)``."""
-    total, bins = np.zeros(len(population.units)), 0
-    for first, last in population.valid_bins():
-        span = population.activity[:, first:last].sum(axis=1, dtype=np.float64)
-        total += np.asarray(span)
-        bins += last - first
-    per_bin = total / max(1, bins)
-    return per_bin / population.bin_s if population.modality == "spikes" else per_bin

@@ -17,6 +17,9 @@ from nuclr.errors import ConfigError
 # A shard in the making takes about four times its size: spikes, counts, and both ends of the codec.
 # Eight of the largest shards at a time stay below 1 GB, however many cores there are.
 MOST_THREADS = 8
+# A scheduler of Dask serves pages whether asked or not: without a dashboard, to this machine alone, and on a
+# port that nobody else has.
+PAGES = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
 # What the jobs of a cluster say, in the folder that they were submitted from.
 JOB_LOGS = "logs/dask"
 
@@ -52,7 +55,12 @@ def computing(on: DaskOn, workers: int | None) -> Iterator[None]:
     logging.getLogger("distributed").setLevel(logging.WARNING)
     try:
         if on == "processes":
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                dashboard_address=PAGES["dashboard_address"],
+                scheduler_kwargs=PAGES,
+            )
         else:
             cluster = _slurm(workers or 4)
         with cluster, Client(cluster) as client:
@@ -80,7 +88,7 @@ def _slurm(jobs: int) -> Any:
         # user alone may read and that all nodes see, keep others on the network out.
         security=True,
         shared_temp_directory=given.get("shared-temp-directory") or os.getcwd(),
-        scheduler_options={"dashboard_address": None, **(given.get("scheduler-options") or {})},
+        scheduler_options={**PAGES, **(given.get("scheduler-options") or {})},
     )
     try:
         _would_be_taken(cluster.job_script())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from nuclr.config import Config
+from nuclr.config import JOINED, Config
 from nuclr.data.recording import Recording
 from nuclr.data.sources import recordings, splits_of
 from nuclr.data.splits import Splits
@@ -74,6 +74,11 @@ class Plan:
         """Name the recordings that a baseline needs: those that the probes of the runs of any seed test."""
         tested = [name for seed in range(self.most_seeds) for name in self.splits.panel(self.panel, seed)]
         return self.of_members([*self.splits.probed(self.probed_with(0), 0), *tested])
+
+    def computed_before(self, baseline: str) -> list[str]:
+        """Name the baselines whose features are a part of another's, which then finds them computed."""
+        own = set(JOINED.get(baseline, ()))
+        return [other for other in self.baselines if own > {*JOINED.get(other, (other,))}]
 
     def unseen(self, animals: int, seed: int) -> list[str]:
         """Name the recordings that a run is embedded on beside those that its model stands for."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
+from nuclr.data.summary import Summary
 from nuclr.errors import DataError
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Population:
     start_s: float = 0.0
     source: dict[str, str] = field(default_factory=dict)
     waveforms: np.ndarray | None = None
+    # Not a parameter, so that a copy with another activity or other spans never inherits it.
+    summary: Summary | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         def refuse(what: str) -> None:
@@ -91,6 +94,12 @@ class Population:
         kind = self.activity.dtype.kind
         if kind != {"spikes": "u", "calcium": "f"}[self.modality]:
             refuse(f"activity of type {self.activity.dtype} does not suit modality {self.modality}")
+
+    def summarised(self, summary: Summary) -> Population:
+        """Give a copy that knows a summary of its activity."""
+        copy = replace(self)
+        object.__setattr__(copy, "summary", summary)
+        return copy
 
     @property
     def stop_s(self) -> float:

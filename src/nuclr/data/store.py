@@ -1,13 +1,15 @@
 """Population stores: Zarr format 3, opened with xarray. The only file that knows the layout.
 
 ``{population}.zarr`` holds ``activity`` (unit, time), the unit table as coordinates on ``unit``, the
-valid spans (interval), and where they were kept ``waveform`` (unit, sample). Chunks span all units and
-some time; shards group chunks, so that a recording is a handful of files.
+valid spans (interval), the summary of the activity (``mean_activity`` on ``unit``, attribute ``scale``), and
+where they were kept ``waveform`` (unit, sample). Chunks span all units and some time; shards group chunks,
+so that a recording is a handful of files.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from nuclr.data.population import Population
+from nuclr.data.summary import Summary, summarise
 from nuclr.errors import StoreError
 from nuclr.files import PARTIAL, whole_folder
 
@@ -95,6 +98,13 @@ def write_population(population: Population, path: Path, *, chunk_s: float, shar
     }
     with whole_folder(path) as partial:
         content.to_zarr(partial, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
+        # From what was written: of a Dask array, making it again would take as long as the first time.
+        summary = summarise(replace(population, activity=_activity(partial)))
+        scale = summary.scale if np.isfinite(summary.scale) else None  # JSON has no NaN
+        known = xr.Dataset(
+            {"mean_activity": ("unit", summary.mean_activity)}, attrs={**content.attrs, "scale": scale}
+        )
+        known.to_zarr(partial, mode="a", zarr_format=3, consolidated=False)
 
 
 def _as_column(values: pd.Series) -> np.ndarray:
@@ -115,10 +125,7 @@ def open_population(path: Path) -> Population:
     if not path.exists():
         raise StoreError(f"{path}: no such store; run `nuclr chunk` on its recording")
     try:
-        # One Dask chunk a shard: the smallest piece that is a file of its own.
-        shards = zarr.open_array(path / "activity", mode="r", zarr_format=3).shards
-        chunks = {} if shards is None else dict(zip(("unit", "time"), shards, strict=True))
-        content = xr.open_zarr(path, consolidated=False, chunks=chunks, zarr_format=3)
+        content = xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=3)
         attrs: dict[str, Any] = content.attrs
         if attrs.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(
@@ -132,8 +139,8 @@ def open_population(path: Path) -> Population:
                 if column.dims == ("unit",)
             }
         )
-        return Population(
-            activity=content["activity"].data,
+        population = Population(
+            activity=_activity(path),
             units=units,
             valid_spans=np.stack(
                 [content["valid_start_s"].to_numpy(), content["valid_stop_s"].to_numpy()], axis=1
@@ -142,8 +149,18 @@ def open_population(path: Path) -> Population:
             waveforms=content["waveform"].to_numpy() if "waveform" in content else None,
             **{name: attrs[name] for name in IDENTITY},
         )
+        if "mean_activity" not in content:  # a store that was made before summaries were kept
+            return population
+        scale = float("nan") if attrs["scale"] is None else float(attrs["scale"])
+        return population.summarised(Summary(content["mean_activity"].to_numpy(), scale))
     except (KeyError, ValueError, OSError) as error:
         raise StoreError(f"{path}: damaged ({error}); delete the store and chunk again") from None
+
+
+def _activity(path: Path) -> da.Array:
+    """Activity of a store, ``(unit, time)``; a Dask chunk is a shard, the smallest piece that is a file."""
+    activity = zarr.open_array(path / "activity", mode="r", zarr_format=3)
+    return da.from_zarr(activity, chunks=activity.shards or activity.chunks)
 
 
 def identity_of(path: Path) -> dict[str, Any]:

@@ -6,16 +6,22 @@ through the same probes as the embeddings.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 
+import dask
 import numpy as np
 import pandas as pd
+from dask.delayed import Delayed
 
+from nuclr.config import JOINED
 from nuclr.data.catalog import unit_table
+from nuclr.data.inputs import in_memory
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError
 from nuclr.evaluation.representations import concatenate
-from nuclr.training.inputs import in_memory
+from nuclr.files import whole
+from nuclr.provenance import fingerprint, versions
 
 WIDTHS_S = (0.02, 0.1, 0.5, 1.0, 3.0)
 LAG_BIN_S = 0.1
@@ -26,6 +32,9 @@ LONGEST_INTERVAL_S = 10.0
 # Of LOLCAT: the length of a window, and at most so many of them.
 LOLCAT_WINDOW_S = 3.0
 LOLCAT_WINDOWS = 64
+# Counts are summed as 8-byte numbers and standardised: three arrays of the kind at a time.
+BYTES_A_BIN = 24
+BYTES_AT_ONCE = 4_000_000_000
 
 
 def rebin(population: Population, width_s: float) -> np.ndarray:
@@ -127,17 +136,6 @@ def autocorrelogram(population: Population) -> np.ndarray:
     return np.stack(features, axis=1)
 
 
-def single_neuron(population: Population) -> np.ndarray:
-    """Rate and regularity, ISI histogram and autocorrelogram: one unit at a time."""
-    alone = (rate_regularity, isi_histogram, autocorrelogram)
-    return np.concatenate([compute(population) for compute in alone], axis=1)
-
-
-def population_features(population: Population) -> np.ndarray:
-    """All of a single neuron's, and its correlations with the rest of the population."""
-    return np.concatenate([single_neuron(population), population_correlation(population)], axis=1)
-
-
 def lolcat_windows(population: Population) -> np.ndarray:
     """ISI histograms of single windows, for :class:`nuclr.evaluation.lolcat.Lolcat`.
 
@@ -177,15 +175,21 @@ def population_correlation(population: Population) -> np.ndarray:
     return np.stack(features, axis=1)
 
 
-BASELINES: dict[str, Callable[[Population], np.ndarray]] = {
+def _acg_images(population: Population) -> np.ndarray:
+    from nuclr.evaluation.nemo import acg_images  # the others need no torch
+
+    return acg_images(population)
+
+
+FEATURES: dict[str, Callable[[Population], np.ndarray]] = {
     "rate_regularity": rate_regularity,
     "isi_histogram": isi_histogram,
     "autocorrelogram": autocorrelogram,
-    "single_neuron": single_neuron,
     "population_correlation": population_correlation,
-    "population": population_features,
     "lolcat": lolcat_windows,
+    "nemo": _acg_images,
 }
+BASELINES = (*FEATURES, *JOINED, "which_recording")
 
 
 def which_recording(units: pd.DataFrame) -> np.ndarray:
@@ -193,19 +197,70 @@ def which_recording(units: pd.DataFrame) -> np.ndarray:
     return pd.get_dummies(units["population"]).to_numpy(np.float32)
 
 
-def baseline_table(
-    name: str, populations: Sequence[Population], learn_from: Collection[str] = ()
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Compute a baseline's features of all units of some populations.
+def features_of(name: str, population: Population, kept: Path | None = None) -> np.ndarray:
+    """Compute a baseline's features of the units of one population, ``(unit, feature)``.
 
     Parameters
     ----------
     name
-        One of :data:`BASELINES`, ``nemo``, or ``which_recording``.
+        One of :data:`FEATURES`, or of :data:`nuclr.config.JOINED`: several of them beside each other.
+    population
+        Of any modality; its activity may be a Dask array.
+    kept
+        Folder in which features are kept, and found again: by a command that was stopped, and by another
+        baseline that has some of the same. None keeps nothing.
+    """
+    loaded: list[Population] = []
+    parts = []
+    for part in JOINED.get(name, (name,)):
+        file = None if kept is None else kept / f"{part}-{_fingerprint(population)}.npy"
+        if file is not None and file.exists():
+            parts.append(np.load(file, allow_pickle=False))
+            continue
+        loaded = loaded or [in_memory(population)]
+        parts.append(FEATURES[part](loaded[0]).astype(np.float32))
+        if file is not None:
+            # Another baseline that has this part may be writing it at the same time.
+            with whole(file, alone=False) as partial, partial.open("wb") as stream:
+                np.save(stream, parts[-1])
+    return np.concatenate(parts, axis=1)
+
+
+def _fingerprint(population: Population) -> str:
+    """Say what the features of a population depend on."""
+    return fingerprint(
+        {
+            "population": population.population,
+            "units": population.units["unit_id"].tolist(),
+            "source": population.source,
+            "spans": population.valid_spans.tolist(),
+            "versions": versions(),
+        }
+    )
+
+
+def baseline_table(
+    name: str,
+    populations: Sequence[Population],
+    learn_from: Collection[str] = (),
+    *,
+    kept: Path | None = None,
+    shown: Callable[[Sequence[Population]], Iterable[Population]] = iter,
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """Compute a baseline's features of all units of some populations, several populations at a time.
+
+    Parameters
+    ----------
+    name
+        One of :data:`BASELINES`.
     populations
         Whose units.
     learn_from
         Names of the populations that ``nemo`` learns from.
+    kept
+        As of :func:`features_of`.
+    shown
+        Passes the populations on one by one, and may show how many there were.
 
     Returns
     -------
@@ -216,17 +271,37 @@ def baseline_table(
     ------
     ConfigError
         If there is no such baseline.
+    DataError
+        If ``nemo`` lacks waveforms.
     """
-    names = (*BASELINES, "nemo", "which_recording")
-    if name not in names:
-        raise ConfigError(f"baseline {name}: there is no such; there are {', '.join(names)}")
+    if name not in BASELINES:
+        raise ConfigError(f"baseline {name}: there is no such; there are {', '.join(BASELINES)}")
     units = concatenate([unit_table(population) for population in populations])
     if name == "which_recording":
         features = which_recording(units)
     elif name == "nemo":
-        from nuclr.evaluation.nemo import nemo  # the others need no torch
+        from nuclr.evaluation.nemo import nemo, templates
 
-        features = nemo(populations, learn_from)
+        waveforms = templates(populations)  # what lacks them is refused before the long work
+        images = np.concatenate(list(_of_each(name, shown(populations), kept)))
+        features = nemo(waveforms, images, units["population"].isin(learn_from).to_numpy(copy=True))
     else:
-        features = np.concatenate([BASELINES[name](in_memory(population)) for population in populations])
+        features = np.concatenate(list(_of_each(name, shown(populations), kept)))
     return units, features.astype(np.float32), np.ones(len(units), np.int64)
+
+
+def _of_each(name: str, populations: Iterable[Population], kept: Path | None) -> Iterator[np.ndarray]:
+    """Features of each population, in order; as many at a time as :data:`BYTES_AT_ONCE` allows."""
+    waiting: list[Delayed] = []
+    total = 0
+    for population in populations:
+        size = BYTES_A_BIN * int(np.prod(population.activity.shape))
+        if waiting and total + size > BYTES_AT_ONCE:
+            yield from dask.compute(*waiting)
+            waiting, total = [], 0
+        # Not traversed: its activity is read where the features are computed.
+        waiting.append(
+            dask.delayed(features_of, pure=False)(name, dask.delayed(population, traverse=False), kept)
+        )
+        total += size
+    yield from dask.compute(*waiting)

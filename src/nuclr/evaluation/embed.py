@@ -12,13 +12,13 @@ import torch
 
 from nuclr.config import Views
 from nuclr.data.catalog import unit_table
+from nuclr.data.inputs import in_memory
 from nuclr.data.population import Population
 from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.representations import Embeddings, concatenate
 from nuclr.model.encoder import Encoder, as_patches
 from nuclr.model.saved import SavedModel, read_model
 from nuclr.training.devices import Accelerator, use_gpu
-from nuclr.training.inputs import in_memory
 from nuclr.training.windows import ViewSpec, generator, grid_starts, turned, view_spec
 
 logger = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ def embed_population(
     encoder
         In evaluation mode.
     population
-        Its activity in memory and scaled (:func:`nuclr.training.inputs.in_memory`).
+        Its activity in memory and scaled (:func:`nuclr.data.inputs.in_memory`).
     spec
         Window and grid that the encoder was trained with.
 

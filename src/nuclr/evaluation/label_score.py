@@ -12,6 +12,7 @@ from torch import distributed
 
 from nuclr.config import Task, Views
 from nuclr.data.catalog import unit_table
+from nuclr.data.inputs import absent_members, common_bin_s, in_memory, of_members
 from nuclr.data.splits import Splits
 from nuclr.data.store import open_population
 from nuclr.errors import SplitError
@@ -21,7 +22,6 @@ from nuclr.evaluation.probe import Variant, predict
 from nuclr.evaluation.protocols import Fold, class_labels, folds
 from nuclr.evaluation.representations import concatenate
 from nuclr.model.encoder import Encoder
-from nuclr.training.inputs import absent_members, common_bin_s, in_memory, of_members
 from nuclr.training.windows import view_spec
 
 

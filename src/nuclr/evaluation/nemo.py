@@ -18,7 +18,7 @@ encoders say, before projection. It differs in this:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,7 +27,6 @@ from torch.nn import functional as F
 
 from nuclr.data.population import Population
 from nuclr.errors import DataError
-from nuclr.training.inputs import in_memory
 
 SAMPLES, DECILES, LAGS = 90, 10, 32
 LONGEST_LAG_S = 2.0
@@ -99,45 +98,62 @@ class _Encoders(nn.Module):
         return self.waveform(waveforms), self.acg(images[:, None])
 
 
-def nemo(populations: Sequence[Population], learn_from: Collection[str], seed: int = 0) -> np.ndarray:
-    """Train on the units of some animals and embed all, ``(unit, 500)``; NaN without a waveform.
+def acg_images(population: Population) -> np.ndarray:
+    """Autocorrelogram images of all units of a population, ``(unit, DECILES * LAGS)``."""
+    images = [acg_image(counts, population.bin_s) for counts in np.asarray(population.activity)]
+    return np.stack(images).reshape(len(images), -1)
 
-    Parameters
-    ----------
-    populations
-        Of spikes, with waveforms.
-    learn_from
-        Names of the populations to learn from.
-    seed
-        Of weights, batches and noise.
+
+def templates(populations: Sequence[Population]) -> np.ndarray:
+    """Waveforms of all units of some populations, ``(unit, SAMPLES)``, NaN where there is none.
 
     Raises
     ------
     DataError
-        If there are no waveforms, or hardly a unit to learn from has one.
+        If a population was stored without waveforms.
     """
-    parts, images, learned = [], [], []
+    parts = []
     for one in populations:
         if one.waveforms is None:
             raise DataError(
                 f"population {one.population}: no waveforms in its store, which nemo needs; set "
                 "chunk.waveforms if its file has them, else take nemo out of probe.baselines"
             )
-        loaded = in_memory(one)
         parts.append(as_template(one.waveforms))
-        images.append(np.stack([acg_image(counts, one.bin_s) for counts in np.asarray(loaded.activity)]))
-        learned.append(np.full(len(one.units), one.population in learn_from))
-    waveforms, acgs = torch.from_numpy(np.concatenate(parts)), torch.from_numpy(np.concatenate(images))
-    there = torch.isfinite(waveforms).all(dim=1)
-    rows = torch.from_numpy(np.concatenate(learned)).logical_and(there).nonzero()[:, 0]
+    return np.concatenate(parts)
+
+
+def nemo(waveforms: np.ndarray, images: np.ndarray, learned: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Train on some units and embed all, ``(unit, 500)``; NaN without a waveform.
+
+    Parameters
+    ----------
+    waveforms
+        As of :func:`templates`.
+    images
+        As of :func:`acg_images`, of the same units.
+    learned
+        Which of them to learn from, ``(unit,)``.
+    seed
+        Of weights, batches and noise.
+
+    Raises
+    ------
+    DataError
+        If hardly a unit to learn from has a waveform.
+    """
+    wave = torch.from_numpy(waveforms)
+    acgs = torch.from_numpy(images.reshape(-1, DECILES, LAGS))
+    there = torch.isfinite(wave).all(dim=1)
+    rows = torch.from_numpy(learned).logical_and(there).nonzero()[:, 0]
     if len(rows) < 2:
         raise DataError(f"nemo: {len(rows)} units to learn from have a waveform; it needs two")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoders = _trained(waveforms, acgs.log1p(), rows)
+        encoders = _trained(wave, acgs.log1p(), rows)
     embedded = np.full((len(there), 500), np.nan, np.float32)
     with torch.no_grad():
-        both = encoders.eval()(waveforms[there], acgs[there].log1p())
+        both = encoders.eval()(wave[there], acgs[there].log1p())
     embedded[there.numpy()] = torch.cat(both, dim=1).numpy()
     return embedded
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from nuclr.data.catalog import mean_activity
 from nuclr.data.population import Population
+from nuclr.data.summary import summary_of
 
 
 def describe(populations: Sequence[Population]) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def describe(populations: Sequence[Population]) -> pd.DataFrame:
     """
     rows = []
     for population in populations:
-        low, median, high = np.percentile(mean_activity(population), [5, 50, 95])
+        low, median, high = np.percentile(summary_of(population).mean_activity, [5, 50, 95])
         rows.append(
             {
                 "population": population.population,

@@ -13,6 +13,7 @@ import pandas as pd
 from lightning.pytorch.utilities import rank_zero_only
 
 from nuclr.config import Config
+from nuclr.data.inputs import absent_members, check_apart, common_bin_s, of_members, scaled
 from nuclr.data.population import Population
 from nuclr.data.splits import Member
 from nuclr.data.store import open_population
@@ -22,7 +23,6 @@ from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
 from nuclr.training.devices import use_gpu
-from nuclr.training.inputs import absent_members, check_apart, common_bin_s, of_members, scaled
 from nuclr.training.pretrain import pretrain
 from nuclr.training.selection import Score
 from nuclr.training.windows import view_spec

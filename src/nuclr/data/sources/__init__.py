@@ -111,7 +111,7 @@ def data_set(config: Config) -> DataSet:
     if config.nwb.folder is not None:
         folder = config.nwb.folder
         return DataSet(
-            lambda: nwb.find_recordings(folder),
+            lambda: nwb.find_recordings(folder, config.results / config.dataset / "animals.json"),
             lambda recording: nwb.read_populations(recording.path, columns, region),
             licence=config.nwb.licence,
         )

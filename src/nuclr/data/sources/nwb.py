@@ -6,6 +6,7 @@ and traces, which may not fit in memory, are left in the file: what is returned 
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import warnings
@@ -25,6 +26,7 @@ from nuclr.data.spans import intersect_spans, merge_spans, remove_spans
 from nuclr.data.spikes import SpikesByUnit
 from nuclr.data.waveforms import Waveforms
 from nuclr.errors import DataError
+from nuclr.files import whole
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -33,8 +35,16 @@ LONGEST_S = 30 * 86400.0
 REGION = "brain_region"
 
 
-def find_recordings(folder: Path) -> list[Recording]:
+def find_recordings(folder: Path, known: Path | None = None) -> list[Recording]:
     """List the NWB files below a folder, by name.
+
+    Parameters
+    ----------
+    folder
+        The user's; nothing is written there.
+    known
+        File that keeps the animal of each recording, by name, size and time: of a file that is still the
+        same, it is not asked again. None keeps nothing.
 
     Raises
     ------
@@ -45,16 +55,42 @@ def find_recordings(folder: Path) -> list[Recording]:
     paths = sorted(path for path in folder.rglob("*.nwb") if not path.name.startswith("."))
     if not paths:
         raise DataError(f"{folder}: no .nwb file there; set nwb.folder to the folder of your recordings")
+    before = _known_animals(known)
+    now: dict[str, str] = {}
     found: dict[str, Recording] = {}
     for path in paths:
-        recording = Recording(path, name_of(path), animal_of(path))
+        key = _state_of(path)
+        now[key] = before.get(key) or animal_of(path)
+        recording = Recording(path, name_of(path), now[key])
         if recording.recording in found:
             raise DataError(
                 f"{path} and {found[recording.recording].path} would both be recording "
                 f"{recording.recording}; rename one"
             )
         found[recording.recording] = recording
+    if known is not None and now != before:
+        with whole(known, alone=False) as partial:
+            partial.write_text(json.dumps(now, indent=0))
     return list(found.values())
+
+
+def _state_of(path: Path) -> str:
+    """Name, size and time: the same as long as nobody writes to a file."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); remove it, or mend the link") from None
+    return f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _known_animals(known: Path | None) -> dict[str, str]:
+    """Read what :func:`find_recordings` kept; nothing where it cannot be read."""
+    try:
+        content = json.loads(known.read_text()) if known is not None else {}
+    except (OSError, ValueError):
+        return {}
+    whole_table = isinstance(content, dict) and all(isinstance(animal, str) for animal in content.values())
+    return content if whole_table else {}
 
 
 def animal_of(path: Path) -> str:

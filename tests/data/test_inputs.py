@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from strategies import population
 
+from nuclr.data.inputs import common_bin_s, in_memory
 from nuclr.data.population import Population
 from nuclr.errors import DataError
-from nuclr.training.inputs import common_bin_s, in_memory
 
 
 def test_calcium_is_divided_by_its_99th_percentile() -> None:
     made = population(modality="calcium", bin_s=0.3)
     assert np.percentile(np.asarray(in_memory(made).activity), 99) == pytest.approx(1.0, rel=1e-5)
+    assert in_memory(made).summary is None  # what is scaled has another scale
     flat = replace(made, activity=np.zeros_like(np.asarray(made.activity)))
     with pytest.raises(DataError, match="99th percentile of dF/F is 0"):
         in_memory(flat)

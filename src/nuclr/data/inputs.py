@@ -10,6 +10,7 @@ import numpy as np
 
 from nuclr.data.population import Population
 from nuclr.data.splits import Member
+from nuclr.data.summary import summary_of
 from nuclr.errors import DataError, TrainingError
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,7 @@ def scaled(population: Population) -> Population:
     """
     if population.modality == "spikes":
         return population
-    # Between spans there may be frames that were never taken.
-    spans = [population.activity[:, first:last] for first, last in population.valid_bins()]
-    scale = float(np.percentile(np.concatenate([np.asarray(span) for span in spans], axis=1), 99))
+    scale = summary_of(population).scale
     if not scale > 0:
         raise DataError(
             f"population {population.population}: the 99th percentile of dF/F is {scale:g}, so it cannot be "
@@ -40,7 +39,8 @@ def scaled(population: Population) -> Population:
 
 def in_memory(population: Population) -> Population:
     """Read a population's activity, :func:`scaled`."""
-    return scaled(replace(population, activity=np.asarray(population.activity)))
+    asked = scaled(population)
+    return replace(asked, activity=np.asarray(asked.activity))
 
 
 def absent_members(
