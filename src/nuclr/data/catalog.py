@@ -10,6 +10,7 @@ import pandas as pd
 from nuclr.data.population import Population
 from nuclr.data.store import open_population
 from nuclr.data.summary import summary_of
+from nuclr.data.text import labels_as_text
 from nuclr.errors import DataError
 from nuclr.words import counted
 
@@ -63,7 +64,7 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
             "files have the same "
             "subject_id and session_id; remove one, or give them session ids of their own"
         )
-    return table.fillna({c: "" for c in table.select_dtypes(["object", "string"])}), pd.DataFrame(populations)
+    return labels_as_text(table), pd.DataFrame(populations)
 
 
 def totals(populations: pd.DataFrame) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 import dask
 import dask.array as da
 import numpy as np
-import pandas as pd
 
 from nuclr import __version__
 from nuclr.config import Chunk
@@ -18,6 +17,7 @@ from nuclr.data.recording import SpikeTrains, Traces
 from nuclr.data.spans import remove_spans
 from nuclr.data.spikes import Grid, SpikesByUnit
 from nuclr.data.store import open_population, shard_bins, stores, write_population
+from nuclr.data.text import as_text
 from nuclr.errors import DataError, StoreError
 from nuclr.files import sha256_of, whole_folder
 
@@ -131,14 +131,9 @@ def _made_before(
         if not same or set(raw.units) != set(store.units):
             return []
         units = raw.units[raw.units["unit_id"].isin(store.units["unit_id"])].reset_index(drop=True)
-        if not _as_text(units).equals(_as_text(store.units[list(units)])):
+        if not units.apply(as_text).equals(store.units[list(units)].apply(as_text)):
             return []
     return [store.population for store in made.values()]
-
-
-def _as_text(units: pd.DataFrame) -> pd.DataFrame:
-    """Units as a store would say them: nothing for what is not known."""
-    return units.astype(object).where(units.notna(), "").astype(str)
 
 
 def why_left_out(population: Population, options: Chunk) -> str:

@@ -22,6 +22,7 @@ from zarr.codecs import BloscCodec
 
 from nuclr.data.population import Population
 from nuclr.data.summary import Summary, summarise
+from nuclr.data.text import as_text, is_label
 from nuclr.errors import StoreError
 from nuclr.files import PARTIAL, whole_folder
 
@@ -109,9 +110,9 @@ def write_population(population: Population, path: Path, *, chunk_s: float, shar
 
 def _as_column(values: pd.Series) -> np.ndarray:
     """Numbers as they are; everything else as text, the empty string where it is missing."""
-    if pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+    if not is_label(values):
         return values.to_numpy()
-    return values.fillna("").astype(str).to_numpy(dtype=np.dtypes.StringDType())
+    return as_text(values).to_numpy(dtype=np.dtypes.StringDType())
 
 
 def open_population(path: Path) -> Population:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nuclr.data.text import as_text
 from nuclr.errors import DataError
 from nuclr.words import did_you_mean
 
@@ -42,17 +43,17 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
     if table["unit_id"].duplicated().any():
         twice = table["unit_id"][table["unit_id"].duplicated()].iloc[0]
         raise DataError(f"{path}: unit {twice} stands twice")
-    said = table.set_index("unit_id").apply(lambda one: one.str.strip())
+    given = table.set_index("unit_id").apply(lambda one: one.str.strip())
     ids = units["unit_id"].astype(str)
-    labels = ids.map(said[column]).fillna("")
+    labels = as_text(ids.map(given[column]))
     if not (labels != "").any():
         raise DataError(
             f"{path}: none of its {len(table)} units is among the {len(units)} that are embedded; ids there "
             f"are like {table['unit_id'].iloc[0] if len(table) else '(none)'}, here like "
             f"{units['unit_id'].iloc[0]}"
         )
-    if "animal" in said and column != "animal":
-        animals = ids.map(said["animal"]).fillna("")
+    if "animal" in given and column != "animal":
+        animals = as_text(ids.map(given["animal"]))
         units = units.assign(animal=units["animal"].where(animals == "", animals))
     return units.assign(**{column: labels.astype(object)})
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nuclr.data.text import labels_as_text
 from nuclr.errors import DataError, ModelError
 from nuclr.files import whole
 
@@ -159,5 +160,4 @@ def write_csv(path: Path, table: pd.DataFrame) -> Path:
 
 def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Join unit tables; a label that a recording lacks is unknown (the empty string)."""
-    joined = pd.concat(tables, ignore_index=True)
-    return joined.fillna({name: "" for name in joined.select_dtypes(["object", "string"])})
+    return labels_as_text(pd.concat(tables, ignore_index=True))

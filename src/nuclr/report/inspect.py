@@ -9,6 +9,7 @@ import pandas as pd
 
 from nuclr.data.population import Population
 from nuclr.data.summary import summary_of
+from nuclr.data.text import as_text
 
 
 def describe(populations: Sequence[Population]) -> pd.DataFrame:
@@ -43,5 +44,5 @@ def describe(populations: Sequence[Population]) -> pd.DataFrame:
 def count_labels(populations: Sequence[Population]) -> dict[str, pd.Series]:
     """Count the values of every label column over all units, most frequent first; "" is unknown."""
     tables = [population.units.drop(columns="unit_id") for population in populations]
-    together = pd.concat(tables, ignore_index=True).select_dtypes(["object", "string", "bool"])
-    return {str(name): column.fillna("").astype(str).value_counts() for name, column in together.items()}
+    together = pd.concat(tables, ignore_index=True).select_dtypes(exclude="number")
+    return {str(name): as_text(column).value_counts() for name, column in together.items()}

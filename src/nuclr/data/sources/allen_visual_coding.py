@@ -35,6 +35,7 @@ from nuclr.data.recording import Recording, SpikeTrains
 from nuclr.data.sources import dandi, nwb
 from nuclr.data.spans import intersect_spans
 from nuclr.data.spikes import SpikesByUnit
+from nuclr.data.text import as_text
 from nuclr.errors import DataError, DownloadError
 
 LINKS = "links.tsv"
@@ -228,4 +229,6 @@ def _from_table(labels: Path, unit_ids: pd.Series) -> np.ndarray:
         twice = table.index[table.index.duplicated()][0]
         raise DataError(f"allen_visual_coding.labels: {labels}: unit_id {twice} stands twice")
     own = unit_ids.str.rpartition("_")[2]
-    return table.reindex(unit_ids).fillna(table.reindex(own).set_axis(unit_ids)).fillna("").to_numpy(object)
+    by_full_id = table.reindex(unit_ids)
+    found = by_full_id.where(by_full_id.notna(), table.reindex(own).set_axis(unit_ids))
+    return as_text(found).to_numpy(object)
