@@ -14,7 +14,7 @@ import torch
 from nuclr.config import Config, load_config
 from nuclr.data.store import stores
 from nuclr.model.saved import read_model
-from nuclr.training.run import pretrain_run
+from nuclr.training.run import Cohort, pretrain_run
 
 SMALL = {
     "model": {"dim": 16, "heads": 2, "dim_head": 8, "temporal_blocks": 1, "spatiotemporal_blocks": 1},
@@ -28,12 +28,13 @@ import logging, sys
 from pathlib import Path
 from nuclr.config import load_config
 from nuclr.data.store import stores
-from nuclr.training.run import pretrain_run
+from nuclr.training.run import Cohort, pretrain_run
 logging.basicConfig(level=logging.INFO)
 {first}
 folder, output, checkpoints, config = sys.argv[1:]
 output, checkpoints = Path(output), Path(checkpoints)
-pretrain_run(stores(Path(folder)), ["a", "b"], load_config(config), 0, output=output, checkpoints=checkpoints)
+cohort = Cohort(stores(Path(folder)), ["a", "b"])
+pretrain_run(cohort, load_config(config), 0, output=output, checkpoints=checkpoints)
 """
 
 
@@ -48,8 +49,7 @@ def run(
     """Pretrain on animals a and b in this process; the model's path."""
     output = tmp_path / name / "model.safetensors"
     pretrain_run(
-        stores(folder),
-        ["a", "b"],
+        Cohort(stores(folder), ["a", "b"]),
         config or small(),
         seed,
         output=output,

@@ -1,7 +1,7 @@
 """One embedding per neuron, from population activity alone (NuCLR, arXiv 2512.01199).
 
 >>> import nuclr
->>> model = nuclr.load_model("model.safetensors")  # doctest: +SKIP
+>>> model = nuclr.load_model(nuclr.pretrain("my_folder", "model.safetensors"))  # doctest: +SKIP
 >>> reads = {"bin_s": model.bin_s, "min_rate_hz": model.min_rate_hz}  # doctest: +SKIP
 >>> embeddings = model.embed(nuclr.read("my_session.nwb", **reads))  # doctest: +SKIP
 >>> answers = nuclr.load_probe("probe.safetensors").predict(embeddings)  # doctest: +SKIP
@@ -15,12 +15,13 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["NuclrError", "__version__", "load_model", "load_probe", "read", "train_probe"]
+__all__ = ["NuclrError", "__version__", "load_model", "load_probe", "pretrain", "read", "train_probe"]
 # Loaded when first asked for: the command line starts in a tenth of the time.
 _WHERE = {
     "NuclrError": "nuclr.errors",
     "load_model": "nuclr.evaluation.embed",
     "load_probe": "nuclr.evaluation.saved_probe",
+    "pretrain": "nuclr.training.own",
     "read": "nuclr.data.own",
     "train_probe": "nuclr.evaluation.saved_probe",
 }

@@ -130,8 +130,14 @@ def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
         assert said in card
 
 
-def test_the_api_gives_what_the_command_line_does(folder: Path) -> None:
+def test_the_api_gives_what_the_command_line_does(folder: Path, tmp_path: Path) -> None:
     model = nuclr.load_model(folder / "model" / "model.safetensors")
+    config = json.loads(CONFIG)
+    again = nuclr.pretrain(folder / "mine", str(tmp_path / "model.safetensors"), config=config)
+    assert nuclr.load_model(again).sha256 == model.sha256
+    assert {"model.json", "metrics.csv", "model_card.md"} <= {path.name for path in tmp_path.iterdir()}
+    with pytest.raises(nuclr.NuclrError, match="nowhere: not there"):
+        nuclr.pretrain([tmp_path / "nowhere"], tmp_path / "none" / "model.safetensors")
     units, vectors, _ = read_embeddings(folder / "e.parquet")
     made = model.embed(nuclr.read(folder / "mine", bin_s=model.bin_s))
     assert made.units["unit_id"].tolist() == units["unit_id"].tolist()

@@ -55,6 +55,10 @@ def test_splits_are_read_as_written(tmp_path: Path) -> None:
     splits = make_splits([f"a{i}" for i in range(9)], 2, 2, 5)
     write_splits(tmp_path / "splits.json", splits)
     assert read_splits(tmp_path / "splits.json") == splits
+    # `member` was called `of` before.
+    content = (tmp_path / "splits.json").read_text().replace('"member"', '"of"')
+    (tmp_path / "splits.json").write_text(content)
+    assert read_splits(tmp_path / "splits.json") == splits
 
 
 def test_a_file_that_shares_an_animal_is_refused(tmp_path: Path) -> None:
@@ -86,7 +90,7 @@ PUBLISHED = [
 
 def test_a_published_split_keeps_its_sets_and_says_what_it_shares(tmp_path: Path) -> None:
     splits = published_splits(PUBLISHED)
-    assert (splits.of, splits.counts) == ("recording", [1, 3])
+    assert (splits.member, splits.counts) == ("recording", [1, 3])
     assert splits.pretraining(0, 0) == []
     assert splits.pretraining(1, 0) == ["r1", "r2"]
     assert splits.pretraining(3, 7) == ["r1", "r2", "r3", "r4", "r5"]
@@ -95,6 +99,10 @@ def test_a_published_split_keeps_its_sets_and_says_what_it_shares(tmp_path: Path
     with pytest.raises(SplitError, match="2: the published sets have 1, 3 animals"):
         splits.pretraining(2, 0)
     write_splits(tmp_path / "splits.json", splits)
+    assert read_splits(tmp_path / "splits.json") == splits
+    # `member` was called `of` before.
+    content = (tmp_path / "splits.json").read_text().replace('"member"', '"of"')
+    (tmp_path / "splits.json").write_text(content)
     assert read_splits(tmp_path / "splits.json") == splits
 
 
@@ -120,6 +128,10 @@ def test_folders_of_members_are_found_below_a_root(tmp_path: Path) -> None:
     assert splits.folders([tmp_path / "other"], ["c"]) == [tmp_path / "other"]
     assert replace(splits, recordings={}).folders([tmp_path], ["a"]) == [tmp_path]
     write_splits(tmp_path / "splits.json", splits)
+    assert read_splits(tmp_path / "splits.json") == splits
+    # `member` was called `of` before.
+    content = (tmp_path / "splits.json").read_text().replace('"member"', '"of"')
+    (tmp_path / "splits.json").write_text(content)
     assert read_splits(tmp_path / "splits.json") == splits
 
 

@@ -13,18 +13,17 @@ from nuclr.config import Probe, Task
 from nuclr.data.splits import Splits, make_splits
 from nuclr.errors import DataError, SplitError
 from nuclr.evaluation.metrics import confusions, macro_f1
+from nuclr.evaluation.predictions import read_chosen, read_predictions
 from nuclr.evaluation.probe import (
     Variant,
     centred,
     predict,
     probe_all,
-    read_chosen,
-    read_predictions,
     variants,
 )
 from nuclr.evaluation.protocols import Fold, folds
 from nuclr.evaluation.representations import read_embeddings, write_embeddings
-from nuclr.evaluation.score_tables import collect
+from nuclr.evaluation.score_tables import gather_scores
 
 
 def score(features: np.ndarray, table: pd.DataFrame, variant: Variant, seed: int = 0) -> float:
@@ -142,7 +141,7 @@ def test_scores_of_many_runs_are_one_tidy_table(tmp_path: Path) -> None:
     for animals in (1, 2):
         path = write(tmp_path / f"{animals}.parquet", SPLITS.pretraining(animals, 1))
         probe_all(path, SPLITS, animals, 1, OPTIONS, tmp_path / f"n{animals}")
-    table = collect([tmp_path / "n1", tmp_path / "n2"], tmp_path / "probes.parquet")
+    table = gather_scores([tmp_path / "n1", tmp_path / "n2"], tmp_path / "probes.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "probes.parquet"), table)
     key = [
         "task",
@@ -172,11 +171,11 @@ def test_scores_of_many_runs_are_one_tidy_table(tmp_path: Path) -> None:
         update={"tasks": [Task(name="kind", column="kind", classes={"NA": ["x"], "y": ["y"]})]}
     )
     probe_all(path, SPLITS, 2, 1, renamed, tmp_path / "renamed")
-    collect([tmp_path / "renamed"], tmp_path / "renamed.parquet")
+    gather_scores([tmp_path / "renamed"], tmp_path / "renamed.parquet")
     classes = pd.read_csv(tmp_path / "renamed.classes.csv", keep_default_na=False)
     assert set(classes["class"]) == {"NA", "y"}
     with pytest.raises(DataError, match=r"scores\.csv: cannot be read"):
-        collect([tmp_path], tmp_path / "again.parquet")
+        gather_scores([tmp_path], tmp_path / "again.parquet")
     assert not (tmp_path / "again.parquet").exists()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -61,6 +63,12 @@ def test_every_line_is_named_and_no_two_names_overlap(tables: tuple[pd.DataFrame
     for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
         assert "(" in axis.get_label_text()
     plt.close(figure)
+
+
+def test_whoever_imports_the_package_keeps_the_backend_of_matplotlib() -> None:
+    code = "import sys, nuclr.report.page, nuclr.report.overview; print('matplotlib.pyplot' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_without_a_fit_there_is_no_curve(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:

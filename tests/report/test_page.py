@@ -22,10 +22,10 @@ from nuclr.data.store import write_population
 from nuclr.errors import DataError
 from nuclr.evaluation.probe import probe_all
 from nuclr.evaluation.representations import write_embeddings
-from nuclr.evaluation.score_tables import collect
+from nuclr.evaluation.score_tables import gather_scores
+from nuclr.report.curves import write_scaling
 from nuclr.report.overview import write_overview
 from nuclr.report.page import cost_table, write_page
-from nuclr.report.scaling import write_scaling
 
 # A class with a name that a page must not take for its own.
 CONFIG = load_config(
@@ -70,7 +70,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if "animals" in record:
             metrics = pd.DataFrame({"step": [10, 20], "loss": [3.0, 2.0], "rankme": [np.nan, 4.0]})
             metrics.to_csv(path.with_name("metrics.csv"), index=False)
-    collect(probes, folder / "probes.parquet")
+    gather_scores(probes, folder / "probes.parquet")
     for protocol in CONFIG.probe.protocols:
         stem = folder / "scaling" / f"brain_region.{protocol}"
         write_scaling(probes, "brain_region", protocol, stem, resamples=20)

@@ -11,12 +11,13 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import lightning as L
 import pytest
 from small_run import small
 
 from nuclr.errors import TrainingError
 from nuclr.training import devices
-from nuclr.training.pretrain import _environment
+from nuclr.training.pretrain import SIGTERM_METHOD, _ask_no_process_about_sigterm, _environment
 
 # Takes GPUs, writes when it began and ended and on what, and holds them for a while.
 TAKER = """
@@ -141,6 +142,15 @@ def test_a_run_on_two_machines_is_not_started_on_one(monkeypatch: pytest.MonkeyP
     machine = small({"devices": 2, "num_nodes": 2}, pairs_per_step=4).machine
     with pytest.raises(TrainingError, match="srun --nodes=2 --ntasks-per-node=2 nuclr pretrain"):
         _environment(machine)
+
+
+def test_lightning_asks_no_process_about_sigterm_before_every_step() -> None:
+    """It has no public way to say so; a version that does it by another name is to be noticed here."""
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    loop = trainer.fit_loop.epoch_loop
+    assert hasattr(loop, SIGTERM_METHOD)
+    _ask_no_process_about_sigterm(trainer)
+    assert getattr(loop, SIGTERM_METHOD)() is None
 
 
 def test_inside_a_job_of_one_task_a_run_starts_its_own_processes(monkeypatch: pytest.MonkeyPatch) -> None:

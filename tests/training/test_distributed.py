@@ -15,12 +15,12 @@ from torch import distributed, multiprocessing
 from nuclr.config import load_config
 from nuclr.model.loss import vicreg_loss
 from nuclr.model.saved import read_model
-from nuclr.training.pretrain import sum_over_processes
+from nuclr.training.module import sum_over_processes
 from nuclr.training.windows import PairBatches, ViewSpec, epoch_pairs
 
 SAVE_GRADIENTS = """
 import torch
-from nuclr.training.pretrain import Pretraining
+from nuclr.training.module import Pretraining
 
 def save(self, optimizer):
     gradients = {name: p.grad for name, p in self.named_parameters()}
@@ -83,7 +83,7 @@ def test_vicreg_of_all_processes_is_that_of_one(tmp_path: Path) -> None:
 
 
 IDLE = """
-from nuclr.training.pretrain import Pretraining
+from nuclr.training.module import Pretraining
 step = Pretraining.training_step
 
 def idle(self, batch, index):

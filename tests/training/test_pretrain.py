@@ -24,8 +24,8 @@ from nuclr.data.store import open_population, stores, write_population
 from nuclr.errors import DataError, TrainingError
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import read_model
-from nuclr.training.pretrain import Pretraining
-from nuclr.training.run import pretrain_run
+from nuclr.training.module import Pretraining
+from nuclr.training.run import Cohort, pretrain_run
 from nuclr.training.windows import PairBatches, view_spec
 
 
@@ -50,7 +50,7 @@ def test_a_model_says_what_it_was_made_from(folder: Path, tmp_path: Path) -> Non
 
 def test_a_run_of_no_animals_is_the_untrained_encoder(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "n0" / "model.safetensors"
-    pretrain_run(stores(folder), [], small(), 3, output=output, checkpoints=tmp_path / "ckpt")
+    pretrain_run(Cohort(stores(folder), []), small(), 3, output=output, checkpoints=tmp_path / "ckpt")
     torch.manual_seed(3)
     spec = EncoderSpec(patch=25, tokens=4, dropout=0.1, **SMALL["model"])
     expected = Pretraining(spec, small().pretrain, 1).encoder.state_dict()
@@ -163,16 +163,16 @@ def test_only_small_populations_are_refused(tmp_path: Path) -> None:
 def test_missing_recordings_are_named(folder: Path, tmp_path: Path) -> None:
     arguments = {"output": tmp_path / "m.safetensors", "checkpoints": tmp_path / "c"}
     with pytest.raises(TrainingError, match="no population store of animal z"):
-        pretrain_run(stores(folder), ["a", "z"], small(), 0, **arguments)
+        pretrain_run(Cohort(stores(folder), ["a", "z"]), small(), 0, **arguments)
     with pytest.raises(DataError, match="no population stores there"):
-        pretrain_run(stores(tmp_path), ["a"], small(), 0, **arguments)
+        pretrain_run(Cohort(stores(tmp_path), ["a"]), small(), 0, **arguments)
 
 
 def test_a_population_that_is_given_twice_is_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(stores(folder)[0], tmp_path / "copy.zarr")
     arguments = {"output": tmp_path / "m.safetensors", "checkpoints": tmp_path / "c"}
     with pytest.raises(DataError, match="a/probe is in two of the stores; give each recording once"):
-        pretrain_run([*stores(folder), tmp_path / "copy.zarr"], ["a", "b"], small(), 0, **arguments)
+        pretrain_run(Cohort([*stores(folder), tmp_path / "copy.zarr"], ["a", "b"]), small(), 0, **arguments)
 
 
 def test_a_run_of_recordings_names_them_and_their_animals(folder: Path, tmp_path: Path) -> None:
@@ -180,9 +180,8 @@ def test_a_run_of_recordings_names_them_and_their_animals(folder: Path, tmp_path
     write_population(more, tmp_path / "a2" / "probe.zarr", chunk_s=15, shard_s=30)
     output = tmp_path / "out" / "model.safetensors"
     arguments = {"output": output, "checkpoints": tmp_path / "c"}
-    pretrain_run(
-        [*stores(folder), *stores(tmp_path / "a2")], ["a2", "b"], small(), 0, of="recording", **arguments
-    )
+    cohort = Cohort([*stores(folder), *stores(tmp_path / "a2")], ["a2", "b"], "recording")
+    pretrain_run(cohort, small(), 0, **arguments)
     record = json.loads(output.with_suffix(".json").read_text())
     assert (record["animals"], record["recordings"]) == (["a", "b"], ["a2", "b"])
     assert sorted(record["inputs"]) == ["a2/probe", "b/probe"]
@@ -194,13 +193,13 @@ def test_a_recording_that_is_left_out_is_done_without(
     leave_out(tmp_path / "z", "z_1", "z", "the server says 404")
     output = tmp_path / "out" / "model.safetensors"
     arguments: dict[str, Any] = {"output": output, "checkpoints": tmp_path / "c"}
-    arguments["left_out"] = members_left_out([folder, tmp_path / "z"], "animal")
-    pretrain_run(stores(folder), ["a", "z"], small(), 0, **arguments)
+    left_out = members_left_out([folder, tmp_path / "z"], "animal")
+    pretrain_run(Cohort(stores(folder), ["a", "z"], left_out=left_out), small(), 0, **arguments)
     record = json.loads(output.with_suffix(".json").read_text())
     assert (record["animals"], record["left_out"]) == (["a"], ["z"])
     assert "nothing of z: 1 of 2 animals" in caplog.text
     with pytest.raises(DataError, match="recordings of z are left out: nobody to learn from"):
-        pretrain_run(stores(folder), ["z"], small(), 0, **arguments)
+        pretrain_run(Cohort(stores(folder), ["z"], left_out=left_out), small(), 0, **arguments)
 
 
 def test_the_learning_rate_warms_up_then_falls_to_zero() -> None:
@@ -230,7 +229,8 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     activity = np.random.default_rng(0).poisson(rates, (24, 3000)).astype(np.uint8)
     write_population(replace(made, activity=activity), tmp_path / "s.zarr", chunk_s=20, shard_s=60)
     output = tmp_path / "run" / "model.safetensors"
-    pretrain_run(stores(tmp_path), ["mouse"], small(steps=150), 0, output=output, checkpoints=tmp_path / "c")
+    cohort = Cohort(stores(tmp_path), ["mouse"])
+    pretrain_run(cohort, small(steps=150), 0, output=output, checkpoints=tmp_path / "c")
     loss = metrics(output)["loss"]
     assert loss.iloc[-3:].mean() < loss.iloc[0] - 0.3
 

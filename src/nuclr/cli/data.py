@@ -105,7 +105,8 @@ def catalog(
     import pandas as pd
 
     from nuclr.config import load_config
-    from nuclr.data import catalog as room
+    from nuclr.data.catalog import catalog as tabulate
+    from nuclr.data.catalog import totals
     from nuclr.data.splits import read_splits
     from nuclr.data.store import stores
     from nuclr.evaluation.protocols import class_labels
@@ -114,18 +115,18 @@ def catalog(
     tasks = load_config(*(config or ())).probe.tasks if config else []
     folders = populations
     if splits is not None:
-        who = read_splits(splits)
-        most = animals if animals is not None else who.counts[-1]
-        named = {member: None for seed in range(seeds) for member in who.probed(most, seed)}
-        folders = who.folders(populations, list(named))
-    unit_table, population_table = room.catalog([store for folder in folders for store in stores(folder)])
+        groups = read_splits(splits)
+        most = animals if animals is not None else groups.counts[-1]
+        named = {member: None for seed in range(seeds) for member in groups.probed(most, seed)}
+        folders = groups.folders(populations, list(named))
+    unit_table, population_table = tabulate([store for folder in folders for store in stores(folder)])
     for task in tasks:
         counts = pd.Series(class_labels(unit_table, task)).value_counts().drop("", errors="ignore")
         print(f"{task.name}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     for path, content in ((units, unit_table), (table, population_table)):
         with whole(path) as partial:
             content.to_parquet(partial, index=False)
-    print(room.totals(population_table))
+    print(totals(population_table))
 
 
 def split(output: OutputOption, config: ConfigOption = None) -> None:
@@ -138,6 +139,6 @@ def split(output: OutputOption, config: ConfigOption = None) -> None:
     splits = splits_of(options, recordings(options))
     write_splits(output, splits)
     sizes = f"{len(splits.test)} test, {len(splits.label)} label, {len(splits.orders[0])} pretraining"
-    print(f"{sizes} {splits.of}s")
+    print(f"{sizes} {splits.member}s")
     if splits.note:
         logger.warning("%s", splits.note)

@@ -57,15 +57,17 @@ def embed(
     options = load_config(*(config or ()))
     machine = options.machine
     loaded = load_model(model)
-    who = read_splits(splits) if splits is not None else None
-    found = find(who.folders(recordings, who.probed(animals, seed)) if who is not None else recordings)
+    groups = read_splits(splits) if splits is not None else None
+    if groups is not None:
+        recordings = groups.folders(recordings, groups.probed(animals, seed))
+    found = find(recordings)
     chunk = options.chunk.model_copy(update={"bin_s": loaded.bin_s})
     if "min_rate_hz" not in chunk.model_fields_set and (least := loaded.min_rate_hz):
         chunk = chunk.model_copy(update={"min_rate_hz": least})
-        if any(one.read for one in found):  # a store is taken as it was made
+        if any(recording.read for recording in found):  # a store is taken as it was made
             logger.info("%s: it learned from units of %g Hz or more: others are left out", model, least)
     each = track(found, total=len(found), description="embedding")
-    opened = (population for one in each for population in open_found([one], options.nwb, chunk))
+    opened = (population for recording in each for population in open_found([recording], options.nwb, chunk))
     with gpus(1, machine.accelerator, machine.share_gpus):
         units, vectors, windows = embed_with_model(loaded.saved, opened, machine.accelerator)
     write_embeddings(output, units, vectors, windows, {"model": loaded.sha256, **loaded.saved.record})
@@ -115,22 +117,22 @@ def baseline(
     from nuclr.provenance import versions
 
     machine = load_config(*(config or ())).machine
-    who = read_splits(splits) if splits is not None else None
+    groups = read_splits(splits) if splits is not None else None
     folders = populations
-    if who is not None:
-        tested = [name for other in range(seeds) for name in who.panel(panel, other)] if panel else []
-        folders = who.folders(populations, list(dict.fromkeys([*who.probed(animals, 0), *tested])))
+    if groups is not None:
+        tested = [name for other in range(seeds) for name in groups.panel(panel, other)] if panel else []
+        folders = groups.folders(populations, list(dict.fromkeys([*groups.probed(animals, 0), *tested])))
     opened = [open_population(path) for folder in folders for path in stores(folder)]
-    learned = who.pretraining(animals, 0) if who is not None and name == "nemo" else []
-    of = who.of if who is not None else "animal"
-    learn_from = {p.population for p in opened if getattr(p, of) in learned}
+    learned = groups.pretraining(animals, 0) if groups is not None and name == "nemo" else []
+    member = groups.member if groups is not None else "animal"
+    learn_from = {p.population for p in opened if getattr(p, member) in learned}
     kept = features or partial_of(output.with_suffix(".features"))
     with computing(machine.dask, machine.dask_workers):
         shown = partial(track, description=name, console=Console(stderr=True))
         units, table, windows = baseline_table(name, opened, learn_from, kept=kept, shown=shown)
     record = {"baseline": name, "inputs": {p.population: p.source for p in opened}, "versions": versions()}
     if learned:
-        record[f"{of}s"] = learned
+        record[f"{member}s"] = learned
     write_embeddings(output, units, table, windows, record)
     if features is None:
         shutil.rmtree(kept, ignore_errors=True)
@@ -179,6 +181,6 @@ def collect(
     output: OutputOption,
 ) -> None:
     """Gather the scores of all probes in one tidy table (parquet, and csv beside it)."""
-    from nuclr.evaluation.score_tables import collect as gather
+    from nuclr.evaluation.score_tables import gather_scores
 
-    print(f"{output}: {len(gather(probes, output))} probes of {len(probes)} representations")
+    print(f"{output}: {len(gather_scores(probes, output))} probes of {len(probes)} representations")

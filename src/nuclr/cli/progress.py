@@ -46,16 +46,16 @@ class _Lines:
     """Writes a line at most every :data:`EVERY_S`, and when a file is whole."""
 
     def __init__(self) -> None:
-        self.name, self.began, self.at_first, self.said = "", 0.0, 0, 0.0
+        self.name, self.began, self.at_first, self.told_at = "", 0.0, 0, 0.0
 
     def __call__(self, name: str, done: int, size: int | None) -> None:
         now = time.monotonic()
         if name != self.name:
-            self.name, self.began, self.at_first, self.said = name, now, done, now
-        if now - self.said < EVERY_S and done != size:
+            self.name, self.began, self.at_first, self.told_at = name, now, done, now
+        if now - self.told_at < EVERY_S and done != size:
             return
-        self.said = now
+        self.told_at = now
         rate = (done - self.at_first) / max(now - self.began, 1e-3)
-        of = f" of {size / 1e6:.1f} MB ({100 * done / size:.0f} %)" if size else " MB"
+        share = f" of {size / 1e6:.1f} MB ({100 * done / size:.0f} %)" if size else " MB"
         left = f", {(size - done) / rate:.0f} s left" if size and rate and done < size else ""
-        logger.info("%s: %.1f%s, %.1f MB/s%s", name, done / 1e6, of, rate / 1e6, left)
+        logger.info("%s: %.1f%s, %.1f MB/s%s", name, done / 1e6, share, rate / 1e6, left)

@@ -70,7 +70,7 @@ def inspect(
         rest = f", and {len(known) - 12} more" if len(known) > 12 else ""
         print(f"{name}: {shown or 'nothing'}{rest}; {counts.get('', 0)} units without")
     if picture is not None:
-        chosen = [one for one in opened if population in (None, one.population)]
+        chosen = [found for found in opened if population in (None, found.population)]
         if not chosen:
             raise DataError(f"{path}: no population {population}; there are {', '.join(found['population'])}")
         first = chosen[0]
@@ -88,7 +88,7 @@ def scaling(
 ) -> None:
     """Gather the probes of all runs; write table, fit and figure to files that begin with OUTPUT."""
     from nuclr.config import load_config
-    from nuclr.report.scaling import write_scaling
+    from nuclr.report.curves import write_scaling
 
     options = load_config(*(config or ()))
     for path in write_scaling(probes, task, protocol, output, resamples=options.probe.bootstrap):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,6 +13,9 @@ from nuclr.words import counted
 
 if TYPE_CHECKING:
     from nuclr.config import Config
+    from nuclr.data.splits import Splits
+    from nuclr.training.run import Cohort
+    from nuclr.training.selection import Score
 
 
 def add_to(app: typer.Typer) -> None:
@@ -53,86 +57,75 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder; killed and started again, it goes on from its last checkpoint."""
     from nuclr.config import load_config
+    from nuclr.data.splits import read_splits
     from nuclr.errors import ConfigError
     from nuclr.model.card import CARD, write_card
     from nuclr.model.tensor_files import read_record
     from nuclr.training.devices import gpus
+    from nuclr.training.own import pretrain_own
+    from nuclr.training.run import pretrain_run
 
     given = {"devices": devices, "num_nodes": num_nodes}
-    machine = {name: value for name, value in given.items() if value is not None}
-    options = load_config(*(config or ()), {"machine": machine}).ablated(ablation)
+    named = {name: value for name, value in given.items() if value is not None}
+    options = load_config(*(config or ()), {"machine": named}).ablated(ablation)
     if (splits is None) != (animals is None):
         raise ConfigError("pretrain: give both --splits and --animals, or neither: then all animals train")
-    wanted = options.machine
-    with gpus(0 if animals == 0 else wanted.devices, wanted.accelerator, wanted.share_gpus):
-        where = checkpoints or output.parent / "checkpoints"
+    machine = options.machine
+    folder = checkpoints or output.parent / "checkpoints"
+    with gpus(0 if animals == 0 else machine.devices, machine.accelerator, machine.share_gpus):
         if splits is None:
-            wrote = _all_of(recordings, options, seed, output, where, ablation)
+            about = {"ablation": ablation}
+            wrote = pretrain_own(recordings, options, seed, output=output, checkpoints=folder, about=about)
         else:
-            wrote = _of_splits(recordings, splits, animals or 0, options, seed, output, where, ablation)
+            run = _of_splits(recordings, read_splits(splits), animals or 0, seed, options)
+            wrote = pretrain_run(
+                run.cohort,
+                options,
+                seed,
+                output=output,
+                checkpoints=folder,
+                score=run.score,
+                about={"chosen_by": run.chosen_by, "ablation": ablation},
+            )
     if wrote:
         if card:
             write_card(output.with_name(CARD), read_record(output, "model", "train it again"))
         print(f"{output}: {'all animals' if animals is None else counted(animals, 'animal')}, seed {seed}")
 
 
-def _of_splits(
-    populations: list[Path],
-    splits: Path,
-    animals: int,
-    options: Config,
-    seed: int,
-    output: Path,
-    checkpoints: Path,
-    ablation: str,
-) -> bool:
-    """Pretrain on the first of the animals that splits.json puts in order."""
+class _Run(NamedTuple):
+    """Whom a run of a scaling analysis learns from, and who scores its encoder while it does."""
+
+    cohort: Cohort
+    score: Score | None
+    chosen_by: Sequence[str]
+
+
+def _of_splits(populations: list[Path], groups: Splits, animals: int, seed: int, options: Config) -> _Run:
+    """Take the first of the animals that splits.json puts in order."""
     from nuclr.data.left_out import members_left_out
-    from nuclr.data.splits import read_splits
     from nuclr.data.store import stores
     from nuclr.evaluation.label_score import label_score
-    from nuclr.training.run import pretrain_run
+    from nuclr.training.run import Cohort
 
-    who = read_splits(splits)
-    probed = options.pretrain.probe_every is not None and animals > 0
-    members = who.pretraining(animals, seed)
+    members = groups.pretraining(animals, seed)
     # An untrained encoder takes its bin from some.
-    read = members or who.orders[min(seed, len(who.orders) - 1)][:3]
-    folders = who.folders(populations, read)
-    score = None
-    if probed:
-        labelled = who.folders(populations, who.label)
-        score = label_score(
-            [store for folder in labelled for store in stores(folder)],
-            who,
-            options.views,
-            options.probe.tasks,
-            members_left_out(labelled, "animal"),
-        )
-    return pretrain_run(
+    read = members or groups.orders[min(seed, len(groups.orders) - 1)][:3]
+    folders = groups.folders(populations, read)
+    cohort = Cohort(
         [store for folder in folders for store in stores(folder)],
         members,
-        options,
-        seed,
-        output=output,
-        checkpoints=checkpoints,
-        score=score,
-        of=who.of,
-        left_out=members_left_out(folders, who.of),
-        about={"chosen_by": who.label if probed else [], "ablation": ablation},
+        groups.member,
+        members_left_out(folders, groups.member),
     )
-
-
-def _all_of(
-    recordings: list[Path], options: Config, seed: int, output: Path, checkpoints: Path, ablation: str
-) -> bool:
-    """Pretrain on all animals of some recordings, whose stores are made beside the model."""
-    from nuclr.data.own import find, store_found
-    from nuclr.data.store import open_population
-    from nuclr.training.run import pretrain_run
-
-    stores = store_found(find(recordings), output.parent / "populations", options.nwb, options.chunk)
-    animals = sorted({open_population(store).animal for store in stores})
-    return pretrain_run(
-        stores, animals, options, seed, output=output, checkpoints=checkpoints, about={"ablation": ablation}
+    if options.pretrain.probe_every is None or not animals:
+        return _Run(cohort, None, [])
+    labelled = groups.folders(populations, groups.label)
+    score = label_score(
+        [store for folder in labelled for store in stores(folder)],
+        groups,
+        options.views,
+        options.probe.tasks,
+        members_left_out(labelled, "animal"),
     )
+    return _Run(cohort, score, groups.label)

@@ -25,7 +25,7 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
         ``rate_hz`` over the valid spans (calcium: the mean of dF/F).
     populations
         One row a population: identity, ``units``, ``minutes`` that are valid, ``mean_activity`` over units
-        and ``scale`` (:class:`nuclr.data.summary.Summary`), ``store``.
+        and ``scale`` (:class:`nuclr.data.population.Summary`), ``store``.
 
     Raises
     ------

@@ -109,8 +109,8 @@ def _would_be_taken(script: str) -> None:
     except subprocess.TimeoutExpired:
         raise ConfigError(f"machine.dask: slurm: SLURM does not answer ({' '.join(command)})") from None
     if asked.returncode:
-        said = " ".join(asked.stderr.split())
+        reason = " ".join(asked.stderr.split())
         raise ConfigError(
-            f"machine.dask: slurm: SLURM refuses its jobs ({said}); Dask's own configuration, "
+            f"machine.dask: slurm: SLURM refuses its jobs ({reason}); Dask's own configuration, "
             "~/.config/dask/jobqueue.yaml, has their queue, account, walltime and memory"
         )

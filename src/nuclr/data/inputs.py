@@ -47,7 +47,7 @@ def absent_members(
     members: Sequence[str],
     populations: Sequence[Population],
     left_out: Collection[str],
-    of: Member = "animal",
+    member: Member = "animal",
 ) -> list[str]:
     """Name the animals (or recordings) of which nothing could be had, with a warning.
 
@@ -62,15 +62,15 @@ def absent_members(
     of
         What the members are.
     """
-    there = {getattr(population, of) for population in populations}
+    there = {getattr(population, member) for population in populations}
     absent = sorted((set(members) & set(left_out)) - there)
     if absent:
-        logger.warning("nothing of %s: %d of %d %ss", ", ".join(absent), len(absent), len(members), of)
+        logger.warning("nothing of %s: %d of %d %ss", ", ".join(absent), len(absent), len(members), member)
     return absent
 
 
 def of_members(
-    populations: Sequence[Population], members: Sequence[str], lacking: str, of: Member = "animal"
+    populations: Sequence[Population], members: Sequence[str], lacking: str, member: Member = "animal"
 ) -> list[Population]:
     """Choose the populations of some animals (or recordings).
 
@@ -80,8 +80,8 @@ def of_members(
         If one has none; ``lacking`` begins the message, before its name.
     """
     wanted = set(members)
-    chosen = [population for population in populations if getattr(population, of) in wanted]
-    if missing := sorted(wanted - {getattr(population, of) for population in chosen}):
+    chosen = [population for population in populations if getattr(population, member) in wanted]
+    if missing := sorted(wanted - {getattr(population, member) for population in chosen}):
         raise TrainingError(f"{lacking} {missing[0]}; chunk its recordings first")
     return chosen
 

@@ -24,7 +24,7 @@ def reason_left_out(folder: Path) -> str | None:
     return str(json.loads(note.read_text())["reason"]) if note.exists() else None
 
 
-def members_left_out(folders: Iterable[Path], of: Member) -> set[str]:
+def members_left_out(folders: Iterable[Path], member: Member) -> set[str]:
     """Name the recordings that are left out below some folders, or their animals."""
     notes = [note for folder in folders for note in folder.rglob(NOTE)]
-    return {str(json.loads(note.read_text())[of]) for note in notes}
+    return {str(json.loads(note.read_text())[member]) for note in notes}

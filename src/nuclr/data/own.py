@@ -58,15 +58,14 @@ def find(paths: Sequence[Path]) -> list[Found]:
         If a path is not there or holds none, or two recordings have one name.
     """
     # A recording that could not be had left its reason behind, and is done without.
-    found = [one for path in paths if reason_left_out(path) is None for one in _find(path)]
+    found = [recording for path in paths if reason_left_out(path) is None for recording in _find(path)]
     if not found:
         raise DataError(f"{', '.join(map(str, paths))}: nothing there; all is left out")
     seen: dict[str, Path] = {}
-    for one in found:
-        if one.read is not None and seen.setdefault(one.recording, one.path) != one.path:
-            raise DataError(
-                f"{one.path} and {seen[one.recording]} would both be recording {one.recording}; rename one"
-            )
+    for recording in found:
+        name, file = recording.recording, recording.path
+        if recording.read is not None and seen.setdefault(name, file) != file:
+            raise DataError(f"{file} and {seen[name]} would both be recording {name}; rename one")
     return found
 
 
@@ -81,10 +80,10 @@ def _find(path: Path) -> list[Found]:
     # Below a recording there is none, and what a kill left half-made is none.
     whole = set(stores(path))
     inside = [
-        one
-        for one in inside
-        if not any(other.path in one.path.parents for other in inside)
-        and (one.read is not None or one.path in whole)
+        recording
+        for recording in inside
+        if not any(other.path in recording.path.parents for other in inside)
+        and (recording.read is not None or recording.path in whole)
     ]
     if not inside:
         raise DataError(f"{path}: nothing in it that is {FORMS}")
@@ -97,16 +96,16 @@ def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:
     A folder of recordings may hold the stores that an earlier pretraining made of them. They are copies, and
     a file that was taken away since, as one to be tested, must not come back by its copy.
     """
-    files = {one.recording for one in inside if one.read is not None}
+    files = {recording.recording for recording in inside if recording.read is not None}
     if not files:
         return inside
     kept = []
-    for one in inside:
-        if one.read is None:
-            identity = identity_of(one.path)
+    for recording in inside:
+        if recording.read is None:
+            identity = identity_of(recording.path)
             if identity.get("dataset") == DATASET or identity.get("recording") in files:
                 continue
-        kept.append(one)
+        kept.append(recording)
     if len(kept) < len(inside):
         copies = counted(len(inside) - len(kept), "store")
         logger.info("%s: %s made of recordings: the recordings themselves are read", path, copies)
@@ -150,18 +149,18 @@ def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Pop
     DataError
         If a file is damaged, or its spikes cannot be trusted.
     """
-    for one in found:
-        if one.read is None:
-            yield open_population(one.path)
+    for recording in found:
+        if recording.read is None:
+            yield open_population(recording.path)
             continue
-        for raw in one.read(one.path, named):
+        for raw in recording.read(recording.path, named):
             population = to_population(
                 raw,
                 dataset=DATASET,
-                animal=one.animal,
-                recording=one.recording,
+                animal=recording.animal,
+                recording=recording.recording,
                 options=chunk,
-                source={"file": one.path.name},
+                source={"file": recording.path.name},
             )
             # A silent one can be looked at; one without units cannot.
             if len(population.units):
@@ -189,21 +188,21 @@ def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) 
     from filelock import FileLock
 
     made = []
-    for one in found:
-        if one.read is None:
-            made.append(one.path)
+    for recording in found:
+        if recording.read is None:
+            made.append(recording.path)
             continue
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # As `srun nuclr pretrain` starts several at once.
-        lock = folder / f".{one.recording}.lock"
+        lock = folder / f".{recording.recording}.lock"
         with _nothing_left(lock), FileLock(lock):
             populations = chunk_recording(
-                one.read(one.path, named),
-                folder / one.recording,
+                recording.read(recording.path, named),
+                folder / recording.recording,
                 dataset=DATASET,
-                animal=one.animal,
-                recording=one.recording,
+                animal=recording.animal,
+                recording=recording.recording,
                 options=chunk,
                 licence=named.licence,
             )

@@ -48,8 +48,8 @@ class Plan:
     def of_members(self, members: Sequence[str]) -> list[str]:
         """Name the recordings of some animals, or some recordings where the splits are of these."""
         wanted = set(members)
-        of = self.splits.of
-        return [name for name, recording in self.recordings.items() if getattr(recording, of) in wanted]
+        member = self.splits.member
+        return [name for name, recording in self.recordings.items() if getattr(recording, member) in wanted]
 
     def to_pretrain(self, animals: int, seed: int) -> list[str]:
         """Name the recordings of a run; an untrained encoder takes its bin from any of three animals.
@@ -175,4 +175,4 @@ def make_plan(config: Config) -> Plan:
         return plan
     # What no run needs is not fetched.
     needed = {name for seed in range(plan.most_seeds) for name in plan.to_embed(0, seed)}
-    return replace(plan, recordings={name: one for name, one in found.items() if name in needed})
+    return replace(plan, recordings={name: recording for name, recording in found.items() if name in needed})

@@ -9,13 +9,29 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from nuclr.data.summary import Summary
 from nuclr.errors import DataError
 
 if TYPE_CHECKING:
     import dask.array as da
 
 Modality = Literal["spikes", "calcium"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A population's activity over its valid spans in a few numbers.
+
+    Attributes
+    ----------
+    mean_activity
+        Spikes per second (calcium: mean dF/F) of each unit, ``(unit,)``.
+    scale
+        What the encoder's input is divided by: 1 for spikes, for calcium the 99th percentile of dF/F over
+        all units and frames; NaN where there is no frame.
+    """
+
+    mean_activity: np.ndarray
+    scale: float
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,8 +36,8 @@ class Splits:
     orders
         For each seed an order of all others; a run of n animals takes the first n. A published
         split has one order for all seeds.
-    of
-        What the names are of.
+    member
+        What the names are names of.
     published
         Of a published split: its pretraining sets, each as (animals, recordings), and the set is that
         many recordings from the beginning of the order; else empty.
@@ -51,20 +51,20 @@ class Splits:
     test: list[str]
     label: list[str]
     orders: list[list[str]]
-    of: Member = "animal"
+    member: Member = "animal"
     published: tuple[tuple[int, int], ...] = ()
     note: str = ""
     recordings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.of not in ("animal", "recording"):
-            raise SplitError(f"splits: of {self.of}: neither animal nor recording; make splits.json again")
+        if self.member not in ("animal", "recording"):
+            raise SplitError(f"splits: {self.member}: neither animal nor recording; make splits.json again")
         groups = [*self.test, *self.label, *(self.orders[0] if self.orders else [])]
         if len(set(groups)) != len(groups):
             twice = next(animal for animal in groups if groups.count(animal) > 1)
-            raise SplitError(f"splits: {self.of} {twice} is in two groups; make splits.json again")
+            raise SplitError(f"splits: {self.member} {twice} is in two groups; make splits.json again")
         if any(sorted(order) != sorted(self.orders[0]) for order in self.orders):
-            raise SplitError(f"splits: the orders are not of the same {self.of}s; make splits.json again")
+            raise SplitError(f"splits: the orders are not of the same {self.member}s; make splits.json again")
         for name in (name for names in self.recordings.values() for name in names):
             if Path(name).name != name or name in ("", ".", ".."):
                 raise SplitError(f"splits: recording {name} is not a folder's name; make splits.json again")
@@ -141,8 +141,8 @@ class Splits:
             if not own:
                 whose = next(member for member in members if name in self.recordings.get(member, ()))
                 raise SplitError(
-                    f"recording {name} of {self.of} {whose} is not in {', '.join(map(str, roots))}; chunk it "
-                    "with `nuclr chunk`, or leave it out with split.leave_out"
+                    f"recording {name} of {self.member} {whose} is not in {', '.join(map(str, roots))}; "
+                    "chunk it with `nuclr chunk`, or leave it out with split.leave_out"
                 )
             found += own
         return found
@@ -187,7 +187,7 @@ def published_splits(recordings: Sequence[tuple[str, str, str]]) -> Splits:
         test=[name for name, _ in test],
         label=[],
         orders=[[name for name, _, _ in order]],
-        of="recording",
+        member="recording",
         published=tuple((len({animal for _, animal, _ in order[:end]}), end) for end in ends),
         note=f"published split: {len(tested & trained)} of {len(tested)} test animals "
         "are also in pretraining",
@@ -208,7 +208,14 @@ def read_splits(path: Path) -> Splits:
         If it is not whole, or an animal is in two groups.
     """
     try:
-        content = Splits(**json.loads(path.read_text()))
+        content = Splits(**_with_member(json.loads(path.read_text())))
         return replace(content, published=tuple((int(a), int(r)) for a, r in content.published))
     except (OSError, ValueError, TypeError) as error:
         raise SplitError(f"{path}: cannot be read ({error}); make it again with `nuclr split`") from None
+
+
+def _with_member(content: object) -> dict[str, Any]:
+    """Take the key ``of``, as it was called before, for ``member``."""
+    if not isinstance(content, dict):
+        raise TypeError("not an object")
+    return {"member" if key == "of" else key: value for key, value in content.items()}

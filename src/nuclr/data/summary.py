@@ -3,32 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from nuclr.data.population import Population
+from nuclr.data.population import Population, Summary
 
 LARGEST_SHARE = 0.01  # of the samples lie above the 99th percentile
-
-
-@dataclass(frozen=True)
-class Summary:
-    """A population's activity over its valid spans in a few numbers.
-
-    Attributes
-    ----------
-    mean_activity
-        Spikes per second (calcium: mean dF/F) of each unit, ``(unit,)``.
-    scale
-        What the encoder's input is divided by: 1 for spikes, for calcium the 99th percentile of dF/F over
-        all units and frames; NaN where there is no frame.
-    """
-
-    mean_activity: np.ndarray
-    scale: float
 
 
 def summary_of(population: Population) -> Summary:

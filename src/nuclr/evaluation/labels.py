@@ -43,7 +43,7 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
     if table["unit_id"].duplicated().any():
         twice = table["unit_id"][table["unit_id"].duplicated()].iloc[0]
         raise DataError(f"{path}: unit {twice} stands twice")
-    given = table.set_index("unit_id").apply(lambda one: one.str.strip())
+    given = table.set_index("unit_id").apply(lambda column_of_text: column_of_text.str.strip())
     ids = units["unit_id"].astype(str)
     labels = as_text(ids.map(given[column]))
     if not (labels != "").any():

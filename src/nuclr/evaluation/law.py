@@ -106,9 +106,9 @@ def _exponents(
 ) -> list[float]:
     """Smallest and largest exponent that the runs do not reject; see :func:`fit_power_law`."""
 
-    def excess(of: np.ndarray) -> np.ndarray:
-        least = of.min(axis=1, keepdims=True)
-        return (of - least) / np.maximum(least / freedom, 1e-15)
+    def excess(errors: np.ndarray) -> np.ndarray:
+        least = errors.min(axis=1, keepdims=True)
+        return (errors - least) / np.maximum(least / freedom, 1e-15)
 
     # The upper end of where the 95th percentile of so many curves may lie.
     share = 0.95 + norm.ppf(0.95) * np.sqrt(0.95 * 0.05 / len(squares))

@@ -250,14 +250,14 @@ def by_class(predictions: pd.DataFrame) -> pd.DataFrame:
     """Precision, recall and F1 of every class that occurs: ``class, units, precision, recall, f1``."""
     total = confusions([predictions])[0].sum(axis=0)
     names = sorted(set(predictions["label"]) | set(predictions["predicted"]))
-    hits, units, said = total.diagonal(), total.sum(axis=1), total.sum(axis=0)
+    hits, units, predicted = total.diagonal(), total.sum(axis=1), total.sum(axis=0)
     table = pd.DataFrame(
         {
             "class": names,
             "units": units.astype(int),
-            "precision": hits / np.maximum(said, 1),
+            "precision": hits / np.maximum(predicted, 1),
             "recall": hits / np.maximum(units, 1),
-            "f1": 2 * hits / np.maximum(units + said, 1),
+            "f1": 2 * hits / np.maximum(units + predicted, 1),
         }
     )
     return table[table["units"] > 0].reset_index(drop=True)

@@ -68,7 +68,7 @@ def acg_image(counts: np.ndarray, bin_s: float) -> np.ndarray:
 def as_template(waveforms: np.ndarray) -> np.ndarray:
     """Resample waveforms ``(unit, sample)`` to 90 samples and scale each to a largest value of 1."""
     old, new = np.linspace(0, 1, waveforms.shape[1]), np.linspace(0, 1, SAMPLES)
-    made = np.stack([np.interp(new, old, one) for one in waveforms])
+    made = np.stack([np.interp(new, old, waveform) for waveform in waveforms])
     return (made / np.maximum(np.abs(made).max(axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
@@ -113,13 +113,13 @@ def templates(populations: Sequence[Population]) -> np.ndarray:
         If a population was stored without waveforms.
     """
     parts = []
-    for one in populations:
-        if one.waveforms is None:
+    for population in populations:
+        if population.waveforms is None:
             raise DataError(
-                f"population {one.population}: no waveforms in its store, which nemo needs; set "
+                f"population {population.population}: no waveforms in its store, which nemo needs; set "
                 "chunk.waveforms if its file has them, else take nemo out of probe.baselines"
             )
-        parts.append(as_template(one.waveforms))
+        parts.append(as_template(population.waveforms))
     return np.concatenate(parts)
 
 
@@ -166,10 +166,10 @@ def _trained(waveforms: Tensor, acgs: Tensor, rows: Tensor) -> _Encoders:
         chosen = rows[torch.randperm(len(rows))[:BATCH]]
         noisy = waveforms[chosen] + 0.05 * torch.randn(len(chosen), SAMPLES)
         both = encoders(noisy, acgs[chosen])
-        one, other = (
+        from_waveforms, from_images = (
             F.normalize(project(part), dim=1) for project, part in zip(encoders.project, both, strict=True)
         )
-        similarity = one @ other.T / TEMPERATURE
+        similarity = from_waveforms @ from_images.T / TEMPERATURE
         own = torch.arange(len(chosen))
         loss = (F.cross_entropy(similarity, own) + F.cross_entropy(similarity.T, own)) / 2
         optimizer.zero_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from nuclr.evaluation.protocols import (
     label_order,
     label_share,
 )
-from nuclr.evaluation.representations import read_embeddings, read_recorded, write_csv, write_recorded
+from nuclr.evaluation.representations import read_embeddings, write_csv, write_recorded
 from nuclr.evaluation.score_tables import CLASSES, SCORES
 from nuclr.files import sha256_of, whole_folder
 from nuclr.provenance import versions
@@ -73,10 +73,10 @@ def variants(options: Probe, representation: str) -> list[Variant]:
     """
     if representation == "lolcat":
         return [Variant("lolcat")]
-    ways = [Variant(probe, centred) for probe, centred in product(options.kinds, options.centred)]
-    main = ways[0]
+    kinds = [Variant(probe, centred) for probe, centred in product(options.kinds, options.centred)]
+    main = kinds[0]
     shares = [Variant(main.probe, main.centred, 0.5**i) for i in range(1, options.label_halvings + 1)]
-    return [*ways, *shares, Variant(main.probe, main.centred, shuffled=True)]
+    return [*kinds, *shares, Variant(main.probe, main.centred, shuffled=True)]
 
 
 def centred(features: np.ndarray, populations: np.ndarray) -> np.ndarray:
@@ -241,37 +241,27 @@ def probe_all(
     pretraining = splits.pretraining(animals, seed)
     _check_record(path, record, splits, pretraining)
     trained_on = _trained_on(record, splits)
-    source: dict[str, Any] = {
-        "representation": record.get("baseline")
-        or record.get("ablation")
-        or ("nuclr" if trained_on else "untrained"),
-        "animals": animals if trained_on else 0,
-        "split": splits.note,
-        "seed": record.get("seed", 0),
-        "panel": panel,
-        "pretraining": {name: record.get(name, 0) for name in ("units", "hours")},
-        "embeddings": sha256_of(path),
-        "model": record.get("model", ""),
-        "config": {**record.get("config", {}), "probe": options.model_dump(mode="json")},
-        "versions": versions(),
+    source = _source(path, record, options, animals if trained_on else 0)
+    source |= {"split": splits.note, "panel": panel}
+    chosen = variants(options, str(source["representation"]))
+    source |= {
+        "main": asdict(chosen[0]),
+        "label_shares": [variant.label_share for variant in chosen if variant.label_share < 1],
     }
-    ways = variants(options, str(source["representation"]))
-    source["main"] = asdict(ways[0])
-    source["label_shares"] = [way.label_share for way in ways if way.label_share < 1]
     named = {name: source[name] for name in ("representation", "animals")}
     # Centred features are as large as the features: made only where a probe reads them.
     as_is = {False: features}
-    if any(way.centred for way in ways):
+    if any(variant.centred for variant in chosen):
         as_is[True] = centred(features, units["population"].to_numpy(str))
     probed_seeds = [seed] if "seed" in record else list(range(seed, seed + seeds))
-    rows, classes = [], []
+    probed: list[_Probed] = []
     with whole_folder(folder) as partial:
         for task, protocol in product(options.tasks, options.protocols):
             if len(pretraining) < TRANSDUCTIVE.get(protocol, 0):
                 logger.info("%s: %s needs two animals: left out", path, protocol)
                 continue
             labels = class_labels(units, task, options.min_units)
-            tables, judged = [], []
+            own = _Probed({"task": task.name, "protocol": protocol, **named})
             for tested in _tested(protocol, splits, (animals, trained_on), panel, probed_seeds):
                 parts = list(folds(protocol, units, labels, splits, tested.members, options.folds))
                 if not can_be_probed(parts, labels):
@@ -283,38 +273,80 @@ def probe_all(
                         ", ".join(tested.members),
                     )
                     continue
-                of_all = replace(ways[0], tested_on="all_pretraining")
-                for variant in ways if tested.panel else [of_all]:
+                of_all = replace(chosen[0], tested_on="all_pretraining")
+                for variant in chosen if tested.panel else [of_all]:
                     made, validation = predict(as_is[variant.centred], labels, parts, variant, tested.seed)
                     identity = units[["unit_id", "population", "animal"]].iloc[made.pop("row")]
                     made = pd.concat([identity.reset_index(drop=True), made], axis=1)
-                    made = made.assign(seed=tested.seed, **asdict(variant))
-                    tables.append(made)
-                    judged += [
-                        {"variant": asdict(variant), "seed": tested.seed, "fold": fold, "macro_f1": score}
-                        for fold, score in enumerate(validation.tolist())
-                        if not np.isnan(score)
-                    ]
-                    about = {"task": task.name, "protocol": protocol, **named, "seed": tested.seed}
-                    about |= asdict(variant)
-                    known = validation[~np.isnan(validation)]
-                    score = float(known.mean()) if len(known) else float("nan")
-                    rows.append({**about, "validation_macro_f1": score, **summary(made, options.bootstrap)})
-                    classes.append(by_class(made).assign(**about))
-            if not tables:
+                    own.add(made, validation, variant, tested.seed, options.bootstrap)
+            if not own.predictions:
                 raise DataError(
                     f"{path}: {task.name}, {protocol}: no animals to test have units of two classes; "
                     "look at probe.tasks, or raise the smallest of scaling.animal_counts"
                 )
             write_recorded(
                 partial / f"{task.name}.{protocol}.parquet",
-                pa.Table.from_pandas(pd.concat(tables), preserve_index=False),
-                {**source, "task": task.name, "protocol": protocol, "validation": judged},
+                pa.Table.from_pandas(pd.concat(own.predictions), preserve_index=False),
+                {**source, "task": task.name, "protocol": protocol, "validation": own.validation},
             )
-        table = pd.DataFrame(rows)
+            probed.append(own)
+        table = pd.DataFrame([row for own in probed for row in own.scores])
         write_csv(partial / SCORES, table)
-        write_csv(partial / CLASSES, pd.concat(classes))
+        write_csv(partial / CLASSES, pd.concat([rows for own in probed for rows in own.classes]))
     return table
+
+
+def _source(path: Path, record: dict[str, Any], options: Probe, animals: int) -> dict[str, Any]:
+    """Say what is probed; ``animals`` is how many it was pretrained on."""
+    return {
+        "representation": record.get("baseline")
+        or record.get("ablation")
+        or ("nuclr" if animals else "untrained"),
+        "animals": animals,
+        "seed": record.get("seed", 0),
+        "pretraining": {name: record.get(name, 0) for name in ("units", "hours")},
+        "embeddings": sha256_of(path),
+        "model": record.get("model", ""),
+        "config": {**record.get("config", {}), "probe": options.model_dump(mode="json")},
+        "versions": versions(),
+    }
+
+
+@dataclass
+class _Probed:
+    """Predictions and scores of one task and protocol, as one variant after another gives them.
+
+    Attributes
+    ----------
+    identity
+        Task, protocol and representation: what stands beside every score.
+    predictions, validation, scores, classes
+        A part for each variant and seed.
+    """
+
+    identity: dict[str, Any]
+    predictions: list[pd.DataFrame] = field(default_factory=list)
+    validation: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[dict[str, Any]] = field(default_factory=list)
+    classes: list[pd.DataFrame] = field(default_factory=list)
+
+    def add(
+        self, made: pd.DataFrame, validation: np.ndarray, variant: Variant, seed: int, resamples: int
+    ) -> None:
+        """Score what :func:`predict` gave."""
+        keys = asdict(variant)
+        made = made.assign(seed=seed, **keys)
+        self.predictions.append(made)
+        self.validation += [
+            {"variant": keys, "seed": seed, "fold": fold, "macro_f1": score}
+            for fold, score in enumerate(validation.tolist())
+            if not np.isnan(score)
+        ]
+        known = validation[~np.isnan(validation)]
+        about = {**self.identity, "seed": seed, **keys}
+        score = float(known.mean()) if len(known) else float("nan")
+        self.scores.append({**about, "validation_macro_f1": score, **summary(made, resamples)})
+        self.classes.append(by_class(made).assign(**about))
 
 
 @dataclass(frozen=True)
@@ -353,7 +385,7 @@ def _tested(
 
 def _trained_on(record: dict[str, Any], splits: Splits) -> list[str]:
     # What could not be had counts as asked for: runs of one size stay one point of the curve.
-    return [*record.get(f"{splits.of}s", []), *record.get("left_out", [])]
+    return [*record.get(f"{splits.member}s", []), *record.get("left_out", [])]
 
 
 def _check_record(path: Path, record: dict[str, Any], splits: Splits, pretraining: Sequence[str]) -> None:
@@ -361,82 +393,12 @@ def _check_record(path: Path, record: dict[str, Any], splits: Splits, pretrainin
     trained_on = _trained_on(record, splits)
     if trained_on and sorted(trained_on) != sorted(pretraining):
         raise SplitError(
-            f"{path}: the model was pretrained on {len(trained_on)} other {splits.of}s than splits.json "
+            f"{path}: the model was pretrained on {len(trained_on)} other {splits.member}s than splits.json "
             f"gives for {len(pretraining)}; pretrain it again"
         )
     # Labels of some animals may have chosen the epoch.
     if seen := sorted(set(record.get("chosen_by", [])) & set(splits.test)):
         raise SplitError(
-            f"{path}: labels of test {splits.of} {seen[0]} chose the epoch of this model; pretrain it again"
+            f"{path}: labels of test {splits.member} {seen[0]} chose the epoch of this model; pretrain it "
+            "again"
         )
-
-
-def read_predictions(path: Path, variant: Variant | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read tested units' predictions, and the record of what they come from.
-
-    Parameters
-    ----------
-    path
-        A ``{task}.{protocol}.parquet``.
-    variant
-        Which of the probes; None: the main one.
-
-    Returns
-    -------
-    predictions
-        One row a tested unit of each ``seed``; none where the main probe had nothing to test.
-    record
-        As :func:`probe_all` wrote it.
-
-    Raises
-    ------
-    DataError
-        If the file is not there or not whole, or has no such probe.
-    """
-    table, record = read_recorded(
-        path, "probe", lambda record: asdict(variant) if variant is not None else record["main"]
-    )
-    if not len(table) and variant is not None:
-        raise DataError(f"{path}: no {variant} in it; make it again with `nuclr probe`")
-    return table.to_pandas(), record
-
-
-def read_chosen(path: Path) -> pd.DataFrame:
-    """Read tested units' predictions, each fold's by the probe that its own validation units choose.
-
-    Validation units of one fold are test units of another, so a choice over all folds would look at what
-    is tested. Where a fold has no validation units its probe is the main one.
-
-    Parameters
-    ----------
-    path
-        A ``{task}.{protocol}.parquet``.
-
-    Returns
-    -------
-    DataFrame
-        As :func:`read_predictions`, with ``validation_macro_f1`` of the fold's probe.
-
-    Raises
-    ------
-    DataError
-        If the file is not there or not whole.
-    """
-    full = {"label_share": 1.0, "shuffled": False, "tested_on": "panel"}
-    table, record = read_recorded(path, "probe", lambda _: full)
-    frame = table.to_pandas()
-    best: dict[tuple[int, int], dict[str, Any]] = {}
-    for judged in record["validation"]:
-        place = judged["seed"], judged["fold"]
-        # Of equals the first, which is the main one.
-        if judged["variant"]["tested_on"] == "panel" and (
-            place not in best or judged["macro_f1"] > best[place]["macro_f1"]
-        ):
-            best[place] = judged
-    parts = []
-    for (seed, fold), group in frame.groupby(["seed", "fold"]):
-        judged = best.get((seed, fold), {"variant": record["main"], "macro_f1": np.nan})
-        way = judged["variant"]
-        own = group[(group[list(way)] == pd.Series(way)).all(axis=1)]
-        parts.append(own.assign(validation_macro_f1=judged["macro_f1"]))
-    return pd.concat(parts, ignore_index=True) if parts else frame.assign(validation_macro_f1=np.nan)

@@ -143,7 +143,7 @@ def _parts(
     n_folds: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield (learned, test) rows; see :func:`folds`."""
-    animal, member = (units[column].to_numpy(object) for column in ("animal", splits.of))
+    animal, member = (units[column].to_numpy(object) for column in ("animal", splits.member))
     known = labels != ""
     if protocol == "inductive_zero_shot":
         learned = splits.label or (pretraining if splits.published else [])
@@ -153,7 +153,7 @@ def _parts(
                 "split.label_animals above 0"
             )
         if seen := sorted({*splits.test, *splits.label} & set(pretraining)):
-            raise SplitError(f"{splits.of} {seen[0]} was in pretraining and cannot be used as a new one")
+            raise SplitError(f"{splits.member} {seen[0]} was in pretraining and cannot be used as a new one")
         of_learned, of_tested = (known & np.isin(member, group) for group in (learned, splits.test))
         yield np.flatnonzero(of_learned), np.flatnonzero(of_tested)
         return
@@ -227,7 +227,7 @@ def check_fold(
         raise SplitError(f"{protocol}: unit {units['unit_id'].iloc[twice]} is both learned from and tested")
     if protocol == "transductive":
         return
-    column = splits.of if protocol == "inductive_zero_shot" else "animal"
+    column = splits.member if protocol == "inductive_zero_shot" else "animal"
     tested = set(units[column].iloc[fold.test])
     if both := sorted(tested & set(units[column].iloc[fold.learned])):
         raise SplitError(f"{protocol}: labels of test {column} {both[0]} reach the probe; split again")

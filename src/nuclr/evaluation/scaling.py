@@ -119,9 +119,9 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
             "test_animals": animals,
         }
         if controls:
-            one = next(iter(controls.values())) if len(controls) == 1 else None
+            shared = next(iter(controls.values())) if len(controls) == 1 else None
             beside = [
-                (mine, controls.get(seed, one)) for seed, mine in zip(group["seed"], stack, strict=True)
+                (mine, controls.get(seed, shared)) for seed, mine in zip(group["seed"], stack, strict=True)
             ]
             both = [(mine, control) for mine, control in beside if control is not None]
             if both:
@@ -229,8 +229,8 @@ def by_animal(scored: Sequence[Scored]) -> pd.DataFrame:
     animals = sorted(set(pd.concat([s.predictions["animal"] for s in chosen])))
     rows = []
     for s, confusion in zip(chosen, confusions([s.predictions for s in chosen]), strict=True):
-        for animal, one in zip(animals, confusion, strict=True):
-            if one.any():
-                row = {"representation": s.representation, "animal": animal, "units": int(one.sum())}
-                rows.append({**row, "macro_f1": float(macro_f1(one))})
+        for animal, counts in zip(animals, confusion, strict=True):
+            if counts.any():
+                row = {"representation": s.representation, "animal": animal, "units": int(counts.sum())}
+                rows.append({**row, "macro_f1": float(macro_f1(counts))})
     return pd.DataFrame(rows).groupby(["representation", "animal"], as_index=False).mean()

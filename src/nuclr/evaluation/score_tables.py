@@ -29,7 +29,7 @@ def main_scores(folder: Path) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in first.to_dict("records")]
 
 
-def collect(folders: Sequence[Path], output: Path) -> pd.DataFrame:
+def gather_scores(folders: Sequence[Path], output: Path) -> pd.DataFrame:
     """Gather the scores of many probes folders in one tidy table, ``output`` (parquet) and a csv beside it.
 
     What the scores of single classes are goes to ``{output's stem}.classes.csv``.

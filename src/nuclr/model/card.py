@@ -86,9 +86,9 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
 
 
 def _score(row: dict[str, Any]) -> str:
-    of = f"; {counted(row['test_animals'], 'animal')}" if "test_animals" in row else ""
+    tested = f"; {counted(row['test_animals'], 'animal')}" if "test_animals" in row else ""
     known = isfinite(row.get("low", nan))
-    interval = f" ({row['low']:.3f} to {row['high']:.3f}{of})" if known else ""
+    interval = f" ({row['low']:.3f} to {row['high']:.3f}{tested})" if known else ""
     within = f"{row['within_recordings']:.3f}" if "within_recordings" in row else ""
     cells = [row["task"], row["protocol"], str(row["units"]), f"{row['macro_f1']:.3f}{interval}", within]
     return f"| {' | '.join([*cells, format(row['chance'], '.3f')])} |"

@@ -115,21 +115,21 @@ def contrastive_loss(
         layout1.row.index_select(0, match[0]),
         layout2.row.index_select(0, match[1]),
     )
-    one, two = layout1.pad(z1), layout2.pad(z2)
+    first, second = layout1.pad(z1), layout2.pad(z2)
 
-    across = one @ two.transpose(1, 2)
+    across = first @ second.transpose(1, 2)
     positive = (z1.index_select(0, match[0]) * z2.index_select(0, match[1])).sum(-1)
     attraction = (1 - positive).mean() / temperature
     repulsion = 0.5 * (
         _log_mean_exp_others(
             across / temperature,
-            one @ one.transpose(1, 2) / same_view_temperature,
+            first @ first.transpose(1, 2) / same_view_temperature,
             (layout1, layout2),
             (rows1, rows2),
         )
         + _log_mean_exp_others(
             across.transpose(1, 2) / temperature,
-            two @ two.transpose(1, 2) / same_view_temperature,
+            second @ second.transpose(1, 2) / same_view_temperature,
             (layout2, layout1),
             (rows2, rows1),
         )

@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot as plt
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -52,6 +48,15 @@ AXES = {
 }
 
 
+def panels_of(size: tuple[float, float], columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """Make a figure of ``size`` inches and its panels, side by side: one, or an array of them.
+
+    Not by ``pyplot``, which would choose a backend for whoever imports this, and keep every figure.
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(1, columns, **options)
+
+
 def name_of(representation: str) -> str:
     """Name a representation as figures and tables do."""
     return (
@@ -75,8 +80,8 @@ def scaling_figure(
     title
         What is decoded, and under which protocol.
     """
-    with plt.style.context(STYLE):
-        figure, ax = plt.subplots(figsize=(COLUMN_INCHES, 2.9), layout="constrained")
+    with style.context(STYLE):
+        figure, ax = panels_of((COLUMN_INCHES, 2.9))
         trained = curve[curve["representation"] == "nuclr"]
         dots = runs[runs["representation"] == "nuclr"]
         n, mean = trained["animals"].to_numpy(), trained["macro_f1"].to_numpy()
@@ -155,10 +160,8 @@ def _label_at_right(ax: Axes, heights: dict[str, float]) -> None:
 def axes_figure(runs: pd.DataFrame, title: str) -> Figure:
     """Macro-F1 against animals, units and hours of pretraining: the same runs, one panel each."""
     dots = runs[runs["representation"] == "nuclr"]
-    with plt.style.context(STYLE):
-        figure, panels = plt.subplots(
-            1, 3, figsize=(2 * COLUMN_INCHES, 2.3), layout="constrained", sharey=True
-        )
+    with style.context(STYLE):
+        figure, panels = panels_of((2 * COLUMN_INCHES, 2.3), 3, sharey=True)
         for ax, (column, label) in zip(panels, AXES.items(), strict=True):
             means = dots.groupby("animals")[[column, "macro_f1"]].mean()
             ax.scatter(dots[column], dots["macro_f1"], s=9, color=NUCLR, alpha=0.45, linewidths=0)
@@ -184,10 +187,10 @@ def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Fig
         What is decoded, and under which protocol.
     """
     table = grid.pivot_table(index="label_share", columns="animals", values="macro_f1")
-    said = ", ".join(f"twice the {name}: {gain:+.3f}" for name, gain in gains.items())
-    with plt.style.context(STYLE):
+    doubling = ", ".join(f"twice the {name}: {gain:+.3f}" for name, gain in gains.items())
+    with style.context(STYLE):
         height = 1.2 + 0.24 * len(table)
-        figure, ax = plt.subplots(figsize=(COLUMN_INCHES, height), layout="constrained")
+        figure, ax = panels_of((COLUMN_INCHES, height))
         image = ax.imshow(table, origin="lower", aspect="auto", cmap="cividis")
         middle = (np.nanmin(table) + np.nanmax(table)) / 2
         for row, column in np.ndindex(table.shape):
@@ -201,7 +204,7 @@ def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Fig
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
         figure.colorbar(image, ax=ax, label="macro-F1 (0 to 1)")
-        ax.set_title("\n".join([title, *([f"last doubling: {said}"] if said else [])]), loc="left")
+        ax.set_title("\n".join([title, *([f"last doubling: {doubling}"] if doubling else [])]), loc="left")
     return figure
 
 
@@ -222,8 +225,8 @@ def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
     counts = table.sum(axis=1).to_list()
     shares = table.div(table.sum(axis=1).replace(0, 1), axis=0).to_numpy()
     size = min(2 * COLUMN_INCHES, max(COLUMN_INCHES, 1.6 + 0.42 * len(table)))
-    with plt.style.context(STYLE):
-        figure, ax = plt.subplots(figsize=(size, 0.8 * size), layout="constrained")
+    with style.context(STYLE):
+        figure, ax = panels_of((size, 0.8 * size))
         image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for row, column in np.ndindex(shares.shape):
             colour = "white" if shares[row, column] > 0.55 else "black"
@@ -249,8 +252,8 @@ def animals_figure(table: pd.DataFrame, title: str) -> Figure:
     scores = table.pivot_table(index="animal", columns="representation", values="macro_f1")
     scores = scores.sort_values("nuclr")
     marks = {"nuclr": "o", "population": "s", "single_neuron": "^", "untrained": "x", "which_recording": "+"}
-    with plt.style.context(STYLE):
-        figure, ax = plt.subplots(figsize=(2 * COLUMN_INCHES, 2.4), layout="constrained")
+    with style.context(STYLE):
+        figure, ax = panels_of((2 * COLUMN_INCHES, 2.4))
         for name, mark in marks.items():
             if name in scores:
                 colour = NUCLR if name == "nuclr" else LINES[name][1]
@@ -278,8 +281,8 @@ def ablation_figure(table: pd.DataFrame, title: str) -> Figure:
     ``table`` is as from :func:`nuclr.evaluation.scaling.ablation_table`.
     """
     rows = table.iloc[::-1].reset_index(drop=True)
-    with plt.style.context(STYLE):
-        figure, ax = plt.subplots(figsize=(COLUMN_INCHES, 0.9 + 0.26 * len(rows)), layout="constrained")
+    with style.context(STYLE):
+        figure, ax = panels_of((COLUMN_INCHES, 0.9 + 0.26 * len(rows)))
         whole = table["macro_f1"].iloc[0]
         ax.axvline(whole, color=NUCLR, linewidth=0.8, linestyle=(0, (3, 2)))
         error = np.clip([rows["macro_f1"] - rows["low"], rows["high"] - rows["macro_f1"]], 0, None)
@@ -298,7 +301,6 @@ def save_figure(figure: Figure, stem: Path) -> list[Path]:
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     # The style also sets resolution and the salt of the names inside an svg.
     for path in paths:
-        with whole(path) as partial, plt.style.context(STYLE):
+        with whole(path) as partial, style.context(STYLE):
             figure.savefig(partial, metadata={"Date": None} if path.suffix == ".svg" else None)
-    plt.close(figure)
     return paths

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
+from matplotlib import colormaps, style
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
@@ -18,7 +19,7 @@ from nuclr.data.population import Population
 from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
 from nuclr.evaluation.representations import read_embeddings, write_csv
-from nuclr.report.figures import COLUMN_INCHES, LINES, NUCLR, STYLE, save_figure
+from nuclr.report.figures import COLUMN_INCHES, LINES, NUCLR, STYLE, panels_of, save_figure
 from nuclr.words import counted
 
 SHOWN_CLASSES = 10
@@ -48,8 +49,8 @@ def activity_figure(population: Population, start_s: float, seconds: float) -> F
     activity = np.asarray(population.activity[:, first:last])
     begin, end = (population.start_s + bins * population.bin_s for bins in (first, last))
     units = len(activity)
-    with plt.style.context(STYLE):
-        figure, ax = plt.subplots(figsize=(2 * COLUMN_INCHES, 2.9), layout="constrained")
+    with style.context(STYLE):
+        figure, ax = panels_of((2 * COLUMN_INCHES, 2.9))
         if population.modality == "spikes":
             unit, time = np.nonzero(activity)
             ax.scatter(
@@ -92,10 +93,8 @@ def data_figure(units: pd.DataFrame, populations: pd.DataFrame, labels: dict[str
     """
     animals = populations.groupby("animal").agg(minutes=("minutes", "sum"), units=("units", "sum"))
     animals = animals.sort_values("units", ascending=False)
-    with plt.style.context(STYLE):
-        figure, panels = plt.subplots(
-            1, 2 + len(labels), figsize=(2 * COLUMN_INCHES, 2.2), layout="constrained", squeeze=False
-        )
+    with style.context(STYLE):
+        figure, panels = panels_of((2 * COLUMN_INCHES, 2.2), 2 + len(labels), squeeze=False)
         for ax, (column, label) in zip(
             panels[0], (("units", "units (count)"), ("minutes", "valid time (minutes)")), strict=False
         ):
@@ -124,9 +123,9 @@ def training_figure(metrics: dict[str, pd.DataFrame]) -> Figure:
         ``metrics.csv`` of each run by its name, ``n{animals}-s{seed}``.
     """
     counts = sorted({int(name[1:].split("-")[0]) for name in metrics})
-    shade = plt.get_cmap("viridis_r")
-    with plt.style.context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(2 * COLUMN_INCHES, 2.3), layout="constrained")
+    shade = colormaps["viridis_r"]
+    with style.context(STYLE):
+        figure, panels = panels_of((2 * COLUMN_INCHES, 2.3), 2)
         for name, table in metrics.items():
             place = counts.index(int(name[1:].split("-")[0]))
             colour = shade(0.1 + 0.9 * place / max(1, len(counts) - 1))
@@ -161,10 +160,8 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
     title
         Of what they are.
     """
-    with plt.style.context(STYLE):
-        figure, panels = plt.subplots(
-            1, len(colourings), figsize=(2 * COLUMN_INCHES, 2.6), layout="constrained", squeeze=False
-        )
+    with style.context(STYLE):
+        figure, panels = panels_of((2 * COLUMN_INCHES, 2.6), len(colourings), squeeze=False)
         chosen = np.random.default_rng(0).permutation(len(points))[:SHOWN_UNITS]
         for ax, (name, values) in zip(panels[0], colourings.items(), strict=True):
             own = pd.Series(values[chosen])
@@ -177,7 +174,7 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
             ax.set_yticks([])
             if own.nunique() <= SHOWN_CLASSES + 1:
                 handles = [
-                    plt.Line2D([], [], marker="o", linestyle="", markersize=3, color=_colour(i), label=value)
+                    Line2D([], [], marker="o", linestyle="", markersize=3, color=_colour(i), label=value)
                     for i, value in enumerate(most)
                 ]
                 ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)

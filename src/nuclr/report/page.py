@@ -18,8 +18,8 @@ from nuclr.evaluation.metrics import FEWEST_ANIMALS
 from nuclr.evaluation.scaling import NUCLR
 from nuclr.files import whole
 from nuclr.provenance import versions
+from nuclr.report.curves import title_of
 from nuclr.report.figures import name_of
-from nuclr.report.scaling import title_of
 
 # Macro-F1 by data set, task and protocol: Arora et al. 2025 (arXiv 2512.01199), and what it compares with.
 PUBLISHED: dict[tuple[str, str, str], str] = {

@@ -128,7 +128,7 @@ def gpus(count: int, accelerator: Accelerator = "auto", shared: bool = False) ->
 def _take(there: Sequence[str], count: int, held: ExitStack) -> list[str]:
     """Lock as many GPUs, all at once: who waits holds none, so two that wait never block each other."""
     LOCKS.mkdir(mode=0o700, exist_ok=True)
-    said = False
+    told = False
     while True:
         with ExitStack() as locks:
             taken: list[str] = []
@@ -141,7 +141,7 @@ def _take(there: Sequence[str], count: int, held: ExitStack) -> list[str]:
                 if len(taken) == count:
                     held.push(locks.pop_all())
                     return taken
-        if not said:
+        if not told:
             logger.info("waiting for %d of the GPUs %s to be free", count, ", ".join(there))
-            said = True
+            told = True
         time.sleep(ASKED_EVERY_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,60 @@ from nuclr.training.windows import view_spec
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Cohort:
+    """Whose recordings a run learns from.
+
+    Attributes
+    ----------
+    stores
+        Population stores. No folder is searched for others: what is not in this list is not learned from.
+        Those of other members are passed over.
+    members
+        Animals to learn from; none writes an encoder at its random weights.
+    member
+        Whether the members are animals or, in a published split, recordings.
+    left_out
+        Members of which a recording could not be had: they may have no store.
+    """
+
+    stores: Sequence[Path]
+    members: Sequence[str]
+    member: Member = "animal"
+    left_out: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """What a cohort comes to, once its stores are opened.
+
+    Attributes
+    ----------
+    members, absent
+        Who is learned from, and who could not be had.
+    populations
+        Of the members.
+    readable
+        The same; of an untrained encoder, which learns from none, those that it is to read.
+    bin_s
+        Which they share.
+    """
+
+    members: list[str]
+    absent: list[str]
+    populations: list[Population]
+    readable: list[Population]
+    bin_s: float
+
+
 def pretrain_run(
-    stores: Sequence[Path],
-    members: Sequence[str],
+    cohort: Cohort,
     config: Config,
     seed: int,
     *,
     output: Path,
     checkpoints: Path,
     score: Score | None = None,
-    of: Member = "animal",
-    left_out: Collection[str] = (),
     about: Mapping[str, Any] | None = None,
 ) -> bool:
     """Pretrain on the populations of some animals and save the model and its metrics.
@@ -52,11 +96,8 @@ def pretrain_run(
 
     Parameters
     ----------
-    stores
-        Population stores. No folder is searched for others: what is not in this list is not learned from.
-        Those of other animals are passed over.
-    members
-        Animals to learn from; none writes an encoder at its random weights.
+    cohort
+        Whom to learn from.
     config
         Its sections ``model``, ``views``, ``pretrain`` and ``machine``; of ``probe`` what ``score`` uses.
     seed
@@ -65,10 +106,6 @@ def pretrain_run(
         See above.
     score
         Says how good an encoder is while it is trained (``pretrain.probe_every``).
-    of
-        Whether the members are animals or, in a published split, recordings.
-    left_out
-        Members of which a recording could not be had: they may have no store.
     about
         What the model's record shall also say, where there is something to say.
 
@@ -83,36 +120,17 @@ def pretrain_run(
         If a member has no store, or there is too little to learn from.
     """
     # Asked first: a GPU that is demanded and not there is said before anything is read.
-    on_gpu = bool(members) and use_gpu(config.machine.accelerator)
-    opened = [open_population(path) for path in dict.fromkeys(stores)]
-    absent = absent_members(members, opened, left_out, of)
-    if absent and len(absent) == len(members):
-        raise DataError(
-            f"pretrain: the recordings of {', '.join(absent)} are left out: nobody to learn from; download "
-            "them again, or raise the smallest of scaling.animal_counts"
-        )
-    if not opened:
-        raise DataError("pretrain: no population stores there; run `nuclr chunk` on the recordings first")
-    members = [member for member in members if member not in absent]
-    chosen = of_members(opened, members, f"pretrain: no population store of {of}", of)
-    check_apart(chosen)
-    bin_s = common_bin_s(chosen or opened)
-    views = view_spec(config.views, bin_s)
+    on_gpu = bool(cohort.members) and use_gpu(config.machine.accelerator)
+    learned = _opened(cohort)
+    views = view_spec(config.views, learned.bin_s)
     spec = EncoderSpec(patch=views.patch, tokens=views.tokens, **config.model.model_dump())
-    sections = {"model", "views", "pretrain"} | ({"probe"} if score is not None else set())
-    depends_on = {
-        "config": config.model_dump(mode="json", include=sections),
-        "seed": seed,
-        "animals": members if of == "animal" else sorted({population.animal for population in chosen}),
-        **({"recordings": members} if of == "recording" else {}),
-        **({"left_out": absent} if absent else {}),
-        **{key: value for key, value in (about or {}).items() if value},
-        "inputs": {population.population: population.source for population in chosen},
-    }
-    if members:
+    depends_on = _depends_on(learned, cohort.member, config, seed, probed=score is not None)
+    depends_on |= {key: value for key, value in (about or {}).items() if value}
+    folder = None
+    if learned.members:
         folder = checkpoints / f"{output.parent.name}-{fingerprint(depends_on)}"
         encoder, metrics = pretrain(
-            [scaled(population) for population in chosen],
+            [scaled(population) for population in learned.populations],
             (spec, views),
             config.pretrain,
             config.machine,
@@ -122,31 +140,60 @@ def pretrain_run(
             score=score,
         )
     else:
-        folder = None
         L.seed_everything(seed, verbose=False)
         encoder, metrics = Encoder(spec).eval(), pd.DataFrame({"step": []})
     if getattr(rank_zero_only, "rank", 0):
         return False
     with whole(output.with_name("metrics.csv")) as partial:
         metrics.to_csv(partial, index=False)
-    learned_from: dict[str, Any] = {
-        "units": sum(len(population.units) for population in chosen),
-        "hours": sum(population.valid_minutes for population in chosen) / 60,
-    }
-    devices = config.machine.devices * config.machine.num_nodes if members else 0
-    learned_from["machine"] = {"accelerator": "gpu" if on_gpu else "cpu", "devices": devices}
-    reads = _reads(chosen or opened, bin_s)
-    save_model(output, encoder, {**depends_on, **reads, **learned_from, "versions": versions()})
+    devices = config.machine.devices * config.machine.num_nodes if learned.members else 0
+    machine = {"accelerator": "gpu" if on_gpu else "cpu", "devices": devices}
+    save_model(output, encoder, {**depends_on, **_reads(learned), "machine": machine, "versions": versions()})
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
     return True
 
 
-def _reads(populations: Sequence[Population], bin_s: float) -> dict[str, object]:
-    """Say what recordings a model can read."""
+def _opened(cohort: Cohort) -> _Learned:
+    """Open a cohort's stores and see that all of it is there, once, and alike."""
+    opened = [open_population(path) for path in dict.fromkeys(cohort.stores)]
+    absent = absent_members(cohort.members, opened, cohort.left_out, cohort.member)
+    if absent and len(absent) == len(cohort.members):
+        raise DataError(
+            f"pretrain: the recordings of {', '.join(absent)} are left out: nobody to learn from; download "
+            "them again, or raise the smallest of scaling.animal_counts"
+        )
+    if not opened:
+        raise DataError("pretrain: no population stores there; run `nuclr chunk` on the recordings first")
+    members = [member for member in cohort.members if member not in absent]
+    chosen = of_members(opened, members, f"pretrain: no population store of {cohort.member}", cohort.member)
+    check_apart(chosen)
+    return _Learned(members, absent, chosen, chosen or opened, common_bin_s(chosen or opened))
+
+
+def _depends_on(
+    learned: _Learned, member: Member, config: Config, seed: int, *, probed: bool
+) -> dict[str, Any]:
+    """Say what a model's weights depend on."""
+    sections = {"model", "views", "pretrain"} | ({"probe"} if probed else set())
+    animals = sorted({population.animal for population in learned.populations})
     return {
-        "modality": populations[0].modality,
-        "bin_s": bin_s,
-        "min_rate_hz": min(population.min_rate_hz for population in populations),
-        "datasets": sorted({population.dataset for population in populations}),
+        "config": config.model_dump(mode="json", include=sections),
+        "seed": seed,
+        "animals": learned.members if member == "animal" else animals,
+        **({"recordings": learned.members} if member == "recording" else {}),
+        **({"left_out": learned.absent} if learned.absent else {}),
+        "inputs": {population.population: population.source for population in learned.populations},
+    }
+
+
+def _reads(learned: _Learned) -> dict[str, object]:
+    """Say what recordings a model can read, and how much it learned from."""
+    return {
+        "modality": learned.readable[0].modality,
+        "bin_s": learned.bin_s,
+        "min_rate_hz": min(population.min_rate_hz for population in learned.readable),
+        "datasets": sorted({population.dataset for population in learned.readable}),
+        "units": sum(len(population.units) for population in learned.populations),
+        "hours": sum(population.valid_minutes for population in learned.populations) / 60,
     }

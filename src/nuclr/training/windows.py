@@ -123,16 +123,16 @@ def second_views(
 ) -> np.ndarray:
     """Draw the starts of the second windows, each uniform within ``distance`` of its first in any span."""
     first, last = grid_starts(spans, spec.window, spec.grid).T
-    room = (last - first + 1).cumsum()
-    before = room - (last - first + 1)
+    places_until = (last - first + 1).cumsum()
+    before = places_until - (last - first + 1)
 
     def places_below(point: np.ndarray) -> np.ndarray:
         span = np.maximum(np.searchsorted(first, point) - 1, 0)
-        return before[span] + np.clip(point - first[span], 0, room[span] - before[span])
+        return before[span] + np.clip(point - first[span], 0, places_until[span] - before[span])
 
     near, far = -(-(starts - spec.distance) // spec.grid), (starts + spec.distance) // spec.grid
     place = rng.integers(places_below(near), places_below(far + 1))
-    span = np.searchsorted(room, place, side="right")
+    span = np.searchsorted(places_until, place, side="right")
     return (first[span] + place - before[span]) * spec.grid
 
 

@@ -163,7 +163,7 @@ def splits_of(config: Config, found: Sequence[Recording]) -> Splits:
         )
     recordings: dict[str, list[str]] = {}
     for recording in found:
-        recordings.setdefault(getattr(recording, splits.of), []).append(recording.recording)
+        recordings.setdefault(getattr(recording, splits.member), []).append(recording.recording)
     return replace(splits, recordings=recordings)
 
 

@@ -134,7 +134,7 @@ def remote(identifier: str, path: str, name: str, server: str, fetcher: Fetcher)
                 found = list(dandiset.get_assets_by_glob(path))
             else:
                 # The path is also the beginning of the paths of others.
-                found = [one for one in dandiset.get_assets_with_path_prefix(path) if one.path == path]
+                found = [asset for asset in dandiset.get_assets_with_path_prefix(path) if asset.path == path]
             if len(found) != 1:
                 raise DownloadError(f"{server}: dandiset {identifier} has {len(found)} files {path}, not one")
             digest = found[0].get_raw_metadata().get("digest", {}).get("dandi:sha2-256")
@@ -159,7 +159,7 @@ def licence_of(identifier: str, server: str, fetcher: Fetcher) -> str:
             stated = dandiset.get_raw_metadata().get("license") or []
             if not isinstance(stated, list) or not stated:
                 raise DownloadError(f"{server}: dandiset {identifier} states no licence")
-            names = ", ".join(str(one).removeprefix("spdx:") for one in stated)
+            names = ", ".join(str(name).removeprefix("spdx:") for name in stated)
             return f"{names}, says dandiset {identifier}"
 
     return fetcher.patiently(ask, f"{server}: dandiset {identifier}")

@@ -535,28 +535,28 @@ def _traces(nwb: NWBFile, path: Path, prefix: str, columns: list[str]) -> list[T
     )
     several = len(chosen) > 1
     found = []
-    for i, one in enumerate(chosen):
+    for i, series in enumerate(chosen):
         name, population = named[i]
-        table = one.rois.table
-        rows = _rows_of(table, one.rois.data[:], path)
+        table = series.rois.table
+        rows = _rows_of(table, series.rois.data[:], path)
         units = pd.DataFrame(
             {"unit_id": [f"{prefix}{name + '_' if several else ''}{table.id[int(r)]}" for r in rows]}
         )
         units = units.assign(**{label: column(table, label, path)[rows] for label in columns})
-        if math.prod(one.data.shape[1:]) != len(rows) or not one.data.shape[0]:
+        if math.prod(series.data.shape[1:]) != len(rows) or not series.data.shape[0]:
             raise DataError(
-                f"{path}: {one.name} has traces {tuple(one.data.shape)} of {counted(len(rows), 'ROI')}; they "
-                "should be (frame, ROI)"
+                f"{path}: {series.name} has traces {tuple(series.data.shape)} of "
+                f"{counted(len(rows), 'ROI')}; they should be (frame, ROI)"
             )
-        _check_numbers(one.data, f"{path}: {one.name}", tuple(one.data.shape))
-        frame_s, start_s = _timing(one, path)
-        stop_s = start_s + frame_s * one.data.shape[0]
+        _check_numbers(series.data, f"{path}: {series.name}", tuple(series.data.shape))
+        frame_s, start_s = _timing(series, path)
+        stop_s = start_s + frame_s * series.data.shape[0]
         found.append(
             Traces(
                 path=path,
                 population=population,
                 units=units,
-                frames=(Frames(path, one.data.name, 0, one.data.shape[0]),),
+                frames=(Frames(path, series.data.name, 0, series.data.shape[0]),),
                 frame_s=frame_s,
                 start_s=start_s,
                 valid_spans=without_invalid(nwb, np.array([[start_s, stop_s]]), path),

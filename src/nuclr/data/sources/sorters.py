@@ -158,10 +158,10 @@ def _quality(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path]]:
             continue
         try:
             table = pd.read_csv(folder / file, sep="\t", keep_default_na=False)
-            said = dict(zip(table["cluster_id"].astype(int), table[column].astype(str), strict=True))
+            value_of = dict(zip(table["cluster_id"].astype(int), table[column].astype(str), strict=True))
         except (KeyError, ValueError) as error:
             raise DataError(f"{folder / file}: needs columns cluster_id and {column} ({error})") from None
-        return np.array([said.get(int(one), "") for one in ids], object), [folder / file]
+        return np.array([value_of.get(int(cluster), "") for cluster in ids], object), [folder / file]
     return np.full(len(ids), "", object), []
 
 

@@ -14,7 +14,7 @@ import pytest
 from nuclr.errors import DataError
 from nuclr.evaluation.probe import Variant
 from nuclr.evaluation.representations import write_recorded
-from nuclr.report.scaling import write_scaling
+from nuclr.report.curves import write_scaling
 
 
 def probed(folder: Path, animals: int, split: str, name: str = "nuclr") -> Path:

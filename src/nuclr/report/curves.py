@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from nuclr.errors import DataError
 from nuclr.evaluation.law import LAW, fit_power_law
 from nuclr.evaluation.metrics import FEWEST_ANIMALS, chance
-from nuclr.evaluation.probe import Variant, read_chosen, read_predictions
+from nuclr.evaluation.predictions import read_chosen, read_predictions
+from nuclr.evaluation.probe import Variant
 from nuclr.evaluation.protocols import TRANSDUCTIVE
 from nuclr.evaluation.representations import write_csv
 from nuclr.evaluation.scaling import (
@@ -77,57 +78,41 @@ def write_scaling(
     """
     paths = {folder.parent.name: folder / f"{task}.{protocol}.parquet" for folder in probes}
     scored, records = _scored(paths)
+    split = _one_split(records)
     if not any(s.representation == NUCLR for s in scored):
         raise DataError(
             f"scaling: none of {len(paths)} runs was pretrained and tested in {task}, {protocol}; nothing to "
             "draw a curve of"
         )
-    split, *others = sorted({record.get("split", "") for record in records.values()})
-    if others:
-        raise DataError(f"scaling: some probes are of another split ({split or others[0]}); probe them again")
     table, curve = scaling_table(scored, resamples)
     # In the order of the table, which is not that of the folders.
     runs = sorted((s for s in scored if s.representation == NUCLR), key=lambda s: (s.animals, s.seed))
-    largest = [s for s in runs if s.animals == runs[-1].animals]
-    controls = {"chance": chance(largest[0].predictions["label"].to_numpy(str))}
-    mine = {name: path for name, path in paths.items() if records[name]["representation"] == NUCLR}
-    shuffled = _of_variant(mine, records, shuffled=True)
-    if shuffled:
-        of_largest = [s for s in shuffled if s.animals == runs[-1].animals]
-        controls["shuffled"] = float(scaling_table(of_largest, 1)[0]["macro_f1"].mean())
-    own = table[table["representation"] == NUCLR]
-    fit = _law(runs, own, resamples)
-    shares = sorted({share for record in records.values() for share in record.get("label_shares", [])})
-    grid = label_grid(
-        {1.0: runs, **{share: _of_variant(mine, records, label_share=share) for share in shares}}, resamples
-    )
+    most = runs[-1].animals
+    own = {name: path for name, path in paths.items() if records[name]["representation"] == NUCLR}
+    controls = _controls(runs, own, most)
+    fit = _law(runs, table[table["representation"] == NUCLR], resamples)
+    grid = _label_grid(runs, own, records, resamples)
     gains = doublings(grid)
-    confusion = _confusion(largest)
-    animals = by_animal(scored)
-    all_pretraining = _all_pretraining(paths, records, runs[-1].animals, resamples)
-    ablations = ablation_table(scored, resamples)
 
-    panel = next(iter(records.values())).get("panel") if protocol in TRANSDUCTIVE else None
+    transductive = protocol in TRANSDUCTIVE
+    panel = next(iter(records.values())).get("panel") if transductive else None
     tested = [f"tested on {_of_every_seed(runs)}"] if panel is not None else []
     title = "\n".join([title_of(task, protocol), *tested, *([split] if split else [])])
-    count = f"{counted(runs[-1].animals, 'animal')} in pretraining"
-    drawn: dict[str, tuple[Figure, pd.DataFrame]] = {
+    drawn = {
         "": (scaling_figure(table, curve, fit, controls, title), curve),
-        ".axes": (axes_figure(table, title), own),
+        ".axes": (axes_figure(table, title), table[table["representation"] == NUCLR]),
         ".labels": (label_figure(grid, gains, title), grid),
-        ".confusion": (confusion_figure(confusion, f"{title}\nNuCLR, {count}"), confusion.reset_index()),
-        ".animals": (animals_figure(animals, f"{title}; NuCLR with {count}"), animals),
+        **_of_largest(scored, runs, title, resamples),
     }
-    if len(ablations):
-        drawn[".ablations"] = ablation_figure(ablations, f"{title}\n{count}"), ablations
     written = []
     for infix, (figure, content) in drawn.items():
         written += save_figure(figure, stem.with_name(stem.name + infix))
         written.append(write_csv(stem.with_name(f"{stem.name}{infix}.csv"), content))
     written.append(write_csv(stem.with_name(f"{stem.name}.runs.csv"), table))
-    chosen = _chosen(paths, records, runs[-1].animals, resamples)
+    chosen = _chosen(paths, records, most, resamples)
     written.append(write_csv(stem.with_name(f"{stem.name}.chosen.csv"), chosen))
     path = stem.with_name(stem.name + ".json")
+    of_all = {"all_pretraining": _all_pretraining(paths, records, most, resamples)} if transductive else {}
     write_json(
         path,
         {
@@ -139,13 +124,58 @@ def write_scaling(
             **controls,
             "doublings": gains,
             "panel": panel,
-            **({"all_pretraining": all_pretraining} if protocol in TRANSDUCTIVE else {}),
+            **of_all,
             "resamples": resamples,
             "runs": records,
             "versions": versions(),
         },
     )
     return [*written, path]
+
+
+def _one_split(records: Mapping[str, dict[str, Any]]) -> str:
+    """Name the split of all runs; runs of two splits have no curve."""
+    split, *others = sorted({record.get("split", "") for record in records.values()})
+    if others:
+        raise DataError(f"scaling: some probes are of another split ({split or others[0]}); probe them again")
+    return split
+
+
+def _controls(runs: Sequence[Scored], own: Mapping[str, Path], most: int) -> dict[str, float]:
+    """Score chance, and shuffled labels where they were probed, for the runs of the most animals."""
+    largest = next(s for s in runs if s.animals == most)
+    controls = {"chance": chance(largest.predictions["label"].to_numpy(str))}
+    shuffled = [s for s in _of_variant(own, shuffled=True) if s.animals == most]
+    if shuffled:
+        controls["shuffled"] = float(scaling_table(shuffled, 1)[0]["macro_f1"].mean())
+    return controls
+
+
+def _label_grid(
+    runs: Sequence[Scored], own: Mapping[str, Path], records: Mapping[str, dict[str, Any]], resamples: int
+) -> pd.DataFrame:
+    """Score the runs with each share of the labels that was probed."""
+    shares = sorted({share for record in records.values() for share in record.get("label_shares", [])})
+    halved = {share: _of_variant(own, label_share=share) for share in shares}
+    return label_grid({1.0: runs, **halved}, resamples)
+
+
+def _of_largest(
+    scored: Sequence[Scored], runs: Sequence[Scored], title: str, resamples: int
+) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """Draw what the runs of the most animals confuse, how single animals fare, and what ablations cost."""
+    most = runs[-1].animals
+    count = f"{counted(most, 'animal')} in pretraining"
+    confusion = _confusion([s for s in runs if s.animals == most])
+    animals = by_animal(scored)
+    drawn = {
+        ".confusion": (confusion_figure(confusion, f"{title}\nNuCLR, {count}"), confusion.reset_index()),
+        ".animals": (animals_figure(animals, f"{title}; NuCLR with {count}"), animals),
+    }
+    ablations = ablation_table(scored, resamples)
+    if len(ablations):
+        drawn[".ablations"] = ablation_figure(ablations, f"{title}\n{count}"), ablations
+    return drawn
 
 
 def _scored(
@@ -193,9 +223,7 @@ def _by_seed(predictions: pd.DataFrame, record: Mapping[str, Any]) -> list[Score
     ]
 
 
-def _of_variant(
-    paths: Mapping[str, Path], records: Mapping[str, dict[str, Any]], **differs: Any
-) -> list[Scored]:
+def _of_variant(paths: Mapping[str, Path], **differs: Any) -> list[Scored]:
     """Read what differs so from the main probe, of runs that have it."""
     found = []
     for name, path in paths.items():
@@ -209,7 +237,7 @@ def _chosen(
     paths: Mapping[str, Path], records: Mapping[str, dict[str, Any]], largest: int, resamples: int
 ) -> pd.DataFrame:
     """Score each representation, the largest runs of it, with the probes that validation units choose."""
-    scored, ways = [], []
+    scored, probes = [], []
     for name, path in paths.items():
         record = records[name]
         if record["animals"] not in (0, largest):
@@ -218,8 +246,8 @@ def _chosen(
         scored += _by_seed(table, record)
         columns = ["probe", "centred", "validation_macro_f1"]
         folds = table.drop_duplicates(["seed", "fold"])[columns]
-        ways.append(folds.assign(representation=record["representation"]))
-    together = pd.concat(ways, ignore_index=True)
+        probes.append(folds.assign(representation=record["representation"]))
+    together = pd.concat(probes, ignore_index=True)
     chosen = pd.DataFrame(
         {
             "representation": representation,
