@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from nuclr.cluster import computing
 from nuclr.data.catalog import catalog
-from nuclr.data.cluster import computing
 from nuclr.data.population import Population
 from nuclr.data.store import open_population, write_population
-from nuclr.evaluation.baselines import baseline_table
+from nuclr.representation.baselines import baseline_table
 
 NAMES = ("rate_regularity", "isi_histogram", "autocorrelogram", "population_correlation", "lolcat")
 

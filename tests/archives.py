@@ -18,12 +18,12 @@ from pynwb.file import Subject
 from strategies import poisson_trains, save_nwb
 
 from nuclr.config import Config, load_config
+from nuclr.data.archives import download_recordings, licence_of, read_recording, recordings
+from nuclr.data.archives.download import Fetcher
+from nuclr.data.archives.left_out import reason_left_out
 from nuclr.data.catalog import catalog
 from nuclr.data.chunk import chunk_recording
-from nuclr.data.download import Fetcher
-from nuclr.data.left_out import reason_left_out
 from nuclr.data.population import Population
-from nuclr.data.sources import download_recordings, licence_of, read_recording, recordings
 from nuclr.data.store import open_population, stores
 
 QUICK = Fetcher(tries=4, pause_s=0.01)

@@ -19,7 +19,7 @@ __all__ = ["NuclrError", "__version__", "load_model", "load_probe", "pretrain", 
 # Loaded when first asked for: the command line starts in a tenth of the time.
 _WHERE = {
     "NuclrError": "nuclr.errors",
-    "load_model": "nuclr.evaluation.embed",
+    "load_model": "nuclr.representation.embed",
     "load_probe": "nuclr.evaluation.saved_probe",
     "pretrain": "nuclr.training.own",
     "read": "nuclr.data.own",

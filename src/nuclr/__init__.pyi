@@ -1,8 +1,8 @@
 from nuclr.data.own import read as read
 from nuclr.errors import NuclrError as NuclrError
-from nuclr.evaluation.embed import load_model as load_model
 from nuclr.evaluation.saved_probe import load_probe as load_probe
 from nuclr.evaluation.saved_probe import train_probe as train_probe
+from nuclr.representation.embed import load_model as load_model
 from nuclr.training.own import pretrain as pretrain
 
 __version__: str

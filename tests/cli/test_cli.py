@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from strategies import poisson_trains, write_units
 
-from nuclr.evaluation.representations import read_embeddings
+from nuclr.representation.embeddings import read_embeddings
 
 NUCLR = [sys.executable, "-c", "from nuclr.cli import main; main()"]
 CONFIG = (

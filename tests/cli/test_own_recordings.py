@@ -16,7 +16,7 @@ from strategies import poisson_trains, write_traces, write_units
 
 import nuclr
 from nuclr.config import load_config
-from nuclr.evaluation.representations import read_embeddings
+from nuclr.representation.embeddings import read_embeddings
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIG = json.dumps(
@@ -87,7 +87,7 @@ def run(folder: Path, installed: Path, *arguments: str) -> str:
 def test_what_the_wheel_brings(installed: Path) -> None:
     for name in ("py.typed", "__init__.pyi", "report/page.html.j2", "report/style.mplstyle"):
         assert (installed / "nuclr" / name).is_file()
-    assert list((installed / "nuclr" / "data" / "manifests").glob("*.tsv"))
+    assert list((installed / "nuclr" / "data" / "archives" / "manifests").glob("*.tsv"))
 
 
 def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:

@@ -14,8 +14,8 @@ from strategies import poisson_trains, write_traces, write_units
 
 from nuclr.config import Chunk
 from nuclr.data.chunk import chunk_recording
+from nuclr.data.formats.nwb import read_populations
 from nuclr.data.population import Population
-from nuclr.data.sources.nwb import read_populations
 from nuclr.data.store import open_population, stores
 from nuclr.errors import DataError, NuclrError
 

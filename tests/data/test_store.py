@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import population, populations
 
-from nuclr.data.population import Population
+from nuclr.data.population import Population, summarise, summary_of
 from nuclr.data.store import open_population, shard_bins, stores, write_population
-from nuclr.data.summary import summarise, summary_of
 from nuclr.errors import StoreError
 
 

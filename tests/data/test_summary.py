@@ -14,9 +14,8 @@ from strategies import population, populations
 
 from nuclr.data.catalog import catalog
 from nuclr.data.inputs import scaled
-from nuclr.data.population import Population
+from nuclr.data.population import Population, summarise, summary_of
 from nuclr.data.store import open_population, write_population
-from nuclr.data.summary import summarise, summary_of
 
 
 def inside(made: Population) -> np.ndarray:

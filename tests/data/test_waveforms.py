@@ -12,10 +12,10 @@ from strategies import poisson_trains, population, write_units
 
 from nuclr.config import Chunk
 from nuclr.data.chunk import chunk_recording
+from nuclr.data.formats.nwb import read_populations
 from nuclr.data.population import Population
-from nuclr.data.sources.nwb import read_populations
+from nuclr.data.recording import Waveforms
 from nuclr.data.store import open_population
-from nuclr.data.waveforms import Waveforms
 from nuclr.errors import DataError
 
 SHAPES = np.random.default_rng(0).standard_normal((5, 40)).astype(np.float32)

@@ -13,8 +13,8 @@ import pytest
 from servers import serving, warehouse
 
 from nuclr.config import AllenVisualCoding
+from nuclr.data.archives import allen_visual_coding
 from nuclr.data.recording import Recording
-from nuclr.data.sources import allen_visual_coding
 
 REPOSITORY = Path(__file__).parents[2]
 UV = shutil.which("uv")

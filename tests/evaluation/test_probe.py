@@ -22,8 +22,8 @@ from nuclr.evaluation.probe import (
     variants,
 )
 from nuclr.evaluation.protocols import Fold, folds
-from nuclr.evaluation.representations import read_embeddings, write_embeddings
 from nuclr.evaluation.score_tables import gather_scores
+from nuclr.representation.embeddings import read_embeddings, write_embeddings
 
 
 def score(features: np.ndarray, table: pd.DataFrame, variant: Variant, seed: int = 0) -> float:

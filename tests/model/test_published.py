@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from nuclr.cli import app
 from nuclr.errors import ModelError
-from nuclr.evaluation.embed import embed_with_model
 from nuclr.model.encoder import as_patches
 from nuclr.model.published import read_published
 from nuclr.model.saved import read_model
+from nuclr.representation.embed import embed_with_model
 
 CFG = {
     "ephys": {"ctx_duration": 10.0, "latent_step": 1.0, "bin_size": 0.02},

@@ -13,8 +13,8 @@ import pytest
 
 from nuclr.errors import DataError
 from nuclr.evaluation.probe import Variant
-from nuclr.evaluation.representations import write_recorded
 from nuclr.report.curves import write_scaling
+from nuclr.representation.embeddings import write_recorded
 
 
 def probed(folder: Path, animals: int, split: str, name: str = "nuclr") -> Path:

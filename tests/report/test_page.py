@@ -21,11 +21,11 @@ from nuclr.data.catalog import catalog
 from nuclr.data.store import write_population
 from nuclr.errors import DataError
 from nuclr.evaluation.probe import probe_all
-from nuclr.evaluation.representations import write_embeddings
 from nuclr.evaluation.score_tables import gather_scores
 from nuclr.report.curves import write_scaling
 from nuclr.report.overview import write_overview
 from nuclr.report.page import cost_table, write_page
+from nuclr.representation.embeddings import write_embeddings
 
 # A class with a name that a page must not take for its own.
 CONFIG = load_config(

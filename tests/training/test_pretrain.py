@@ -19,7 +19,7 @@ from strategies import population
 from torch.nn import functional as F
 
 from nuclr.config import load_config
-from nuclr.data.left_out import leave_out, members_left_out
+from nuclr.data.archives.left_out import leave_out, members_left_out
 from nuclr.data.store import open_population, stores, write_population
 from nuclr.errors import DataError, TrainingError
 from nuclr.model.encoder import Encoder, EncoderSpec

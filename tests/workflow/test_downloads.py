@@ -14,7 +14,7 @@ from servers import dandi, figshare, serving
 from snakemake_run import planned, snakemake
 from strategies import poisson_trains, write_units
 
-from nuclr.data.manifests import manifest
+from nuclr.data.archives.manifests import manifest
 
 pytestmark = pytest.mark.workflow
 

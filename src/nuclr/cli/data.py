@@ -25,7 +25,7 @@ def simulate(output: OutputOption, config: ConfigOption = None) -> None:
     from rich.progress import track
 
     from nuclr.config import load_config
-    from nuclr.data.sources import simulated
+    from nuclr.data.archives import simulated
 
     options = load_config(*(config or ())).simulated
     spec = simulated.SimulationSpec(units=options.units, duration_s=options.duration_s)
@@ -42,8 +42,8 @@ def download(
     """Fetch recordings of a public data set, verified; a broken download goes on where it stopped."""
     from nuclr.cli.progress import transfers
     from nuclr.config import load_config
-    from nuclr.data.download import Fetcher
-    from nuclr.data.sources import download_recordings
+    from nuclr.data.archives import download_recordings
+    from nuclr.data.archives.download import Fetcher
 
     options = load_config(*(config or ()))
     with transfers() as progress:
@@ -62,11 +62,11 @@ def chunk(
 
     Without a configuration the file is any NWB file, of data set "nwb".
     """
+    from nuclr.cluster import computing
     from nuclr.config import load_config
+    from nuclr.data.archives import licence_of, read_recording, recording_at
+    from nuclr.data.archives.left_out import leave_out, reason_left_out
     from nuclr.data.chunk import chunk_recording
-    from nuclr.data.cluster import computing
-    from nuclr.data.left_out import leave_out, reason_left_out
-    from nuclr.data.sources import licence_of, read_recording, recording_at
 
     plain = {"dataset": "nwb", "nwb": {"folder": str(recording.parent)}}
     options = load_config(*config) if config else load_config(plain)
@@ -132,7 +132,7 @@ def catalog(
 def split(output: OutputOption, config: ConfigOption = None) -> None:
     """Draw test animals, label animals, and the order in which the rest join pretraining."""
     from nuclr.config import load_config
-    from nuclr.data.sources import recordings, splits_of
+    from nuclr.data.archives import recordings, splits_of
     from nuclr.data.splits import write_splits
 
     options = load_config(*(config or ()))

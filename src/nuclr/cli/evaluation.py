@@ -50,8 +50,8 @@ def embed(
     from nuclr.config import load_config
     from nuclr.data.own import find, open_found
     from nuclr.data.splits import read_splits
-    from nuclr.evaluation.embed import embed_with_model, load_model
-    from nuclr.evaluation.representations import write_embeddings
+    from nuclr.representation.embed import embed_with_model, load_model
+    from nuclr.representation.embeddings import write_embeddings
     from nuclr.training.devices import gpus
 
     options = load_config(*(config or ()))
@@ -64,7 +64,7 @@ def embed(
     chunk = options.chunk.model_copy(update={"bin_s": loaded.bin_s})
     if "min_rate_hz" not in chunk.model_fields_set and (least := loaded.min_rate_hz):
         chunk = chunk.model_copy(update={"min_rate_hz": least})
-        if any(recording.read for recording in found):  # a store is taken as it was made
+        if any(recording.form for recording in found):  # a store is taken as it was made
             logger.info("%s: it learned from units of %g Hz or more: others are left out", model, least)
     each = track(found, total=len(found), description="embedding")
     opened = (population for recording in each for population in open_found([recording], options.nwb, chunk))
@@ -107,14 +107,14 @@ def baseline(
     from rich.console import Console
     from rich.progress import track
 
+    from nuclr.cluster import computing
     from nuclr.config import load_config
-    from nuclr.data.cluster import computing
     from nuclr.data.splits import read_splits
     from nuclr.data.store import open_population, stores
-    from nuclr.evaluation.baselines import baseline_table
-    from nuclr.evaluation.representations import write_embeddings
     from nuclr.files import partial_of
     from nuclr.provenance import versions
+    from nuclr.representation.baselines import baseline_table
+    from nuclr.representation.embeddings import write_embeddings
 
     machine = load_config(*(config or ())).machine
     groups = read_splits(splits) if splits is not None else None

@@ -39,9 +39,9 @@ def train(
 ) -> None:
     """Train a probe on your labels: a file from which `nuclr predict` tells what other units are."""
     from nuclr.evaluation.labels import label_units
-    from nuclr.evaluation.representations import read_all
     from nuclr.evaluation.saved_probe import save_probe, train_probe
     from nuclr.files import sha256_of
+    from nuclr.representation.embeddings import read_all
 
     embedded, record = read_all(embeddings)
     if labels is not None:
@@ -68,9 +68,9 @@ def predict(
     ] = 0.8,
 ) -> None:
     """Say what units are, with a probability of each class; units of which it is not sure get no answer."""
-    from nuclr.evaluation.representations import read_all, write_csv
     from nuclr.evaluation.saved_probe import load_probe
     from nuclr.files import whole
+    from nuclr.representation.embeddings import read_all, write_csv
 
     loaded = load_probe(probe)
     embedded, _ = read_all(embeddings)
@@ -106,8 +106,8 @@ def export_bwb(
 ) -> None:
     """Write a submission to BrainWideBench, TS3 (unit_cosmos): single- and multi-unit."""
     from nuclr.evaluation.brain_wide_bench import write_submission
-    from nuclr.evaluation.representations import read_all
     from nuclr.evaluation.saved_probe import load_probe
+    from nuclr.representation.embeddings import read_all
 
     embedded, _ = read_all(embeddings)
     table = load_probe(probe).predict(embedded)

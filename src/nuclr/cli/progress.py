@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nuclr.data.download import Progress
+from nuclr.data.archives.download import Progress
 
 logger = logging.getLogger("nuclr.download")
 

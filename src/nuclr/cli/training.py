@@ -103,7 +103,7 @@ class _Run(NamedTuple):
 
 def _of_splits(populations: list[Path], groups: Splits, animals: int, seed: int, options: Config) -> _Run:
     """Take the first of the animals that splits.json puts in order."""
-    from nuclr.data.left_out import members_left_out
+    from nuclr.data.archives.left_out import members_left_out
     from nuclr.data.store import stores
     from nuclr.evaluation.label_score import label_score
     from nuclr.training.run import Cohort

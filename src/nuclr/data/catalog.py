@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from nuclr.data.population import Population
+from nuclr.data.population import Population, summary_of
 from nuclr.data.store import open_population
-from nuclr.data.summary import summary_of
 from nuclr.data.text import labels_as_text
 from nuclr.errors import DataError
 from nuclr.words import counted

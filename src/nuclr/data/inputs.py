@@ -8,9 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from nuclr.data.population import Population
+from nuclr.data.population import Population, summary_of
 from nuclr.data.splits import Member
-from nuclr.data.summary import summary_of
 from nuclr.errors import DataError, TrainingError
 
 logger = logging.getLogger(__name__)
@@ -58,7 +57,7 @@ def absent_members(
     populations
         What is there.
     left_out
-        Members of which a recording could not be had; see :mod:`nuclr.data.left_out`.
+        Members of which a recording could not be had; see :mod:`nuclr.data.archives.left_out`.
     of
         What the members are.
     """

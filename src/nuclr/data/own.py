@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from nuclr.config import Chunk, Nwb
+from nuclr.data.archives.left_out import reason_left_out
 from nuclr.data.chunk import chunk_recording, to_population, why_left_out
-from nuclr.data.left_out import reason_left_out
+from nuclr.data.formats import FORMATS, Format, Raw, format_of
 from nuclr.data.population import Population
-from nuclr.data.recording import SpikeTrains, Traces, name_of
-from nuclr.data.sources import nwb, sorters
+from nuclr.data.recording import name_of
 from nuclr.data.store import identity_of, open_population, stores
 from nuclr.errors import DataError
 from nuclr.files import check_writable
@@ -21,7 +21,7 @@ from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
-FORMS = "a population store, an NWB file, a Kilosort or phy folder, a saved SpikeInterface sorting"
+FORMS = ", ".join(["a population store", *(form.name for form in FORMATS)])
 DATASET = "own"
 
 
@@ -35,18 +35,24 @@ class Found:
         A file or a folder.
     recording
         Its name.
-    read
-        Reads what populations it holds; None for a population store, which is opened as it is.
+    form
+        What it is; None for a population store, which is opened as it is.
     """
 
     path: Path
     recording: str
-    read: Callable[[Path, Nwb], list[SpikeTrains] | list[Traces]] | None
+    form: Format | None
+
+    def read(self, named: Nwb) -> Raw:
+        """Read what populations it holds."""
+        assert self.form is not None
+        return self.form.read(self.path, named)
 
     @property
     def animal(self) -> str:
         """NWB's ``subject_id``; a sorter does not know it, so a folder of its is an animal of its own."""
-        return nwb.animal_of(self.path) if self.path.suffix == ".nwb" else self.recording
+        assert self.form is not None
+        return self.form.animal_of(self.path)
 
 
 def find(paths: Sequence[Path]) -> list[Found]:
@@ -64,7 +70,7 @@ def find(paths: Sequence[Path]) -> list[Found]:
     seen: dict[str, Path] = {}
     for recording in found:
         name, file = recording.recording, recording.path
-        if recording.read is not None and seen.setdefault(name, file) != file:
+        if recording.form is not None and seen.setdefault(name, file) != file:
             raise DataError(f"{file} and {seen[name]} would both be recording {name}; rename one")
     return found
 
@@ -72,18 +78,18 @@ def find(paths: Sequence[Path]) -> list[Found]:
 def _find(path: Path) -> list[Found]:
     if not path.exists():
         raise DataError(f"{path}: not there; give {FORMS}, or a folder of them")
-    if (itself := _form(path)) is not None:
+    if (itself := _recognised(path)) is not None:
         return [itself]
     if path.is_file():
         raise DataError(f"{path}: not {FORMS}")
-    inside = [form for form in map(_form, sorted(path.rglob("*"))) if form is not None]
+    inside = [form for form in map(_recognised, sorted(path.rglob("*"))) if form is not None]
     # Below a recording there is none, and what a kill left half-made is none.
     whole = set(stores(path))
     inside = [
         recording
         for recording in inside
         if not any(other.path in recording.path.parents for other in inside)
-        and (recording.read is not None or recording.path in whole)
+        and (recording.form is not None or recording.path in whole)
     ]
     if not inside:
         raise DataError(f"{path}: nothing in it that is {FORMS}")
@@ -96,12 +102,12 @@ def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:
     A folder of recordings may hold the stores that an earlier pretraining made of them. They are copies, and
     a file that was taken away since, as one to be tested, must not come back by its copy.
     """
-    files = {recording.recording for recording in inside if recording.read is not None}
+    files = {recording.recording for recording in inside if recording.form is not None}
     if not files:
         return inside
     kept = []
     for recording in inside:
-        if recording.read is None:
+        if recording.form is None:
             identity = identity_of(recording.path)
             if identity.get("dataset") == DATASET or identity.get("recording") in files:
                 continue
@@ -112,24 +118,13 @@ def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:
     return kept
 
 
-def _form(path: Path) -> Found | None:
-    if path.name.startswith("."):
-        return None  # what a download or another system left beside the files
-    if path.is_file():
-        if path.suffix != ".nwb":
-            return None
-        return Found(path, name_of(path), _read_nwb)
-    if sorters.is_kilosort(path):
-        return Found(path, sorters.recording_of(path), lambda folder, _: sorters.read_kilosort(folder))
-    if sorters.is_spikeinterface(path):
-        return Found(path, sorters.recording_of(path), lambda folder, _: sorters.read_spikeinterface(folder))
-    if path.suffix == ".zarr" and (path / "activity").is_dir():
+def _recognised(path: Path) -> Found | None:
+    form = format_of(path)
+    if form is not None:
+        return Found(path, form.recording_of(path), form)
+    if not path.name.startswith(".") and path.suffix == ".zarr" and (path / "activity").is_dir():
         return Found(path, name_of(path), None)
     return None
-
-
-def _read_nwb(path: Path, named: Nwb) -> list[SpikeTrains] | list[Traces]:
-    return nwb.read_populations(path, named.unit_columns, named.region_column)
 
 
 def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Population]:
@@ -150,10 +145,10 @@ def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Pop
         If a file is damaged, or its spikes cannot be trusted.
     """
     for recording in found:
-        if recording.read is None:
+        if recording.form is None:
             yield open_population(recording.path)
             continue
-        for raw in recording.read(recording.path, named):
+        for raw in recording.read(named):
             population = to_population(
                 raw,
                 dataset=DATASET,
@@ -189,7 +184,7 @@ def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) 
 
     made = []
     for recording in found:
-        if recording.read is None:
+        if recording.form is None:
             made.append(recording.path)
             continue
         check_writable(folder)
@@ -198,7 +193,7 @@ def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) 
         lock = folder / f".{recording.recording}.lock"
         with _nothing_left(lock), FileLock(lock):
             populations = chunk_recording(
-                recording.read(recording.path, named),
+                recording.read(named),
                 folder / recording.recording,
                 dataset=DATASET,
                 animal=recording.animal,

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nuclr.config import JOINED, Config
+from nuclr.data.archives import recordings, splits_of
 from nuclr.data.recording import Recording
-from nuclr.data.sources import recordings, splits_of
 from nuclr.data.splits import Splits
 
 

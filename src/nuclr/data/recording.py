@@ -1,4 +1,7 @@
-"""What a source hands over: a recording's populations, their spikes or traces still in the files."""
+"""What a format hands over: a recording's populations, their spikes or traces still in the files.
+
+Spans of time are arrays ``(interval, 2)`` of start and stop (s), ascending and apart.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from nuclr.data.spikes import Spikes
-from nuclr.data.waveforms import Waveforms
+
+WAVEFORMS = "units/waveform_mean"
 
 
 def safe_name(name: Any) -> str:
@@ -67,6 +71,49 @@ class Recording:
     recording: str
     animal: str
     origin: str = ""
+
+
+@dataclass(frozen=True)
+class Waveforms:
+    """``waveform_mean`` of an NWB Units table.
+
+    Source: NWB schema, Units: ``(unit, sample)``, ``(unit, sample, electrode)``, or ragged, each
+    unit's electrodes one after another, ``(electrode, sample)``.
+
+    Attributes
+    ----------
+    path
+        The NWB file.
+    rows
+        Each unit's row in the table.
+    """
+
+    path: Path
+    rows: np.ndarray
+
+    def only(self, chosen: np.ndarray) -> Waveforms:
+        """Return those of some units: ``chosen`` is a mask or rows, ``(unit,)``."""
+        return replace(self, rows=self.rows[chosen])
+
+    def read(self) -> np.ndarray:
+        """Each unit's waveform where it is largest, peak to peak, ``(unit, sample)``, in its file's unit.
+
+        NaN for a unit without.
+        """
+        with h5py.File(self.path) as file:
+            column, index = file[WAVEFORMS], file.get(f"{WAVEFORMS}_index")
+            stops = np.arange(1, len(column) + 1) if index is None else index[:].astype(np.int64)
+            starts = np.concatenate([[0], stops[:-1]])
+            return np.stack([_largest(column[starts[row] : stops[row]], column) for row in self.rows])
+
+
+def _largest(own: np.ndarray, column: h5py.Dataset) -> np.ndarray:
+    """Choose among a unit's electrodes; ``own`` is ``(electrode, sample)`` or ``(1, sample, electrode)``."""
+    by_electrode = own[0].T if own.ndim == 3 else own
+    if not len(by_electrode):
+        return np.full(column.shape[1], np.nan, np.float32)
+    heights = np.nan_to_num(np.ptp(by_electrode, axis=1), nan=-1.0)
+    return by_electrode[heights.argmax()].astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -168,3 +215,29 @@ class Traces:
     start_s: float
     valid_spans: np.ndarray
     files: tuple[Path, ...] = ()
+
+
+def intersect_spans(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Spans that lie in both, ``(interval, 2)``; each must ascend and not overlap."""
+    low = np.maximum(a[:, None, 0], b[None, :, 0]).ravel()
+    high = np.minimum(a[:, None, 1], b[None, :, 1]).ravel()
+    spans = np.stack([low, high], axis=1)[low < high]
+    return spans[np.argsort(spans[:, 0])]
+
+
+def merge_spans(spans: np.ndarray, gap: float = 0.0) -> np.ndarray:
+    """Spans in any order; those that overlap, or are ``gap`` apart or less, made one, ``(interval, 2)``."""
+    merged: list[list[float]] = []
+    for start, stop in spans[np.argsort(spans[:, 0])]:
+        if merged and start <= merged[-1][1] + gap:
+            merged[-1][1] = max(merged[-1][1], stop)
+        else:
+            merged.append([start, stop])
+    return np.array(merged, float).reshape(-1, 2)
+
+
+def remove_spans(spans: np.ndarray, holes: np.ndarray) -> np.ndarray:
+    """Take holes (in any order) out of some spans, ``(interval, 2)``."""
+    holes = merge_spans(np.asarray(holes, float).reshape(-1, 2))
+    between = np.concatenate([[-np.inf], holes.ravel(), [np.inf]]).reshape(-1, 2)
+    return intersect_spans(spans, between)

@@ -20,8 +20,7 @@ import xarray as xr
 import zarr
 from zarr.codecs import BloscCodec
 
-from nuclr.data.population import Population, Summary
-from nuclr.data.summary import summarise
+from nuclr.data.population import Population, Summary, summarise
 from nuclr.data.text import as_text, is_label
 from nuclr.errors import StoreError
 from nuclr.files import PARTIAL, whole_folder

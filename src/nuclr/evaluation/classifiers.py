@@ -40,7 +40,7 @@ def fit_classifier(
     - ``linear``: the published one, logistic regression on standardised features (arXiv 2512.01199).
     - ``knn``: 15 nearest neighbours in standardised features, weighted by distance.
     - ``mlp``: one hidden layer of 64; the epoch of the best macro-F1 on validation units is kept.
-    - ``lolcat``: :class:`nuclr.evaluation.lolcat.Lolcat`, for its own features alone.
+    - ``lolcat``: :class:`nuclr.representation.lolcat.Lolcat`, for its own features alone.
 
     What has nothing to choose learns from validation units too.
 
@@ -62,8 +62,8 @@ def fit_classifier(
         return make_pipeline(StandardScaler(), nearest).fit(features, labels)
     if kind == "lolcat":
         # Imported here: the other probes need no torch, and start in half the time.
-        from nuclr.evaluation.baselines import INTERVAL_BINS
-        from nuclr.evaluation.lolcat import Lolcat
+        from nuclr.representation.baselines import INTERVAL_BINS
+        from nuclr.representation.lolcat import Lolcat
 
         return Lolcat(INTERVAL_BINS, seed).fit(train, validation)
     return _perceptron(train, validation, seed)

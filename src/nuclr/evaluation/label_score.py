@@ -16,12 +16,12 @@ from nuclr.data.inputs import absent_members, common_bin_s, in_memory, of_member
 from nuclr.data.splits import Splits
 from nuclr.data.store import open_population
 from nuclr.errors import SplitError
-from nuclr.evaluation.embed import embed_population
 from nuclr.evaluation.metrics import confusions, macro_f1
 from nuclr.evaluation.probe import Variant, predict
 from nuclr.evaluation.protocols import Fold, class_labels, folds
-from nuclr.evaluation.representations import concatenate
 from nuclr.model.encoder import Encoder
+from nuclr.representation.embed import embed_population
+from nuclr.representation.embeddings import concatenate
 from nuclr.training.windows import view_spec
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from nuclr.errors import DataError
 from nuclr.evaluation.probe import Variant
-from nuclr.evaluation.representations import read_recorded
+from nuclr.representation.embeddings import read_recorded
 
 
 def read_predictions(path: Path, variant: Variant | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:

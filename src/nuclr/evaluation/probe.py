@@ -29,10 +29,10 @@ from nuclr.evaluation.protocols import (
     label_order,
     label_share,
 )
-from nuclr.evaluation.representations import read_embeddings, write_csv, write_recorded
 from nuclr.evaluation.score_tables import CLASSES, SCORES
 from nuclr.files import sha256_of, whole_folder
 from nuclr.provenance import versions
+from nuclr.representation.embeddings import read_embeddings, write_csv, write_recorded
 
 logger = logging.getLogger(__name__)
 # Probes that use validation units, to know when to stop.

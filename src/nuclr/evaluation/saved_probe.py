@@ -32,9 +32,9 @@ from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.labels import check_column
 from nuclr.evaluation.metrics import calibration_error, chance
 from nuclr.evaluation.protocols import class_labels
-from nuclr.evaluation.representations import Embeddings
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
+from nuclr.representation.embeddings import Embeddings
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from nuclr.errors import DataError
-from nuclr.evaluation.representations import write_csv
 from nuclr.files import whole
+from nuclr.representation.embeddings import write_csv
 
 SCORES, CLASSES = "scores.csv", "classes.csv"
 

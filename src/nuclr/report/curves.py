@@ -17,7 +17,6 @@ from nuclr.evaluation.metrics import FEWEST_ANIMALS, chance
 from nuclr.evaluation.predictions import read_chosen, read_predictions
 from nuclr.evaluation.probe import Variant
 from nuclr.evaluation.protocols import TRANSDUCTIVE
-from nuclr.evaluation.representations import write_csv
 from nuclr.evaluation.scaling import (
     NUCLR,
     Scored,
@@ -39,6 +38,7 @@ from nuclr.report.figures import (
     save_figure,
     scaling_figure,
 )
+from nuclr.representation.embeddings import write_csv
 from nuclr.words import counted
 
 ALL: Literal["all_pretraining"] = "all_pretraining"

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from nuclr.data.population import Population
-from nuclr.data.summary import summary_of
+from nuclr.data.population import Population, summary_of
 from nuclr.data.text import as_text
 
 

@@ -18,8 +18,8 @@ from nuclr.config import Probe
 from nuclr.data.population import Population
 from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
-from nuclr.evaluation.representations import read_embeddings, write_csv
 from nuclr.report.figures import COLUMN_INCHES, LINES, NUCLR, STYLE, panels_of, save_figure
+from nuclr.representation.embeddings import read_embeddings, write_csv
 from nuclr.words import counted
 
 SHOWN_CLASSES = 10

@@ -1,0 +1,272 @@
+"""One file per data set: which recordings it has, how they are fetched, and how they are read."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nuclr.config import Config
+from nuclr.data.archives.download import Fetcher
+from nuclr.data.archives.left_out import leave_out, reason_left_out
+from nuclr.data.archives.licence import SIMULATED, note_licence, noted_licence
+from nuclr.data.recording import Recording, SpikeTrains, Traces, name_of
+from nuclr.data.splits import Splits, make_splits
+from nuclr.errors import ConfigError, DataError, DownloadError
+from nuclr.words import did_you_mean
+
+logger = logging.getLogger(__name__)
+
+Raw = list[SpikeTrains] | list[Traces]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """What a data set can do, with its part of the configuration filled in.
+
+    Attributes
+    ----------
+    recordings
+        List all recordings with their animals, before any work is done on them.
+    read
+        Read what populations a recording holds, with the data set's labels.
+    download
+        Fetch a recording into ``folder / recording``, ``folder`` being kept until all is done; None
+        where nothing is downloaded.
+    licence
+        Of the recordings: a text; or how to ask the archive, once a recording is downloaded. "" is not known.
+    """
+
+    recordings: Callable[[], list[Recording]]
+    read: Callable[[Recording], Raw]
+    download: Callable[[Recording, Path, Fetcher], None] | None = None
+    licence: str | Callable[[Recording, Fetcher], str] = ""
+
+
+def data_set(config: Config) -> DataSet:
+    """Choose a configuration's data set."""
+    raw, servers = config.raw, config.download
+    if config.source_kind == "simulated":
+        from nuclr.data.archives import simulated
+        from nuclr.data.formats import nwb
+
+        return DataSet(
+            lambda: simulated.recordings(raw, config.simulated.animals),
+            lambda recording: nwb.read_populations(recording.path, list(simulated.LABELS)),
+            licence=SIMULATED,
+        )
+    if config.source_kind == "steinmetz_2019":
+        from nuclr.data.archives import figshare, steinmetz_2019
+
+        return DataSet(
+            lambda: steinmetz_2019.recordings(raw),
+            steinmetz_2019.read,
+            lambda recording, folder, fetcher: steinmetz_2019.download(
+                recording, folder, servers.figshare, fetcher
+            ),
+            lambda _, fetcher: figshare.licence_of(steinmetz_2019.ARTICLE, servers.figshare, fetcher),
+        )
+    if config.source_kind == "bugeon_2022":
+        from nuclr.data.archives import bugeon_2022, figshare
+
+        return DataSet(
+            lambda: bugeon_2022.recordings(raw),
+            bugeon_2022.read,
+            lambda recording, folder, fetcher: bugeon_2022.download(
+                recording, folder, servers.figshare, fetcher
+            ),
+            lambda _, fetcher: figshare.licence_of(bugeon_2022.ARTICLE, servers.figshare, fetcher),
+        )
+    if config.source_kind == "ibl_brain_wide_map":
+        from nuclr.data.archives import ibl_brain_wide_map
+
+        ibl = config.ibl_brain_wide_map
+        return DataSet(
+            lambda: ibl_brain_wide_map.recordings(raw),
+            lambda recording: ibl_brain_wide_map.read(recording, ibl.drop_last_s),
+            lambda recording, folder, fetcher: ibl_brain_wide_map.download(
+                recording, folder, servers.alyx, ibl.collection, fetcher
+            ),
+            ibl_brain_wide_map.LICENCE,
+        )
+    if config.source_kind == "allen_visual_coding":
+        from nuclr.data.archives import allen_visual_coding, dandi
+
+        allen = config.allen_visual_coding
+        links = raw / allen_visual_coding.LINKS if allen.archive == "allensdk" else None
+        return DataSet(
+            lambda: allen_visual_coding.recordings(raw),
+            lambda recording: allen_visual_coding.read(recording, allen),
+            lambda recording, folder, fetcher: allen_visual_coding.download(
+                recording, folder, links or servers.dandi, fetcher
+            ),
+            allen_visual_coding.LICENCE
+            if links
+            else lambda recording, fetcher: dandi.licence_of(recording.origin, servers.dandi, fetcher),
+        )
+    from nuclr.data.archives import dandi
+    from nuclr.data.formats import nwb
+
+    columns, region = config.nwb.unit_columns, config.nwb.region_column
+    if config.nwb.folder is not None:
+        folder = config.nwb.folder
+        return DataSet(
+            lambda: nwb.find_recordings(folder, config.results / config.dataset / "animals.json"),
+            lambda recording: nwb.read_populations(recording.path, columns, region),
+            licence=config.nwb.licence,
+        )
+    return DataSet(
+        lambda: dandi.recordings(raw, config.nwb.dandi, servers.dandi, Fetcher(servers.tries)),
+        lambda recording: nwb.read_populations(dandi.file_of(recording), columns, region),
+        lambda recording, folder, fetcher: dandi.download(recording, folder, servers.dandi, fetcher),
+        config.nwb.licence
+        or (
+            lambda recording, fetcher: dandi.licence_of(
+                recording.origin.partition(" ")[0], servers.dandi, fetcher
+            )
+        ),
+    )
+
+
+def recordings(config: Config) -> list[Recording]:
+    """List all recordings of a data set with their animals, before any work is done on them.
+
+    Raises
+    ------
+    NuclrError
+        If the data set's files are not there or cannot be told apart, or one to leave out is not there.
+    """
+    found = data_set(config).recordings()
+    names = [recording.recording for recording in found]
+    if unknown := [name for name in config.split.leave_out if name not in names]:
+        remedy = did_you_mean(unknown[0], names, f"it has {len(names)}, from {min(names)} to {max(names)}")
+        raise ConfigError(f"split.leave_out: data set {config.dataset} has no {unknown[0]}; {remedy}")
+    return [recording for recording in found if recording.recording not in config.split.leave_out]
+
+
+def splits_of(config: Config, found: Sequence[Recording]) -> Splits:
+    """Decide who trains, who is labelled and who is tested among the recordings of a data set.
+
+    Raises
+    ------
+    SplitError
+        If no animal would be left for pretraining.
+    """
+    if config.split.by == "paper":
+        from nuclr.data.archives import ibl_brain_wide_map
+
+        splits = ibl_brain_wide_map.paper_splits()
+    else:
+        animals = [recording.animal for recording in found]
+        splits = make_splits(
+            animals, config.split.test_animals, config.split.label_animals, config.split.seed
+        )
+    recordings: dict[str, list[str]] = {}
+    for recording in found:
+        recordings.setdefault(getattr(recording, splits.member), []).append(recording.recording)
+    return replace(splits, recordings=recordings)
+
+
+def recording_at(config: Config, path: Path) -> Recording:
+    """Say which recording a file or folder is.
+
+    Raises
+    ------
+    DataError
+        If the data set has none of this name.
+    """
+    if config.source_kind == "nwb" and not config.downloads:
+        from nuclr.data.formats import nwb
+
+        return Recording(path, name_of(path), nwb.animal_of(path))
+    for recording in recordings(config):
+        if recording.path.name == path.name:
+            return Recording(path, recording.recording, recording.animal, recording.origin)
+    raise DataError(f"{path}: data set {config.dataset} has no recording of this name")
+
+
+def read_recording(config: Config, recording: Recording) -> Raw:
+    """Read what populations a recording holds, with the labels that its data set has.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, or lacks what the configuration names.
+    """
+    if not recording.path.exists():
+        raise DataError(f"{recording.path}: not there; `nuclr download` fetches what can be fetched")
+    return data_set(config).read(recording)
+
+
+def licence_of(config: Config, recording: Recording) -> str:
+    """Say under which licence a recording is given, as its archive states it; "" where it is not known."""
+    licence = data_set(config).licence
+    return noted_licence(recording.path) or (licence if isinstance(licence, str) else "")
+
+
+def _note_licence(chosen: DataSet, recording: Recording, folder: Path, fetcher: Fetcher) -> None:
+    """Ask the archive, where it can be asked; a recording is as good without an answer."""
+    if isinstance(chosen.licence, str):
+        return
+    try:
+        note_licence(folder, chosen.licence(recording, fetcher))
+    except DownloadError as error:
+        logger.warning("recording %s: its licence is not known (%s)", recording.recording, error)
+
+
+def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) -> list[Recording]:
+    """Fetch recordings, each whole or not at all; what is there is not fetched again.
+
+    Parameters
+    ----------
+    config
+        Its ``download.go_on_without`` says whether a recording that cannot be had is an error, or is
+        left out: then its folder holds the reason alone.
+    names
+        Of recordings; none: all.
+    fetcher
+        How.
+
+    Returns
+    -------
+    list of Recording
+        Those that were left out.
+
+    Raises
+    ------
+    ConfigError
+        If the data set is not downloaded, or has no recording of such a name.
+    DownloadError
+        Naming the recording that cannot be had.
+    """
+    chosen = data_set(config)
+    if chosen.download is None:
+        raise ConfigError(f"dataset: {config.dataset} is not downloaded")
+    known = {recording.recording: recording for recording in chosen.recordings()}
+    if unknown := [name for name in names if name not in known]:
+        remedy = did_you_mean(unknown[0], known, f"it has {len(known)}, from {min(known)} to {max(known)}")
+        raise ConfigError(f"data set {config.dataset} has no recording {unknown[0]}; {remedy}")
+    wanted = [known[name] for name in names] or list(known.values())
+    # Not among what Snakemake would delete, so that a killed download goes on.
+    work = config.raw / ".downloads" / (wanted[0].recording if len(wanted) == 1 else config.dataset)
+    lacking = []
+    for recording in wanted:
+        if recording.path.exists() and reason_left_out(recording.path) is None:
+            continue
+        try:
+            chosen.download(recording, work, fetcher)
+        except DownloadError as error:
+            message = f"recording {recording.recording}: {error}"
+            if not config.download.go_on_without:
+                raise DownloadError(message) from None
+            logger.warning("%s; left out, as download.go_on_without says", message)
+            leave_out(recording.path, recording.recording, recording.animal, message)
+            lacking.append(recording)
+        else:
+            _note_licence(chosen, recording, work / recording.recording, fetcher)
+            shutil.rmtree(recording.path, ignore_errors=True)
+            (work / recording.recording).replace(recording.path)
+    shutil.rmtree(work, ignore_errors=True)
+    return lacking

@@ -1,0 +1,235 @@
+"""Allen Visual Coding, Neuropixels (Siegle et al. 2021, Nature 592:86): 58 sessions, each of another mouse.
+
+One NWB file a session, from the Allen Institute's warehouse (allensdk says where each file is, in an
+environment of its own: ``envs/``) or from DANDI (dandisets 000021 and 000022). Units name their electrode by
+``peak_channel_id``; the pulses of light are in processing/optotagging/optogenetic_stimulation.
+
+Cell types come from optotagging. In Pvalb, Sst and Vip mice the neurons of that type, and only these,
+carry a channel that light opens; a unit is taken for one of them if after the onset of short pulses
+
+- it fires ``light_ratio`` times as often, 1 to 9 ms after the onset, as in the 8 ms that end 2 ms before
+  (the first millisecond may hold the light's artefact, the tenth its end),
+- its first response, the first of three millisecond bins that pass the baseline by three standard
+  deviations, comes within ``light_latency_ms``: later ones may be synaptic,
+- and over pulses the two counts differ at ``light_p`` (Wilcoxon's signed rank, one-sided).
+
+The three numbers are kept for every unit (``light_ratio, light_latency_ms, light_p``), so that another
+threshold needs no other data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pynwb import NWBFile
+from scipy.stats import wilcoxon
+
+from nuclr.config import AllenVisualCoding
+from nuclr.data.archives import dandi
+from nuclr.data.archives.download import Fetcher, Remote
+from nuclr.data.archives.manifests import manifest
+from nuclr.data.formats import nwb
+from nuclr.data.formats.nwb.units import REGION
+from nuclr.data.recording import Recording, SpikeTrains, intersect_spans
+from nuclr.data.spikes import SpikesByUnit
+from nuclr.data.text import as_text
+from nuclr.errors import DataError, DownloadError
+
+LINKS = "links.tsv"
+LICENCE = "Allen Institute's terms of use, https://alleninstitute.org/legal/terms-use"
+# What allensdk keeps when nothing else is said (allensdk.brain_observatory.ecephys.UNIT_FILTER_DEFAULTS).
+QUALITY = ("amplitude_cutoff", "presence_ratio", "isi_violations")
+CELL_TYPES = ("Pvalb", "Sst", "Vip")
+BEFORE_LIGHT_S = 300.0
+LONGEST_PULSE_S = 0.02
+EVOKED_S, BASELINE_S = (0.001, 0.009), (-0.010, -0.002)
+
+
+def recordings(raw: Path) -> list[Recording]:
+    """List all sessions; each is a folder below ``raw`` once it is downloaded."""
+    return [
+        # The manifest lacks some animals' numbers; each session is of an animal of its own.
+        Recording(
+            raw / row["session"],
+            row["session"],
+            row["animal"] or f"of-{row['session']}",
+            origin=row["dandiset"],
+        )
+        for row in manifest("allen_visual_coding")
+    ]
+
+
+def download(recording: Recording, folder: Path, where: str | Path, fetcher: Fetcher) -> None:
+    """Fetch a session to ``folder / recording / recording.nwb``.
+
+    Parameters
+    ----------
+    recording, folder, fetcher
+        Which, where to, and how.
+    where
+        DANDI's server; or a table of ``session`` and ``url``, as ``envs/allen_links.py`` writes it.
+
+    Raises
+    ------
+    DownloadError
+        If the file cannot be had.
+    """
+    session = recording.recording
+    name = f"{session}.nwb"
+    if isinstance(where, Path):
+        remote = Remote(_link(where, session), name)
+    else:
+        remote = dandi.remote(recording.origin, f"*_ses-{session}.nwb", name, where, fetcher)
+    fetcher.fetch(remote, folder / session)
+
+
+def _link(links: Path, session: str) -> str:
+    try:
+        table = pd.read_csv(links, sep="\t", dtype=str)
+        return str(table.set_index("session")["url"][session])
+    except (OSError, KeyError, ValueError):
+        raise DownloadError(
+            f"{links}: does not say where session {session} is; let snakemake make it again (it asks "
+            "allensdk), or set allen_visual_coding.archive to dandi"
+        ) from None
+
+
+def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
+    """Read what populations a session holds, one a probe.
+
+    Units are those of good quality, as allensdk chooses them, in the wanted regions. Invalid times are
+    taken out, and everything from five minutes before the first pulse of light on. Labels:
+    ``brain_region`` and ``cell_type``, "" where not known.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or of another kind, or no unit is left.
+    """
+    path = recording.path / f"{recording.recording}.nwb"
+    with nwb.opened(path) as file:
+        pulses, genotype = light_pulses(file), str(getattr(file.subject, "genotype", "") or "")
+        populations = nwb.populations_of(file, path, ["quality", *QUALITY])
+    found = []
+    for trains in populations:
+        if not isinstance(trains, SpikeTrains) or REGION not in trains.units:
+            raise DataError(f"{path}: no units with regions in it; is it a session of Visual Coding?")
+        units = trains.units
+        good = (
+            (units["quality"] == "good")
+            & (units["amplitude_cutoff"] <= 0.1)
+            & (units["presence_ratio"] >= 0.95)
+            & (units["isi_violations"] <= 0.5)
+            & (units[REGION] != "")
+            & units[REGION].str.startswith(options.regions)
+        ).to_numpy()
+        if not good.any():
+            continue
+        chosen = trains.only(good)
+        spans = chosen.valid_spans
+        if len(pulses):
+            spans = intersect_spans(spans, np.array([[-np.inf, pulses[:, 0].min() - BEFORE_LIGHT_S]]))
+        if not len(spans):
+            raise DataError(
+                f"{path}: nothing is left before the first pulse of light and {BEFORE_LIGHT_S:g} s"
+            )
+        labelled = chosen.units.drop(columns="quality").join(_cell_types(chosen, pulses, genotype, options))
+        found.append(replace(chosen, path=recording.path, units=labelled, valid_spans=spans, cut=True))
+    if not found:
+        raise DataError(
+            f"{path}: no good unit in a region that begins with {options.regions}; "
+            "look at allen_visual_coding.regions"
+        )
+    return found
+
+
+def light_pulses(file: NWBFile) -> np.ndarray:
+    """Start and stop (s) of all stimuli with light, ``(pulse, 2)``; none in sessions without."""
+    try:
+        table = file.processing["optotagging"]["optogenetic_stimulation"]
+    except KeyError:
+        return np.zeros((0, 2))
+    return np.stack([table["start_time"][:], table["stop_time"][:]], axis=1).astype(float)
+
+
+def light_response(trains: Sequence[np.ndarray], onsets: np.ndarray) -> pd.DataFrame:
+    """How units respond to short pulses of light; see the module's docstring.
+
+    Parameters
+    ----------
+    trains
+        Spike times of each unit (s), ascending.
+    onsets
+        Of the pulses (s).
+
+    Returns
+    -------
+    DataFrame
+        ``light_ratio`` (evoked to baseline), ``light_latency_ms`` (NaN: none), ``light_p``; one row a unit.
+    """
+    rows = []
+    edges = np.arange(BASELINE_S[0], EVOKED_S[1] + 1e-9, 0.001)
+    for train in trains:
+        evoked, baseline = (
+            np.diff(np.searchsorted(train, onsets[:, None] + np.array(window)), axis=1)[:, 0]
+            for window in (EVOKED_S, BASELINE_S)
+        )
+        by_ms = np.diff(np.searchsorted(train, onsets[:, None] + edges), axis=1).sum(axis=0)
+        before, after = by_ms[: round(-BASELINE_S[0] * 1000) - 2], by_ms[round(-BASELINE_S[0] * 1000) + 1 :]
+        threshold = before.mean() + 3 * max(before.std(), 1.0)
+        # Three bins wide, so that one chance bin is no response.
+        above = np.convolve(after, np.ones(3), "valid") > 3 * threshold
+        differs = (evoked != baseline).any()
+        rows.append(
+            {
+                # Half a spike more in both, so that silent units have a ratio, near 1.
+                "light_ratio": (evoked.sum() + 0.5) / (baseline.sum() + 0.5),
+                "light_latency_ms": 1.0 + above.argmax() if above.any() else np.nan,
+                "light_p": wilcoxon(evoked, baseline, alternative="greater").pvalue if differs else 1.0,
+            }
+        )
+    return pd.DataFrame(rows, columns=["light_ratio", "light_latency_ms", "light_p"])
+
+
+def _cell_types(
+    trains: SpikeTrains, pulses: np.ndarray, genotype: str, options: AllenVisualCoding
+) -> pd.DataFrame:
+    """Cell type of every unit, and its response to light where there was any."""
+    assert isinstance(trains.spikes, SpikesByUnit)  # NWB
+    onsets = pulses[np.diff(pulses, axis=1)[:, 0] < LONGEST_PULSE_S, 0]
+    if len(onsets):
+        response = light_response(list(trains.spikes.trains()), onsets)
+    else:
+        response = pd.DataFrame(
+            np.nan, range(len(trains.units)), ["light_ratio", "light_latency_ms", "light_p"]
+        )
+    if options.labels is not None:
+        return response.assign(cell_type=_from_table(options.labels, trains.units["unit_id"]))
+    kind = next((kind for kind in CELL_TYPES if genotype.startswith(kind)), "")
+    tagged = (
+        (response["light_ratio"] >= options.light_ratio)
+        & (response["light_latency_ms"] <= options.light_latency_ms)
+        & (response["light_p"] < options.light_p)
+    )
+    return response.assign(cell_type=np.where(tagged, kind, ""))
+
+
+def _from_table(labels: Path, unit_ids: pd.Series) -> np.ndarray:
+    """Cell types from a table of ``unit_id`` and ``cell_type``; ids may be the archive's own numbers."""
+    try:
+        table = pd.read_csv(labels, dtype=str).set_index("unit_id")["cell_type"]
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(
+            f"allen_visual_coding.labels: {labels}: no table with columns unit_id and cell_type ({error})"
+        ) from None
+    if table.index.duplicated().any():
+        twice = table.index[table.index.duplicated()][0]
+        raise DataError(f"allen_visual_coding.labels: {labels}: unit_id {twice} stands twice")
+    own = unit_ids.str.rpartition("_")[2]
+    by_full_id = table.reindex(unit_ids)
+    found = by_full_id.where(by_full_id.notna(), table.reindex(own).set_axis(unit_ids))
+    return as_text(found).to_numpy(object)

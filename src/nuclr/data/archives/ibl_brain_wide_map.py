@@ -1,0 +1,186 @@
+"""IBL Brain-Wide Map (International Brain Laboratory 2023): 459 sessions, 699 insertions, 139 mice.
+
+Alyx (IBL's database, through ONE-api) says of every session which files there are, with sizes and MD5;
+the files lie on IBL's public server. Of each probe the spike sorting in ``alf/{probe}/{collection}`` is
+taken, in the revision that Alyx calls the default.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from nuclr.data.archives.download import Fetcher, Remote
+from nuclr.data.archives.manifests import manifest
+from nuclr.data.formats import alf
+from nuclr.data.recording import Recording, SpikeTrains
+from nuclr.data.splits import Splits, published_splits
+from nuclr.errors import DataError, DownloadError
+
+logger = logging.getLogger(__name__)
+
+# Published for everybody: https://int-brain-lab.github.io/ONE/notebooks/one_quickstart.html
+USER, PASSWORD = "intbrainlab", "international"
+# Alyx does not state it.
+LICENCE = "International Brain Laboratory's, see https://www.internationalbrainlab.com/data"
+METRICS, UUIDS = "clusters.metrics.pqt", "clusters.uuids.csv"
+NEEDED = ("spikes.times.npy", "spikes.clusters.npy", "clusters.channels.npy", METRICS, UUIDS)
+LOCATIONS, DEPTHS = "channels.brainLocationIds_ccf_2017.npy", "clusters.depths.npy"
+OPTIONAL = (LOCATIONS, DEPTHS)
+# All three quality metrics passed (clusters.metrics, "label").
+PASSED = 1.0
+
+
+def recordings(raw: Path) -> list[Recording]:
+    """List all sessions; each is a folder below ``raw`` once it is downloaded."""
+    animals = {row["eid"]: row["animal"] for row in manifest("ibl_brain_wide_map")}
+    return [Recording(raw / eid, eid, animal, origin=eid) for eid, animal in animals.items()]
+
+
+def paper_splits() -> Splits:
+    """Take the sessions that the authors of NuCLR pretrained on (tiny, medium, large, all) and tested on."""
+    sets = ("tiny", "medium", "large", "all", "test", "")
+    rows = {
+        row["eid"]: (row["eid"], row["animal"], row["paper_set"]) for row in manifest("ibl_brain_wide_map")
+    }
+    return published_splits(sorted(rows.values(), key=lambda row: sets.index(row[2])))
+
+
+def probes_of(eid: str) -> list[str]:
+    """Name the probes of a session that are in the release."""
+    return sorted(row["probe"] for row in manifest("ibl_brain_wide_map") if row["eid"] == eid)
+
+
+def download(recording: Recording, folder: Path, server: str, collection: str, fetcher: Fetcher) -> None:
+    """Fetch a session, each probe into ``folder / recording / probe``.
+
+    Raises
+    ------
+    DownloadError
+        If ONE-api is not installed, or a file cannot be had.
+    """
+    alyx = _alyx(server, folder, fetcher)
+    address = f"/sessions/{recording.origin}"
+    session = fetcher.patiently(lambda: alyx.get(address, expires=True), server + address)
+    for probe in probes_of(recording.origin):
+        for remote in _files(session, probe, collection):
+            fetcher.fetch(remote, folder / recording.recording / probe)
+
+
+def _alyx(server: str, folder: Path, fetcher: Fetcher) -> Any:
+    try:
+        from one.webclient import AlyxClient
+    except ImportError:
+        raise DownloadError('ibl_brain_wide_map needs ONE-api: pip install "nuclr[ibl]"') from None
+
+    def connect() -> Any:
+        client = AlyxClient(base_url=server, cache_dir=str(folder / ".alyx"), silent=True, cache_rest=None)
+        client.authenticate(USER, PASSWORD, cache_token=False)
+        return client
+
+    return fetcher.patiently(connect, server)
+
+
+def _files(session: dict[str, Any], probe: str, collection: str) -> list[Remote]:
+    """Find a probe's files among the datasets of an Alyx session record."""
+    where = f"alf/{probe}/{collection}"
+    found = {}
+    for dataset in session.get("data_dataset_session_related", []):
+        default = str(dataset.get("default_revision", True)) == "True"
+        if dataset.get("collection") == where and default and dataset.get("data_url"):
+            md5 = dataset.get("hash")
+            found[dataset["name"]] = Remote(
+                url=dataset["data_url"],
+                name=dataset["name"],
+                size=dataset.get("file_size"),
+                digest=f"md5:{str(md5).replace('-', '')}" if md5 else None,
+            )
+    if missing := [name for name in NEEDED if name not in found]:
+        raise DownloadError(
+            f"session {session.get('id', '')}: no {missing[0]} in {where}; "
+            "look at ibl_brain_wide_map.collection, or leave the session out with download.go_on_without"
+        )
+    return [found[name] for name in (*NEEDED, *OPTIONAL) if name in found]
+
+
+def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
+    """Read what populations a session holds, one a probe; units are the clusters that pass all metrics.
+
+    Labels: ``brain_region`` (Allen acronym, left and right alike) and ``cosmos``, the coarse region of
+    it (iblatlas), "" for root and void.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged, files do not fit each other, or no cluster passes.
+    """
+    folder, found = recording.path, []
+    for probe in sorted(path for path in folder.iterdir() if path.is_dir()):
+        metrics, channels = _metrics(probe / METRICS), alf.load(probe, "clusters.channels.npy")
+        uuids = _uuids(probe / UUIDS)
+        alf.check_lengths(probe, ("clusters.channels.npy", UUIDS), (channels, uuids))
+        # Clusters without a row in the table were too small to be measured.
+        label = metrics["label"].reindex(range(len(channels)))
+        passed = np.flatnonzero(label.to_numpy(float) == PASSED)
+        if not len(passed):
+            logger.warning("%s: no cluster of %s passes all metrics: left out", folder, probe.name)
+            continue
+        region, cosmos = _regions(probe, np.asarray(channels, np.int64)[passed])
+        units = pd.DataFrame(
+            {
+                "unit_id": uuids[passed],
+                "brain_region": region,
+                "cosmos": cosmos,
+                "depth_um": alf.load_if_there(probe, DEPTHS, len(channels))[passed],
+            }
+        )
+        spikes = alf.spikes(probe, passed)
+        span = spikes.span(drop_last_s)
+        if not len(span):
+            raise DataError(f"{probe}: shorter than ibl_brain_wide_map.drop_last_s = {drop_last_s:g} s")
+        found.append(SpikeTrains(folder, probe.name, units, spikes, span, cut=drop_last_s > 0))
+    if not found:
+        raise DataError(f"{folder}: no cluster of recording {recording.recording} passes all quality metrics")
+    return found
+
+
+def _metrics(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_parquet(path)
+        return table.set_index("cluster_id")[["label"]]
+    except FileNotFoundError:
+        raise DataError(f"{path}: not there; delete the folder and fetch the recording again") from None
+    except (KeyError, ValueError, OSError) as error:
+        raise DataError(f"{path}: damaged, or no column label ({error}); fetch the recording again") from None
+
+
+def _uuids(path: Path) -> np.ndarray:
+    try:
+        return pd.read_csv(path)["uuids"].to_numpy(object)
+    except FileNotFoundError:
+        raise DataError(f"{path}: not there; delete the folder and fetch the recording again") from None
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: no column uuids in it ({error}); fetch the recording again") from None
+
+
+def _regions(probe: Path, channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Acronym and Cosmos acronym of each unit's channel."""
+    if not (probe / LOCATIONS).exists():
+        logger.warning("%s: no %s: its units have no brain_region", probe, LOCATIONS)
+        return np.full(len(channels), "", object), np.full(len(channels), "", object)
+    ids = alf.load(probe, LOCATIONS)
+    if channels.min() < 0 or channels.max() >= len(ids):
+        raise DataError(f"{probe}: clusters.channels beyond the {len(ids)} channels of {LOCATIONS}")
+    try:
+        from iblatlas.regions import BrainRegions
+    except ImportError:
+        raise DataError('ibl_brain_wide_map needs iblatlas: pip install "nuclr[ibl]"') from None
+    regions = BrainRegions()
+    # The left hemisphere's ids are negative.
+    region = regions.id2acronym(np.abs(np.asarray(ids, np.int64)[channels]))
+    cosmos = regions.acronym2acronym(region, mapping="Cosmos")
+    return region.astype(object), np.where(np.isin(cosmos, ["root", "void"]), "", cosmos).astype(object)

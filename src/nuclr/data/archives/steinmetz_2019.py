@@ -1,0 +1,108 @@
+"""Steinmetz et al. 2019 (Nature 576:266): 39 Neuropixels sessions of 10 mice, figshare article 9598406.
+
+One archive a session with its ALF files. What they hold (README of the article):
+``clusters._phy_annotation`` 0 noise, 1 multi-unit, 2 good, 3 unsorted; ``clusters.peakChannel`` counts
+from 1, through the channels of all probes; ``channels.brainLocation`` has the Allen acronym of each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nuclr.data.archives.download import Fetcher, unpack
+from nuclr.data.archives.figshare import files_of
+from nuclr.data.archives.manifests import manifest
+from nuclr.data.formats import alf
+from nuclr.data.recording import Recording, SpikeTrains
+from nuclr.errors import DataError, DownloadError
+
+ARTICLE = 9598406
+GOOD = 2
+REGIONS = "channels.brainLocation.tsv"
+OF_CLUSTERS = ("clusters.probes.npy", "clusters.peakChannel.npy", "clusters._phy_annotation.npy")
+OPTIONAL = "clusters.depths.npy"
+FILES = ("spikes.times.npy", "spikes.clusters.npy", *OF_CLUSTERS, OPTIONAL, REGIONS)
+
+
+def recordings(raw: Path) -> list[Recording]:
+    """List all sessions; each is a folder below ``raw`` once it is downloaded."""
+    return [
+        Recording(raw / row["session"], row["session"], row["animal"], origin=row["session"])
+        for row in manifest("steinmetz_2019")
+    ]
+
+
+def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) -> None:
+    """Fetch and unpack a session into ``folder / recording``.
+
+    Raises
+    ------
+    DownloadError
+        If the archive cannot be had, or is damaged.
+    """
+    listed = files_of(ARTICLE, server, fetcher)
+    archives = [file for file in listed if file.name.partition(".")[0] == recording.origin]
+    if not archives:
+        raise DownloadError(f"{server}: article {ARTICLE} has no archive of session {recording.origin}")
+    archive = fetcher.fetch(archives[0], folder)
+    unpack(archive, folder / recording.recording, lambda path: path.name in FILES)
+    archive.unlink()
+
+
+def read(recording: Recording) -> list[SpikeTrains]:
+    """Read what populations a session holds, one a probe; units are the good clusters.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged, or files do not fit each other.
+    """
+    folder = recording.path
+    inside = _where(folder)
+    probes, channels, annotation = (alf.load(inside, name) for name in OF_CLUSTERS)
+    alf.check_lengths(inside, OF_CLUSTERS, (probes, channels, annotation))
+    regions = _regions(inside / REGIONS)
+    if len(channels) and not 1 <= channels.min() <= channels.max() <= len(regions):
+        raise DataError(f"{inside}: clusters.peakChannel beyond the {len(regions)} channels of {REGIONS}")
+    units = pd.DataFrame(
+        {
+            "unit_id": [f"{recording.recording}_{cluster}" for cluster in range(len(probes))],
+            "brain_region": regions[np.asarray(channels, np.int64) - 1],
+            "depth_um": alf.load_if_there(inside, OPTIONAL, len(probes)),
+            "phy_annotation": np.asarray(annotation, np.int64),
+        }
+    )
+    spikes = alf.spikes(inside, np.arange(len(units)))
+    span = spikes.span()
+    everything = SpikeTrains(folder, "", units, spikes, span)
+    good = np.asarray(annotation) >= GOOD
+    found = []
+    for probe in np.unique(np.asarray(probes)[good]):
+        here = everything.only(good & (probes == probe))
+        found.append(SpikeTrains(folder, f"probe{probe:g}", here.units, here.spikes, span))
+    if not found or not len(span):
+        raise DataError(f"{folder}: no cluster is annotated as good, or none fires")
+    return found
+
+
+def _where(folder: Path) -> Path:
+    """Find the ALF files: archives may hold a folder of their own."""
+    found = sorted(folder.rglob("spikes.times.npy"))
+    if len(found) != 1:
+        raise DataError(
+            f"{folder}: {len(found)} files spikes.times.npy, there should be one; "
+            "delete the folder and fetch the recording again"
+        )
+    return found[0].parent
+
+
+def _regions(path: Path) -> np.ndarray:
+    try:
+        return pd.read_csv(path, sep="\t", keep_default_na=False)["allen_ontology"].to_numpy(object)
+    except FileNotFoundError:
+        raise DataError(f"{path}: not there; delete the folder and fetch the recording again") from None
+    except (KeyError, ValueError) as error:
+        raise DataError(f"{path}: no column allen_ontology in it ({error})") from None
