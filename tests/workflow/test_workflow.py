@@ -128,6 +128,16 @@ def test_other_bootstrap_trains_nothing_again(finished: Path, tmp_path: Path) ->
     assert "embed" not in jobs
 
 
+def test_other_probes_hide_no_change_of_what_is_trained(finished: Path, tmp_path: Path) -> None:
+    """Of a job with an ancient input that is made again, Snakemake looks at nothing else."""
+    other = yaml.safe_load(SMALL.read_text())
+    other["probe"]["min_units"] = 9
+    other["pretrain"] = {**other.get("pretrain", {}), "steps": 21}
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
+    jobs = planned(snakemake(finished, "-n", configfile=tmp_path / "other.yaml"))
+    assert (jobs["catalog"], jobs["pretrain"], jobs["embed"]) == (1, 6, 6)
+
+
 def test_another_way_to_carry_it_out_trains_nothing_again(finished: Path, tmp_path: Path) -> None:
     other = yaml.safe_load(SMALL.read_text())
     other["machine"] = {"workers": 2, "checkpoint_minutes": 1}

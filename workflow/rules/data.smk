@@ -148,6 +148,8 @@ rule catalog:
         f"{OUT}/logs/catalog.log",
     benchmark:
         f"{OUT}/benchmarks/catalog/all.tsv"
+    # Before any run: it finds units that would be two, and tasks without labels.
+    priority: 2
     resources:
         mem_mb=growing(8),
         runtime=120,

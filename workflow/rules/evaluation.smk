@@ -41,11 +41,10 @@ rule baseline:
     input:
         stores=stores(PLAN.to_compare),
         splits=f"{OUT}/splits.json",
-        units=ancient(f"{OUT}/units.parquet"),
-        # Only so that what they share is not computed twice.
-        parts=lambda wildcards: ancient(
-            [f"{OUT}/runs/{other}/embeddings.parquet" for other in PLAN.computed_before(wildcards.baseline)]
-        ),
+        # What they share is computed once. Not `ancient`, for which Snakemake forgets to look at what else changed.
+        parts=lambda wildcards: [
+            f"{OUT}/runs/{other}/embeddings.parquet" for other in PLAN.computed_before(wildcards.baseline)
+        ],
     output:
         f"{OUT}/runs/{{baseline}}/embeddings.parquet",
     log:

@@ -7,8 +7,6 @@ rule pretrain:
     input:
         stores=lambda wildcards: stores(PLAN.to_pretrain(int(wildcards.animals), int(wildcards.seed))),
         splits=f"{OUT}/splits.json",
-        # No run before the catalog has found every unit id to be unique; its date does not matter.
-        units=ancient(f"{OUT}/units.parquet"),
     output:
         model=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/model.safetensors",
         record=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/model.json",
