@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from nuclr.errors import ConfigError
@@ -62,15 +71,70 @@ class Simulated(Section):
 
 
 class Nwb(Section):
-    """NWB files: a folder of them, or dandisets."""
+    """Recordings of one's own: a folder of them, or dandisets; and how NWB files are read."""
 
-    folder: Path | None = Field(None, description="where the NWB files are (searched to any depth)")
+    folder: Path | None = Field(
+        None, description="where the recordings are, in any form that is read (searched to any depth)"
+    )
     dandi: list[str] = Field([], description="or dandisets to download, as 000006 or 000006/0.220126.1855")
-    unit_columns: list[str] = Field([], description="columns of the unit table to keep, as labels or quality")
+    unit_columns: list[str] | None = Field(
+        None,
+        description="columns of the unit table to keep; null: those of text or truth values",
+    )
     region_column: str | None = Field(
         None, description="unit column with the brain region; null: the electrodes' location"
     )
+    region_key: str | None = Field(
+        None, description="where the location is a dictionary: its key with the region; null: by its name"
+    )
+    units_table: str | None = Field(
+        None, description="where in the file the Units table is; null: units, or the first elsewhere"
+    )
+    series: list[str] = Field(
+        [], description="RoiResponseSeries to read, by name or path; none: dF/F, else fluorescence"
+    )
+    planes: Literal["together", "apart"] = Field(
+        "together", description="imaging planes recorded together: one population, or each its own (apart)"
+    )
+    animal_pattern: str | None = Field(
+        None,
+        description="regular expression that finds the animal in a file's path; null: its subject_id",
+    )
     licence: str = Field("", description="of the recordings, for model cards; empty: as DANDI states it")
+
+    @field_validator("animal_pattern")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"not a regular expression ({error})") from None
+        return pattern
+
+
+class Sorter(Section):
+    """Folders of spike sorters."""
+
+    sample_rate_hz: Positive | None = Field(None, description="samples in a second; null: as params.py says")
+    keep: list[str] | None = Field(
+        None, min_length=1, description="kinds of clusters to keep, as [good]; null: all but noise"
+    )
+
+
+class Imaging(Section):
+    """Calcium imaging."""
+
+    rate_hz: Positive | None = Field(None, description="frames in a second; null: as the file says")
+    keep_all: bool = Field(False, description="true: ROIs that are not called cells are kept too")
+    dff: bool = Field(True, description="make dF/F of raw fluorescence; false: take it as it is")
+
+
+class Reading(Section):
+    """How recordings are read: the parts of the configuration that formats take."""
+
+    nwb: Nwb = Nwb()
+    sorter: Sorter = Sorter()
+    imaging: Imaging = Imaging()
 
 
 class IblBrainWideMap(Section):
@@ -302,6 +366,8 @@ class Config(Section):
     results: Path = Field(Path("results"), description="folder of all results")
     simulated: Simulated = Simulated()
     nwb: Nwb = Nwb()
+    sorter: Sorter = Sorter()
+    imaging: Imaging = Imaging()
     ibl_brain_wide_map: IblBrainWideMap = IblBrainWideMap()
     allen_visual_coding: AllenVisualCoding = AllenVisualCoding()
     download: Download = Download()
@@ -338,6 +404,11 @@ class Config(Section):
     def source_kind(self) -> Source:
         """Where recordings come from."""
         return self.source or cast(Source, self.dataset if self.dataset in get_args(Source) else "nwb")
+
+    @property
+    def reading(self) -> Reading:
+        """How recordings are read."""
+        return Reading(nwb=self.nwb, sorter=self.sorter, imaging=self.imaging)
 
     @property
     def downloads(self) -> bool:

@@ -19,6 +19,10 @@ class DataError(NuclrError):
     """A recording cannot be read, or what it holds cannot be trusted."""
 
 
+class NothingToLearn(DataError):
+    """A recording is whole, but holds nothing that can be learned from."""
+
+
 class StoreError(NuclrError):
     """A population store is missing, damaged, or of another version."""
 

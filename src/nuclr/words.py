@@ -6,12 +6,14 @@ import difflib
 from collections.abc import Iterable
 
 
-def counted(number: int, what: str) -> str:
-    """Say how many of something there are.
+def counted(number: int, what: str, several: str = "") -> str:
+    """Say how many of something there are; ``several`` is its plural where that is irregular.
 
     >>> counted(1, "animal"), counted(0, "process"), counted(12_000, "unit")
     ('1 animal', '0 processes', '12000 units')
     """
+    if several:
+        return f"{number} {what if number == 1 else several}"
     ending = "" if number == 1 else "es" if what.endswith("s") else "s"
     return f"{number} {what}{ending}"
 

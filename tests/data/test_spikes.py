@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,6 +34,13 @@ def by_time(
     )
 
 
+def by_unit(path: Path) -> SpikesByUnit:
+    """Find the trains of a Units table."""
+    with h5py.File(path) as file:
+        stops = file["units/spike_times_index"][:].astype(np.int64)
+    return SpikesByUnit(Column(path, dataset="units/spike_times"), np.r_[0, stops[:-1]], stops)
+
+
 def trains_of(spikes: SpikesByTime | SpikesByUnit, path: Path, units: int, duration_s: float) -> SpikeTrains:
     table = pd.DataFrame({"unit_id": [f"u{i}" for i in range(units)]})
     return SpikeTrains(path, "p", table, spikes, np.array([[0.0, duration_s]]))
@@ -60,7 +68,7 @@ def test_by_time_is_by_unit(
     trains = poisson_trains(4, duration_s * 1.1, rate_hz=8, seed=seed)
     options = Chunk(chunk_s=shard_s, shard_s=shard_s, min_rate_hz=7.5)
     path = write_units(folder / "a.nwb", trains)
-    unit = bin_spikes(trains_of(SpikesByUnit(path, np.arange(4)), path, 4, duration_s), options)
+    unit = bin_spikes(trains_of(by_unit(path), path, 4, duration_s), options)
     alf = by_time(folder, trains, [5, 0, 9, 2], shuffle=shuffle, column=column)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("nuclr.data.spikes.PART", part)  # spikes read at a time
@@ -94,7 +102,7 @@ def test_seconds_in_which_a_whole_probe_is_silent_are_not_valid(
 ) -> None:
     trains = [t[(t < 10) | (t > 13)] for t in poisson_trains(20, 60.0)]
     path = write_units(tmp_path / "a.nwb", trains)
-    raw = trains_of(SpikesByUnit(path, np.arange(20)), path, 20, 60.0)
+    raw = trains_of(by_unit(path), path, 20, 60.0)
     _, _, spans = bin_spikes(raw, Chunk())
     np.testing.assert_array_equal(spans, [[0, 9], [14, 60]])
     assert "population p is silent as a whole for 5 s, which are not used" in caplog.text

@@ -12,9 +12,10 @@ from strategies import poisson_trains, population, write_units
 
 from nuclr.config import Chunk
 from nuclr.data.chunk import chunk_recording
+from nuclr.data.columns import Column
 from nuclr.data.formats.nwb import read_populations
 from nuclr.data.population import Population
-from nuclr.data.recording import Waveforms
+from nuclr.data.recording import SpikeTrains, Waveforms
 from nuclr.data.store import open_population
 from nuclr.errors import DataError
 
@@ -39,14 +40,17 @@ def test_a_units_waveform_is_kept_with_it(tmp_path: Path) -> None:
 def test_of_several_electrodes_the_largest_is_taken(tmp_path: Path) -> None:
     several = [np.stack([0.1 * one, one, 0.5 * one], axis=1) for one in SHAPES]
     write_units(tmp_path / "a.nwb", poisson_trains(5, 30.0), obs_intervals=[[0.0, 30.0]], waveforms=several)
-    np.testing.assert_array_equal(Waveforms(tmp_path / "a.nwb", np.arange(5)).read(), SHAPES)
+    (raw,) = read_populations(tmp_path / "a.nwb")
+    assert isinstance(raw, SpikeTrains)
+    assert raw.waveforms is not None
+    np.testing.assert_array_equal(raw.waveforms.read(), SHAPES)
 
 
 def test_ragged_waveforms_have_a_row_for_each_electrode(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.nwb", "w") as file:
         file["units/waveform_mean"] = np.concatenate([SHAPES[:1], 3 * SHAPES[:1], SHAPES[1:2]])
-        file["units/waveform_mean_index"] = np.array([2, 2, 3])
-    read = Waveforms(tmp_path / "a.nwb", np.arange(3)).read()
+    means = Column(tmp_path / "a.nwb", dataset="units/waveform_mean")
+    read = Waveforms(means, np.array([0, 2, 2]), np.array([2, 2, 3])).read()
     np.testing.assert_array_equal(read[[0, 2]], np.stack([3 * SHAPES[0], SHAPES[1]]))
     assert np.isnan(read[1]).all()
 

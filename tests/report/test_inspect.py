@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from strategies import poisson_trains, population, write_traces, write_units
 
-from nuclr.config import Chunk, Nwb
+from nuclr.config import Chunk, Nwb, Reading
 from nuclr.data.own import find, open_found
 from nuclr.data.store import write_population
 from nuclr.errors import DataError
@@ -16,7 +16,7 @@ from nuclr.report.inspect import count_labels, describe
 
 
 def opened(path: Path, *columns: str) -> list:
-    return list(open_found(find([path]), Nwb(unit_columns=list(columns)), Chunk()))
+    return list(open_found(find([path]), Reading(nwb=Nwb(unit_columns=list(columns))), Chunk()))
 
 
 def test_a_store_a_file_and_a_folder_of_either(tmp_path: Path) -> None:

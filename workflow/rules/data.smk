@@ -129,7 +129,7 @@ rule chunk:
         # Not a parameter: stores need not be made again because they are made in another way.
         machine=CONFIG.sections("machine"),
     params:
-        config=CONFIG.sections("dataset", "source", "results", "nwb", "chunk", *OWN),
+        config=CONFIG.sections("dataset", "source", "results", "nwb", "sorter", "imaging", "chunk", *OWN),
     message:
         "chunking {wildcards.recording}"
     shell:

@@ -67,7 +67,9 @@ def embed(
         if any(recording.form for recording in found):  # a store is taken as it was made
             logger.info("%s: it learned from units of %g Hz or more: others are left out", model, least)
     each = track(found, total=len(found), description="embedding")
-    opened = (population for recording in each for population in open_found([recording], options.nwb, chunk))
+    opened = (
+        population for recording in each for population in open_found([recording], options.reading, chunk)
+    )
     with gpus(1, machine.accelerator, machine.share_gpus):
         units, vectors, windows = embed_with_model(loaded.saved, opened, machine.accelerator)
     write_embeddings(output, units, vectors, windows, {"model": loaded.sha256, **loaded.saved.record})

@@ -43,7 +43,7 @@ def inspect(
     from nuclr.report.overview import activity_figure
 
     options = load_config({"dataset": "nwb", "nwb": {"folder": str(path)}}, *(config or ()))
-    opened = list(open_found(find([path]), options.nwb, options.chunk))
+    opened = list(open_found(find([path]), options.reading, options.chunk))
     if not opened:
         raise DataError(f"{path}: nothing to show: no unit is left")
     found = describe(opened)

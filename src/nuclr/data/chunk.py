@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from nuclr import __version__
 from nuclr.config import Chunk
 from nuclr.data.population import Population
 from nuclr.data.recording import SpikeTrains, Traces, remove_spans
+from nuclr.data.remote import Remote
 from nuclr.data.spikes import Grid, SpikesByUnit
 from nuclr.data.store import open_population, shard_bins, stores, write_population
 from nuclr.data.text import as_text
 from nuclr.errors import DataError, StoreError
 from nuclr.files import sha256_of, whole_folder
+from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ def chunk_recording(
         )
     source = {
         "file": populations[0].path.name,
-        "sha256": sha256_of(populations[0].path, populations[0].files),
+        "sha256": _sha256_of(populations[0]),
         "chunk": options.model_dump_json(),
         "nuclr": __version__,
         **({"licence": licence} if licence else {}),
@@ -100,6 +103,13 @@ def chunk_recording(
                 shard_s=options.shard_s,
             )
     return [population.population for population in kept]
+
+
+def _sha256_of(raw: SpikeTrains | Traces) -> str:
+    """Hash what was read; of what is on a server its address."""
+    if isinstance(raw.path, Remote):
+        return hashlib.sha256(raw.path.url.encode()).hexdigest()
+    return sha256_of(raw.path, raw.files)
 
 
 def _made_before(
@@ -161,7 +171,7 @@ def to_population(
             waveforms = _waveforms(raw, kept)
         bin_s, start_s = options.bin_s, float(raw.valid_spans[0, 0])
     else:
-        activity, kept, spans = _traces(raw, options), np.arange(len(raw.units)), raw.valid_spans
+        activity, kept, spans = copy_traces(raw, options)
         bin_s, start_s = raw.frame_s, raw.start_s
     return Population(
         activity=activity,
@@ -296,31 +306,61 @@ def silences(by_second: np.ndarray, spans: np.ndarray, start_s: float) -> np.nda
     return start_s + np.stack([first[certain] - 1, last[certain] + 1], axis=1).astype(float)
 
 
-def _traces(raw: Traces, options: Chunk) -> da.Array:
-    """dF/F as ``(unit, time)``, one task a shard; gaps in a trace (NaN) become 0 with a warning."""
-    frames = raw.frames[-1].first + raw.frames[-1].count
-    _, shard = shard_bins(frames, raw.frame_s, options.chunk_s, options.shard_s, 4 * len(raw.units))
+def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.ndarray]:
+    """Read dF/F lazily, one task a shard.
+
+    One pass over the files finds what is not a number. ROIs that are never one are left out, and frames
+    in which no ROI is one are taken out of the valid spans, both with a warning; what remains becomes 0.
+
+    Returns
+    -------
+    activity
+        ``(unit, time)``, float32.
+    kept
+        Rows of ``raw.units`` that hold a number anywhere.
+    valid_spans
+        Without those frames, ``(interval, 2)``.
+    """
+    _, shard = shard_bins(raw.count, raw.frame_s, options.chunk_s, options.shard_s, 4 * len(raw.units))
+    parts = [(first, min(first + shard, raw.count)) for first in range(0, raw.count, shard)]
+    ever, dark, missing = np.zeros(len(raw.units), bool), np.zeros(raw.count, bool), 0
+    for first, last in parts:
+        good = np.isfinite(raw.read(first, last))
+        ever |= good.any(axis=1)
+        dark[first:last] = ~good.any(axis=0)
+        missing += good.size - np.count_nonzero(good)
+    kept, spans = np.flatnonzero(ever), raw.valid_spans
+    if len(kept) < len(ever) and len(kept):
+        logger.warning(
+            "%s: population %s: %s NaN throughout: left out",
+            raw.path,
+            raw.population,
+            counted(int((~ever).sum()), "ROI is", "ROIs are"),
+        )
+    if dark.any() and len(kept):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], dark.astype(np.int8), [0]]))).reshape(-1, 2)
+        spans = remove_spans(spans, raw.start_s + edges * raw.frame_s)
+        logger.warning(
+            "%s: population %s: all ROIs are NaN for %.3g s, which are not used",
+            raw.path,
+            raw.population,
+            dark.sum() * raw.frame_s,
+        )
+    left = missing - raw.count * int((~ever).sum()) - int(dark.sum()) * len(kept)
+    if left > 0 and len(kept):
+        logger.warning("%s: population %s: %d samples are NaN: set to 0", raw.path, raw.population, left)
+    chosen = raw.only(ever)
     blocks = [
         da.from_delayed(
-            dask.delayed(_read_traces, pure=False)(raw, first, min(first + shard, frames)),
-            shape=(len(raw.units), min(first + shard, frames) - first),
+            dask.delayed(_read_traces, pure=False)(chosen, first, last),
+            shape=(len(kept), last - first),
             dtype=np.float32,
         )
-        for first in range(0, frames, shard)
+        for first, last in parts
     ]
-    return da.concatenate(blocks, axis=1)
+    return da.concatenate(blocks, axis=1), kept, spans
 
 
 def _read_traces(raw: Traces, first: int, last: int) -> np.ndarray:
     """Frames of a shard as ``(unit, time)``; 0 where there is none."""
-    traces = np.zeros((len(raw.units), last - first), np.float32)
-    for frames in raw.frames:
-        low, high = max(first, frames.first), min(last, frames.first + frames.count)
-        if low < high:
-            read = frames.read(low - frames.first, high - frames.first)
-            traces[:, low - first : high - first] = read.reshape(high - low, -1).T
-    bad = ~np.isfinite(traces)
-    if bad.any():
-        logger.warning("%s: %d samples of %s are NaN: set to 0", raw.path, bad.sum(), raw.population)
-        traces[bad] = 0.0
-    return traces
+    return np.nan_to_num(raw.read(first, last), copy=False, nan=0.0, posinf=0.0, neginf=0.0)

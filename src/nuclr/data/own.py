@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nuclr.config import Chunk, Nwb
+from nuclr.config import Chunk, Nwb, Reading, Sorter
 from nuclr.data.archives.left_out import reason_left_out
 from nuclr.data.chunk import chunk_recording, to_population, why_left_out
-from nuclr.data.formats import FORMATS, Format, Raw, format_of
+from nuclr.data.formats import FORMATS, Format, Raw, animal_of, format_of, warn_of_animals
 from nuclr.data.population import Population
 from nuclr.data.recording import name_of
 from nuclr.data.store import identity_of, open_population, stores
@@ -43,16 +43,34 @@ class Found:
     recording: str
     form: Format | None
 
-    def read(self, named: Nwb) -> Raw:
-        """Read what populations it holds."""
+    def read(self, options: Reading, animal: str) -> Raw:
+        """Read what populations it holds; the animal begins the ids of units that have none of their own."""
         assert self.form is not None
-        return self.form.read(self.path, named)
+        return self.form.read(self.path, options, animal)
 
-    @property
-    def animal(self) -> str:
-        """NWB's ``subject_id``; a sorter does not know it, so a folder of its is an animal of its own."""
-        assert self.form is not None
-        return self.form.animal_of(self.path)
+
+def animals_of(found: Sequence[Found], options: Reading) -> list[str]:
+    """Name the animal of each recording, "" for stores, which know theirs; one warning for all unknown ones.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged, or ``nwb.animal_pattern`` does not fit.
+    """
+    animals, unknown = [], []
+    for recording in found:
+        if recording.form is None:
+            animals.append("")
+            continue
+        animal, sure = animal_of(recording.path, recording.form, options)
+        animals.append(animal)
+        if not sure:
+            unknown.append(recording)
+    files = sum(recording.form is not None for recording in found)
+    # A sorter never knows the animal: of one folder alone there is nothing to say.
+    if files > 1 or any(one.form is not None and one.form.subject_of is not None for one in unknown):
+        warn_of_animals([one.path for one in unknown], files)
+    return animals
 
 
 def find(paths: Sequence[Path]) -> list[Found]:
@@ -127,15 +145,15 @@ def _recognised(path: Path) -> Found | None:
     return None
 
 
-def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Population]:
+def open_found(found: Sequence[Found], options: Reading, chunk: Chunk) -> Iterator[Population]:
     """Open recordings one after another; spikes are binned when activity is computed.
 
     Parameters
     ----------
     found
         Of :func:`find`.
-    named
-        Which columns of an NWB file's unit table are labels.
+    options
+        How recordings are read.
     chunk
         How spikes are binned, and the least rate of a unit.
 
@@ -144,15 +162,15 @@ def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Pop
     DataError
         If a file is damaged, or its spikes cannot be trusted.
     """
-    for recording in found:
+    for recording, animal in zip(found, animals_of(found, options), strict=True):
         if recording.form is None:
             yield open_population(recording.path)
             continue
-        for raw in recording.read(named):
+        for raw in recording.read(options, animal):
             population = to_population(
                 raw,
                 dataset=DATASET,
-                animal=recording.animal,
+                animal=animal,
                 recording=recording.recording,
                 options=chunk,
                 source={"file": recording.path.name},
@@ -165,7 +183,7 @@ def open_found(found: Sequence[Found], named: Nwb, chunk: Chunk) -> Iterator[Pop
                 logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
 
 
-def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) -> list[Path]:
+def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: Chunk) -> list[Path]:
     """Make population stores of recordings that are none yet, below a folder; what is made is not made again.
 
     Processes that are to make the same store wait for the first, and find it made.
@@ -183,7 +201,7 @@ def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) 
     from filelock import FileLock
 
     made = []
-    for recording in found:
+    for recording, animal in zip(found, animals_of(found, options), strict=True):
         if recording.form is None:
             made.append(recording.path)
             continue
@@ -193,13 +211,13 @@ def store_found(found: Sequence[Found], folder: Path, named: Nwb, chunk: Chunk) 
         lock = folder / f".{recording.recording}.lock"
         with _nothing_left(lock), FileLock(lock):
             populations = chunk_recording(
-                recording.read(named),
+                recording.read(options, animal),
                 folder / recording.recording,
                 dataset=DATASET,
-                animal=recording.animal,
+                animal=animal,
                 recording=recording.recording,
                 options=chunk,
-                licence=named.licence,
+                licence=options.nwb.licence,
             )
         made += [folder / f"{population}.zarr" for population in populations]
     return list(dict.fromkeys(made))
@@ -222,8 +240,9 @@ def read(
     *,
     bin_s: float = 0.02,
     min_rate_hz: float = 0.0,
-    unit_columns: Sequence[str] = (),
+    unit_columns: Sequence[str] | None = None,
     region_column: str | None = None,
+    sample_rate_hz: float | None = None,
 ) -> Iterator[Population]:
     """Yield the populations of a recording, or of a folder of them: what ``nuclr.read`` is.
 
@@ -238,15 +257,21 @@ def read(
     min_rate_hz
         Units that fire less are left out: a model's ``min_rate_hz``.
     unit_columns
-        Which columns of an NWB file's unit table are kept as labels.
+        Which columns of an NWB file's unit table are kept as labels; None: those of text or truth values.
     region_column
         Which of them is the brain region; None: the location of a unit's electrode.
+    sample_rate_hz
+        Samples in a second of a sorter's spike times; None: as its folder says.
 
     Raises
     ------
     DataError
         If nothing of the kind is there, or it cannot be trusted.
     """
-    named = Nwb(unit_columns=list(unit_columns), region_column=region_column)
+    columns = None if unit_columns is None else list(unit_columns)
+    options = Reading(
+        nwb=Nwb(unit_columns=columns, region_column=region_column),
+        sorter=Sorter(sample_rate_hz=sample_rate_hz),
+    )
     # Found here, not when the first is asked for: a wrong path is an error where it is given.
-    return open_found(find([Path(path)]), named, Chunk(bin_s=bin_s, min_rate_hz=min_rate_hz))
+    return open_found(find([Path(path)]), options, Chunk(bin_s=bin_s, min_rate_hz=min_rate_hz))

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
+from nuclr.data.columns import Column
+from nuclr.data.fluorescence import Frames
+from nuclr.data.remote import Remote
 from nuclr.data.spikes import Spikes
-
-WAVEFORMS = "units/waveform_mean"
 
 
 def safe_name(name: Any) -> str:
@@ -46,11 +46,13 @@ def distinct(names: Sequence[str]) -> list[str]:
     return unique
 
 
-def name_of(path: Path) -> str:
+def name_of(path: Path | Remote) -> str:
     """Name of a recording: its file's or folder's."""
+    if isinstance(path, Remote):
+        return safe_name(path.name.removesuffix(".zarr").removesuffix(".nwb"))
     # A link keeps its own name: archives that are cloned (git-annex) link to files that are named by a hash.
     name = os.path.basename(os.path.abspath(path))
-    return safe_name(name.removesuffix(".nwb").removesuffix(".zarr"))
+    return safe_name(name.removesuffix(".zarr").removesuffix(".nwb"))
 
 
 @dataclass(frozen=True)
@@ -75,43 +77,47 @@ class Recording:
 
 @dataclass(frozen=True)
 class Waveforms:
-    """``waveform_mean`` of an NWB Units table.
+    """Mean waveforms of units in a file.
 
-    Source: NWB schema, Units: ``(unit, sample)``, ``(unit, sample, electrode)``, or ragged, each
-    unit's electrodes one after another, ``(electrode, sample)``.
+    Source: NWB schema, Units: ``waveform_mean`` is ``(unit, sample)``, ``(unit, sample, electrode)``, or
+    ragged, each unit's electrodes one after another, ``(electrode, sample)``.
 
     Attributes
     ----------
-    path
-        The NWB file.
-    rows
-        Each unit's row in the table.
+    means
+        Of all units.
+    starts, stops
+        Where in them each unit's begin and end, ``(unit,)``.
     """
 
-    path: Path
-    rows: np.ndarray
+    means: Column
+    starts: np.ndarray
+    stops: np.ndarray
 
     def only(self, chosen: np.ndarray) -> Waveforms:
         """Return those of some units: ``chosen`` is a mask or rows, ``(unit,)``."""
-        return replace(self, rows=self.rows[chosen])
+        return replace(self, starts=self.starts[chosen], stops=self.stops[chosen])
 
     def read(self) -> np.ndarray:
         """Each unit's waveform where it is largest, peak to peak, ``(unit, sample)``, in its file's unit.
 
         NaN for a unit without.
         """
-        with h5py.File(self.path) as file:
-            column, index = file[WAVEFORMS], file.get(f"{WAVEFORMS}_index")
-            stops = np.arange(1, len(column) + 1) if index is None else index[:].astype(np.int64)
-            starts = np.concatenate([[0], stops[:-1]])
-            return np.stack([_largest(column[starts[row] : stops[row]], column) for row in self.rows])
+        with self.means.opened() as column:
+            samples = column.shape[1]
+            return np.stack(
+                [
+                    _largest(np.asarray(column[start:stop]), samples)
+                    for start, stop in zip(self.starts, self.stops, strict=True)
+                ]
+            )
 
 
-def _largest(own: np.ndarray, column: h5py.Dataset) -> np.ndarray:
+def _largest(own: np.ndarray, samples: int) -> np.ndarray:
     """Choose among a unit's electrodes; ``own`` is ``(electrode, sample)`` or ``(1, sample, electrode)``."""
-    by_electrode = own[0].T if own.ndim == 3 else own
+    by_electrode = own[0].T if own.ndim == 3 and len(own) else own
     if not len(by_electrode):
-        return np.full(column.shape[1], np.nan, np.float32)
+        return np.full(samples, np.nan, np.float32)
     heights = np.nan_to_num(np.ptp(by_electrode, axis=1), nan=-1.0)
     return by_electrode[heights.argmax()].astype(np.float32)
 
@@ -140,7 +146,7 @@ class SpikeTrains:
         What was read of a folder that also holds other things; none: everything in it.
     """
 
-    path: Path
+    path: Path | Remote
     population: str
     units: pd.DataFrame
     spikes: Spikes
@@ -157,35 +163,6 @@ class SpikeTrains:
 
 
 @dataclass(frozen=True)
-class Frames:
-    """Consecutive frames in a file, ``(frame, unit)``.
-
-    Attributes
-    ----------
-    path
-        An HDF5 file, or ``.npy``.
-    dataset
-        Path inside an HDF5 file.
-    first
-        Place of the first of them among the frames of the recording.
-    count
-        How many there are.
-    """
-
-    path: Path
-    dataset: str
-    first: int
-    count: int
-
-    def read(self, first: int, last: int) -> np.ndarray:
-        """Frames from ``first`` to before ``last``, counted within the file, ``(frame, unit)``."""
-        if self.path.suffix == ".npy":
-            return np.array(np.load(self.path, mmap_mode="r")[first:last])
-        with h5py.File(self.path) as file:
-            return file[self.dataset][first:last]
-
-
-@dataclass(frozen=True)
 class Traces:
     """The imaged ROIs of one population.
 
@@ -198,7 +175,9 @@ class Traces:
     units
         ``unit_id`` and labels, one row a unit.
     frames
-        Where the dF/F is, in the order of time; between two of them may be a gap.
+        Where their fluorescence or dF/F is: some ROIs and frames in each; between two may be a gap of time.
+    count
+        Frames of the recording.
     frame_s, start_s
         Length of a frame and start of the first (s).
     valid_spans
@@ -207,14 +186,30 @@ class Traces:
         What was read of a folder that also holds other things; none: everything in it.
     """
 
-    path: Path
+    path: Path | Remote
     population: str
     units: pd.DataFrame
     frames: tuple[Frames, ...]
+    count: int
     frame_s: float
     start_s: float
     valid_spans: np.ndarray
     files: tuple[Path, ...] = ()
+
+    def only(self, chosen: np.ndarray) -> Traces:
+        """Return some of the units: ``chosen`` is a mask, ``(unit,)``."""
+        units = self.units[chosen].reset_index(drop=True)
+        return replace(self, units=units, frames=tuple(frames.only(chosen) for frames in self.frames))
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Read frames from ``first`` to before ``last``, ``(unit, time)``, 0 where there is none."""
+        traces = np.zeros((len(self.units), last - first), np.float32)
+        for frames in self.frames:
+            low, high = max(first, frames.first), min(last, frames.first + frames.count)
+            if low < high:
+                read = frames.read(low - frames.first, high - frames.first)
+                traces[frames.units, low - first : high - first] = read
+        return traces
 
 
 def intersect_spans(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol
 
-import h5py
 import numpy as np
 
 from nuclr.data.columns import Column
@@ -144,42 +142,41 @@ class Spikes(Protocol):
 
 @dataclass(frozen=True)
 class SpikesByUnit:
-    """An NWB Units table: one train after another.
+    """One train after another, as in an NWB Units table.
 
     Attributes
     ----------
-    path
-        The NWB file.
-    rows
-        Each unit's row in the table.
+    times
+        Spike times of all units (s).
+    starts, stops
+        Where in them each unit's train begins and ends, ``(unit,)``.
     """
 
-    path: Path
-    rows: np.ndarray
+    times: Column
+    starts: np.ndarray
+    stops: np.ndarray
 
     def only(self, chosen: np.ndarray) -> SpikesByUnit:
         """Return those of some units; see :class:`Spikes`."""
-        return replace(self, rows=self.rows[chosen])
+        return replace(self, starts=self.starts[chosen], stops=self.stops[chosen])
 
     def trains(self) -> Iterator[np.ndarray]:
         """Yield the spike times (s) of one unit after another."""
-        with h5py.File(self.path) as file:
-            times, stops = file["units/spike_times"], file["units/spike_times_index"][:].astype(np.int64)
-            starts = np.concatenate([[0], stops[:-1]])
-            for row in self.rows:
-                yield times[starts[row] : stops[row]].astype(np.float64)
+        with self.times.opened() as times:
+            for start, stop in zip(self.starts, self.stops, strict=True):
+                yield np.asarray(times[start:stop], np.float64)
 
     def survey(self, grid: Grid, spans: np.ndarray, names: list[str]) -> Survey:
         """Look through all spikes once; see :class:`Spikes`."""
-        places = np.zeros((len(self.rows), len(grid.edges)), np.int64)
-        in_order = np.ones(len(self.rows), bool)
-        inside = np.zeros(len(self.rows), np.int64)
+        places = np.zeros((len(self.starts), len(grid.edges)), np.int64)
+        in_order = np.ones(len(self.starts), bool)
+        inside = np.zeros(len(self.starts), np.int64)
         by_second = np.zeros(grid.seconds, np.int64)
         densest, outside, total = 0, 0, 0
         for unit, times in enumerate(self.trains()):
             if not np.isfinite(times).all():
                 raise DataError(
-                    f"{self.path}: unit {names[unit]}: spike times hold NaN or infinity; "
+                    f"{self.times.path}: unit {names[unit]}: spike times hold NaN or infinity; "
                     "mend or remove the unit"
                 )
             if (times[1:] < times[:-1]).any():
@@ -206,18 +203,16 @@ class SpikesByUnit:
         """Count one shard; see :class:`Spikes`."""
         bins = grid.length(shard.index)
         counts = np.zeros((len(kept), bins), dtype)
-        with h5py.File(self.path) as file:
-            times, stops = file["units/spike_times"], file["units/spike_times_index"][:].astype(np.int64)
+        with self.times.opened() as times:
             for place, unit in enumerate(kept):
-                row = self.rows[unit]
-                begin = stops[row - 1] if row else 0
+                begin = int(self.starts[unit])
                 low, high = shard.places[unit]
                 if low == high:
                     continue
                 if shard.in_order[unit]:
-                    own = times[begin + low : begin + high]
+                    own = np.asarray(times[begin + low : begin + high], np.float64)
                 else:  # read whole and sorted again by every shard: rare, and one unit at a time
-                    own = np.sort(times[begin : stops[row]])[low:high]
+                    own = np.sort(np.asarray(times[begin : self.stops[unit]], np.float64))[low:high]
                 counts[place] = np.bincount(grid.bins_in_shard(own, shard.index), minlength=bins)
         return counts
 

@@ -78,6 +78,6 @@ def pretrain_own(
 
     Parameters, return value and errors are those of :func:`nuclr.training.run.pretrain_run`.
     """
-    stores = store_found(find(recordings), output.parent / "populations", config.nwb, config.chunk)
+    stores = store_found(find(recordings), output.parent / "populations", config.reading, config.chunk)
     cohort = Cohort(stores, sorted({open_population(store).animal for store in stores}))
     return pretrain_run(cohort, config, seed, output=output, checkpoints=checkpoints, about=about)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from nuclr.config import Nwb, Reading
 from nuclr.data.archives.simulated import (
     LABELS,
     STEP_S,
@@ -15,7 +16,7 @@ from nuclr.data.archives.simulated import (
     simulate,
     simulate_recording,
 )
-from nuclr.data.formats.nwb import animal_of, read_populations
+from nuclr.data.formats.nwb import read_populations, subject_of
 from nuclr.data.recording import SpikeTrains
 
 SPEC = SimulationSpec(units=40, duration_s=60.0)
@@ -69,9 +70,9 @@ def test_a_unit_rate_does_not_give_its_type_away() -> None:
 def test_recordings_are_read_back_through_the_nwb_source(tmp_path: Path) -> None:
     (path,) = simulate(SPEC, 1, 7, tmp_path)
     made = simulate_recording(SPEC, 0, 7)
-    (read,) = read_populations(path, list(LABELS))
+    (read,) = read_populations(path, Reading(nwb=Nwb(unit_columns=list(LABELS))))
     assert isinstance(read, SpikeTrains)
-    assert animal_of(path) == "sim000"
+    assert subject_of(path) == "sim000"
     for mine, written in zip(read.spikes.trains(), made.spike_times, strict=True):
         np.testing.assert_array_equal(mine, written)
     for column in ("cell_type", "brain_region"):

@@ -15,17 +15,26 @@ from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
 from strategies import new_nwb, poisson_trains, save_nwb, span_lists, write_traces, write_units
 
-from nuclr.config import Chunk
+from nuclr.config import Chunk, Nwb, Reading
+from nuclr.data import formats
 from nuclr.data.chunk import chunk_recording
 from nuclr.data.formats import nwb
-from nuclr.data.formats.nwb import animal_of, find_recordings, opened, read_populations
-from nuclr.data.recording import SpikeTrains, Traces, distinct, intersect_spans, safe_name
+from nuclr.data.formats.nwb.file import opened
+from nuclr.data.recording import Recording, SpikeTrains, Traces, distinct, intersect_spans, safe_name
 from nuclr.data.store import stores
 from nuclr.errors import DataError, NuclrError
 
 
-def spikes(path: Path, **options: object) -> list[SpikeTrains]:
-    found = read_populations(path, **options)  # type: ignore[arg-type]
+def read_populations(path: Path, unit_columns: list[str] | None = None, **named: Any) -> formats.Raw:
+    return nwb.read_populations(path, Reading(nwb=Nwb(unit_columns=unit_columns or [], **named)))
+
+
+def find_recordings(folder: Path, known: Path | None = None) -> list[Recording]:
+    return formats.find_recordings(folder, Reading(), known)
+
+
+def spikes(path: Path, **options: Any) -> list[SpikeTrains]:
+    found = read_populations(path, **options)
     assert all(isinstance(one, SpikeTrains) for one in found)
     return found  # type: ignore[return-value]
 
@@ -76,15 +85,24 @@ def test_no_two_names_are_one_whatever_they_were(names: list[str]) -> None:
         assert made == safe
 
 
+SEVERAL = ["left/dff", "right/dff", "right/d ff", "left/d-ff"]
+
+
+def test_series_of_the_same_rois_are_the_same_cells(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (only,) = read_populations(write_traces(tmp_path / "a.nwb", np.ones((4, 2)), more=SEVERAL))
+    assert len(only.units) == 2
+    assert "of the same ROIs" in caplog.text
+    assert "nwb.series names another" in caplog.text
+
+
 def test_series_of_one_name_are_populations_of_their_own(tmp_path: Path) -> None:
-    path = write_traces(
-        tmp_path / "a.nwb", np.ones((4, 2)), more=["left/dff", "right/dff", "right/d ff", "left/d-ff"]
-    )
-    found = read_populations(path)
+    path = write_traces(tmp_path / "a.nwb", np.ones((4, 2)), more=SEVERAL)
+    named: Any = {"series": ["dff", "d ff", "d-ff"], "planes": "apart"}
+    found = read_populations(path, **named)
     assert {one.population for one in found} == {"dff", "dff-2", "dff-3", "d-ff", "d-ff-2"}
     ids = [unit for one in found for unit in one.units["unit_id"]]
     assert len(set(ids)) == len(ids) == 10
-    again = read_populations(path)
+    again = read_populations(path, **named)
     assert [one.population for one in again] == [one.population for one in found]
 
 
@@ -109,9 +127,11 @@ def test_valid_spans_are_those_of_all_units(tmp_path: Path) -> None:
     np.testing.assert_allclose(only.valid_spans, [[5.0, 6.5], [7.0, 10.0], [20.0, 25.0]])
 
 
-def test_without_observation_intervals_the_session_ends_with_its_last_spike(tmp_path: Path) -> None:
-    (only,) = spikes(write_units(tmp_path / "a.nwb", [np.array([1.0, 9.0]), np.array([2.0])]))
-    np.testing.assert_allclose(only.valid_spans, [[0.0, 9.0]])
+def test_without_observation_intervals_the_session_is_from_its_first_spike_to_its_last(
+    tmp_path: Path,
+) -> None:
+    (only,) = spikes(write_units(tmp_path / "a.nwb", [np.array([1.5, 9.0]), np.array([2.0])]))
+    np.testing.assert_allclose(only.valid_spans, [[1.0, 9.0]])
     assert only.valid_spans[0, 1] > 9.0
 
 
@@ -132,8 +152,7 @@ def test_dff_is_read_with_its_labels(tmp_path: Path) -> None:
     assert only.frame_s == 0.5
     np.testing.assert_allclose(only.valid_spans, [[0.0, 2.0]])
     assert only.units["kind"].tolist() == ["s", "m", ""]
-    (frames,) = only.frames
-    np.testing.assert_array_equal(frames.read(0, frames.count), traces)
+    np.testing.assert_array_equal(only.read(0, only.count), traces.T)
 
 
 def test_unevenly_spaced_frames_are_refused(tmp_path: Path) -> None:
@@ -172,14 +191,19 @@ def test_times_in_samples_are_refused(tmp_path: Path) -> None:
         read_populations(path)
 
 
-def test_a_file_without_a_subject_is_refused(tmp_path: Path) -> None:
-    write_units(tmp_path / "a.nwb", poisson_trains(2, 9.0), animal=None)
-    with pytest.raises(DataError, match=r"a\.nwb: no subject_id"):
-        find_recordings(tmp_path)
+def test_a_file_without_a_subject_is_an_animal_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "ab":
+        write_units(tmp_path / f"{name}.nwb", poisson_trains(2, 9.0), animal=None)
+    write_units(tmp_path / "c.nwb", poisson_trains(2, 9.0), animal="mouse")
+    assert [one.animal for one in find_recordings(tmp_path)] == ["a", "b", "mouse"]
+    assert "2 of 3 recordings (a.nwb, b.nwb) name no animal" in caplog.text
+    assert "nwb.animal_pattern" in caplog.text
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no \.nwb file there; set nwb\.folder"):
+    with pytest.raises(DataError, match=r"no recording there .* set nwb\.folder"):
         find_recordings(tmp_path)
 
 
@@ -204,7 +228,10 @@ def test_the_animals_of_files_that_stayed_the_same_are_not_asked_again(
     for name in "abc":
         write_units(tmp_path / "raw" / f"{name}.nwb", poisson_trains(1, 9.0), animal=f"mouse {name}")
     asked: list[str] = []
-    monkeypatch.setattr(nwb, "animal_of", lambda path: asked.append(path.stem) or animal_of(path))
+    animal_of = formats.animal_of
+    monkeypatch.setattr(
+        formats, "animal_of", lambda path, *more: asked.append(path.stem) or animal_of(path, *more)
+    )
     known = tmp_path / "kept" / "animals.json"
     first = find_recordings(tmp_path / "raw", known)
     assert find_recordings(tmp_path / "raw", known) == first
@@ -289,7 +316,7 @@ def test_units_that_were_never_observed_together_are_refused(tmp_path: Path) -> 
 def test_a_probe_of_which_nothing_is_said_has_the_whole_session(tmp_path: Path) -> None:
     a, b = spikes(write_observed(tmp_path / "a.nwb", {"a": [[[0.0, 50.0]]], "b": [[]]}))
     np.testing.assert_allclose(a.valid_spans, [[0.0, 50.0]])
-    np.testing.assert_allclose(b.valid_spans, [[0.0, 98.9]])
+    np.testing.assert_allclose(b.valid_spans, [[1.0, 98.9]])
 
 
 def test_invalid_times_over_everything_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

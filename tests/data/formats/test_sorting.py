@@ -14,11 +14,11 @@ from sorted_folders import write_phy, write_spikeinterface, write_spikeinterface
 from strategies import poisson_trains, population, write_units
 
 import nuclr
-from nuclr.config import Chunk, Nwb
+from nuclr.config import Chunk, Reading
 from nuclr.data.archives.left_out import leave_out
 from nuclr.data.chunk import bin_spikes
 from nuclr.data.formats.kilosort import read_kilosort
-from nuclr.data.own import find, store_found
+from nuclr.data.own import animals_of, find, store_found
 from nuclr.data.store import open_population, stores, write_population
 from nuclr.errors import DataError
 from nuclr.files import sha256_of
@@ -128,7 +128,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
         "c": "neither spike_clusters.npy nor spike_templates.npy",
         "d": "spike_times.npy: damaged",
         "e": "spike times but 3 in spike_clusters.npy",
-        "f": "needs columns cluster_id and group",
+        "f": "needs the columns cluster_id and group",
         "g": "all 4 clusters are called noise",
         "h": "2 segments; save each",
     }.items():
@@ -141,12 +141,13 @@ def test_a_folder_of_all_kinds_becomes_stores_once(tmp_path: Path) -> None:
     write_phy(tmp_path / "mine" / "deep" / "b", TRAINS)
     write_spikeinterface_zarr(tmp_path / "mine" / "c.zarr", TRAINS, QUALITY)
     found = find([tmp_path / "mine"])
-    assert [(one.recording, one.animal) for one in found] == [("a", "mouse1"), ("c", "c"), ("b", "b")]
-    made = store_found(found, tmp_path / "stores", Nwb(), Chunk())
+    assert [one.recording for one in found] == ["a", "c", "b"]
+    assert animals_of(found, Reading()) == ["mouse1", "c", "b"]
+    made = store_found(found, tmp_path / "stores", Reading(), Chunk())
     assert {open_population(store).animal for store in made} == {"mouse1", "b", "c"}
     assert sorted(made) == stores(tmp_path / "stores")
     dates = [store.stat().st_mtime_ns for store in made]
-    assert store_found(found, tmp_path / "stores", Nwb(), Chunk()) == made
+    assert store_found(found, tmp_path / "stores", Reading(), Chunk()) == made
     assert dates == [store.stat().st_mtime_ns for store in made]
     # Stores are recordings too.
     assert [one.form for one in find([tmp_path / "stores"])] == [None] * 3
@@ -156,9 +157,9 @@ def test_stores_that_are_given_are_all_that_is_taken(tmp_path: Path) -> None:
     """Every store of their folder was: one that was held out was learned from."""
     for animal in ("m1", "m2", "held_out"):
         write_phy(tmp_path / "mine" / animal, TRAINS)
-    store_found(find([tmp_path / "mine"]), tmp_path / "stores", Nwb(), Chunk())
+    store_found(find([tmp_path / "mine"]), tmp_path / "stores", Reading(), Chunk())
     given = [tmp_path / "stores" / animal / "sorting.zarr" for animal in ("m1", "m2")]
-    assert store_found(find(given), tmp_path / "other", Nwb(), Chunk()) == given
+    assert store_found(find(given), tmp_path / "other", Reading(), Chunk()) == given
 
 
 def test_files_go_before_the_stores_that_were_made_of_them(
@@ -169,7 +170,7 @@ def test_files_go_before_the_stores_that_were_made_of_them(
     mine = tmp_path / "mine"
     for animal in ("m1", "m2"):
         write_phy(mine / animal, TRAINS)
-    store_found(find([mine]), mine / "model" / "populations", Nwb(), Chunk())
+    store_found(find([mine]), mine / "model" / "populations", Reading(), Chunk())
     write_phy(mine / "m3", TRAINS)
     # What was taken away, to be tested, does not come back by its copy.
     (mine / "m2").rename(tmp_path / "m2")
@@ -187,9 +188,9 @@ def test_two_that_make_the_same_store_at_once_make_it_once(tmp_path: Path) -> No
     for animal in ("m1", "m2", "m3"):
         write_phy(tmp_path / "mine" / animal, poisson_trains(10, 60.0))
     code = (
-        "import sys; from pathlib import Path; from nuclr.config import Chunk, Nwb; "
-        "from nuclr.data.own import find, store_found; "
-        "print(*store_found(find([Path('mine')]), Path('stores'), Nwb(), Chunk()))"
+        "import sys; from pathlib import Path; from nuclr.config import Chunk, Reading; "
+        "from nuclr.data.own import animals_of, find, store_found; "
+        "print(*store_found(find([Path('mine')]), Path('stores'), Reading(), Chunk()))"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -244,7 +245,7 @@ def test_no_spike_is_lost_at_the_edges_of_shards(tmp_path: Path) -> None:
     """Spikes on the first and last sample, and on samples that are edges of bins and shards."""
     edges = np.array([0, 1, 599, 600, 601, 30000, 30001, 60000, 89999, 90000]) / 30000
     folder = write_phy(tmp_path / "edges", [edges, edges])
-    (raw,) = find([folder])[0].read(Nwb())
+    (raw,) = find([folder])[0].read(Reading(), "edges")
     activity, _, _ = bin_spikes(raw, Chunk(chunk_s=1, shard_s=1))
     counted = np.asarray(activity)
     assert counted.sum(axis=1).tolist() == [10, 10]

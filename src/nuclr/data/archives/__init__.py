@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nuclr.config import Config
+from nuclr.config import Config, Nwb, Reading
 from nuclr.data.archives.download import Fetcher
 from nuclr.data.archives.left_out import leave_out, reason_left_out
 from nuclr.data.archives.licence import SIMULATED, note_licence, noted_licence
-from nuclr.data.recording import Recording, SpikeTrains, Traces, name_of
+from nuclr.data.recording import Recording, SpikeTrains, Traces
 from nuclr.data.splits import Splits, make_splits
 from nuclr.errors import ConfigError, DataError, DownloadError
 from nuclr.words import did_you_mean
@@ -52,9 +52,10 @@ def data_set(config: Config) -> DataSet:
         from nuclr.data.archives import simulated
         from nuclr.data.formats import nwb
 
+        labels = Reading(nwb=Nwb(unit_columns=list(simulated.LABELS)))
         return DataSet(
             lambda: simulated.recordings(raw, config.simulated.animals),
-            lambda recording: nwb.read_populations(recording.path, list(simulated.LABELS)),
+            lambda recording: nwb.read_populations(recording.path, labels),
             licence=SIMULATED,
         )
     if config.source_kind == "steinmetz_2019":
@@ -106,20 +107,21 @@ def data_set(config: Config) -> DataSet:
             if links
             else lambda recording, fetcher: dandi.licence_of(recording.origin, servers.dandi, fetcher),
         )
+    if config.nwb.folder is not None:
+        from nuclr.data.formats import find_recordings
+
+        folder = config.nwb.folder
+        return DataSet(
+            lambda: find_recordings(folder, config.reading, config.results / config.dataset / "animals.json"),
+            lambda recording: _read_own(recording, config.reading),
+            licence=config.nwb.licence,
+        )
     from nuclr.data.archives import dandi
     from nuclr.data.formats import nwb
 
-    columns, region = config.nwb.unit_columns, config.nwb.region_column
-    if config.nwb.folder is not None:
-        folder = config.nwb.folder
-        return DataSet(
-            lambda: nwb.find_recordings(folder, config.results / config.dataset / "animals.json"),
-            lambda recording: nwb.read_populations(recording.path, columns, region),
-            licence=config.nwb.licence,
-        )
     return DataSet(
         lambda: dandi.recordings(raw, config.nwb.dandi, servers.dandi, Fetcher(servers.tries)),
-        lambda recording: nwb.read_populations(dandi.file_of(recording), columns, region),
+        lambda recording: nwb.read_populations(dandi.file_of(recording), config.reading, recording.animal),
         lambda recording, folder, fetcher: dandi.download(recording, folder, servers.dandi, fetcher),
         config.nwb.licence
         or (
@@ -128,6 +130,15 @@ def data_set(config: Config) -> DataSet:
             )
         ),
     )
+
+
+def _read_own(recording: Recording, options: Reading) -> Raw:
+    """Read a recording of any form."""
+    from nuclr.data.formats import FORMATS, format_of
+
+    if (form := format_of(recording.path)) is None:
+        raise DataError(f"{recording.path}: not {', '.join(form.name for form in FORMATS)}")
+    return form.read(recording.path, options, recording.animal)
 
 
 def recordings(config: Config) -> list[Recording]:
@@ -178,9 +189,11 @@ def recording_at(config: Config, path: Path) -> Recording:
         If the data set has none of this name.
     """
     if config.source_kind == "nwb" and not config.downloads:
-        from nuclr.data.formats import nwb
+        from nuclr.data.formats import animal_of, format_of
 
-        return Recording(path, name_of(path), nwb.animal_of(path))
+        if (form := format_of(path)) is None:
+            raise DataError(f"{path}: not a recording of any form that is read")
+        return Recording(path, form.recording_of(path), animal_of(path, form, config.reading)[0])
     for recording in recordings(config):
         if recording.path.name == path.name:
             return Recording(path, recording.recording, recording.animal, recording.origin)

@@ -25,14 +25,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pynwb import NWBFile
 from scipy.stats import wilcoxon
 
-from nuclr.config import AllenVisualCoding
+from nuclr.config import AllenVisualCoding, Nwb, Reading
 from nuclr.data.archives import dandi
 from nuclr.data.archives.download import Fetcher, Remote
 from nuclr.data.archives.manifests import manifest
 from nuclr.data.formats import nwb
+from nuclr.data.formats.nwb.file import Node
+from nuclr.data.formats.nwb.tables import Table, intervals
 from nuclr.data.formats.nwb.units import REGION
 from nuclr.data.recording import Recording, SpikeTrains, intersect_spans
 from nuclr.data.spikes import SpikesByUnit
@@ -111,9 +112,11 @@ def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
         If the file is missing, damaged or of another kind, or no unit is left.
     """
     path = recording.path / f"{recording.recording}.nwb"
-    with nwb.opened(path) as file:
-        pulses, genotype = light_pulses(file), str(getattr(file.subject, "genotype", "") or "")
-        populations = nwb.populations_of(file, path, ["quality", *QUALITY])
+    columns = Reading(nwb=Nwb(unit_columns=["quality", *QUALITY]))
+    with nwb.opened(path) as root:
+        described = root.get("general/subject/genotype")
+        pulses, genotype = light_pulses(root), described.text() if described is not None else ""
+        populations = nwb.populations_of(root, columns)
     found = []
     for trains in populations:
         if not isinstance(trains, SpikeTrains) or REGION not in trains.units:
@@ -147,13 +150,10 @@ def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
     return found
 
 
-def light_pulses(file: NWBFile) -> np.ndarray:
+def light_pulses(root: Node) -> np.ndarray:
     """Start and stop (s) of all stimuli with light, ``(pulse, 2)``; none in sessions without."""
-    try:
-        table = file.processing["optotagging"]["optogenetic_stimulation"]
-    except KeyError:
-        return np.zeros((0, 2))
-    return np.stack([table["start_time"][:], table["stop_time"][:]], axis=1).astype(float)
+    table = root.get("processing/optotagging/optogenetic_stimulation")
+    return np.zeros((0, 2)) if table is None else intervals(Table(table))
 
 
 def light_response(trains: Sequence[np.ndarray], onsets: np.ndarray) -> pd.DataFrame:

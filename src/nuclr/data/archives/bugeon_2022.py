@@ -17,8 +17,10 @@ import pandas as pd
 from nuclr.data.archives.download import Fetcher, unpack
 from nuclr.data.archives.figshare import files_of
 from nuclr.data.archives.manifests import manifest
+from nuclr.data.columns import Column
+from nuclr.data.fluorescence import Frames
 from nuclr.data.formats import alf
-from nuclr.data.recording import Frames, Recording, Traces
+from nuclr.data.recording import Recording, Traces
 from nuclr.errors import DataError, DownloadError
 
 logger = logging.getLogger(__name__)
@@ -103,12 +105,13 @@ def read(recording: Recording) -> list[Traces]:
         alf.check_lengths(path, (ACTIVITY, TIMES), (alf.load(path, ACTIVITY), own))
         _check_times(path, own)
     frame_s = float(np.median(np.concatenate([np.diff(own) for own in times])))
-    frames, spans, start = [], [], 0
+    frames, spans, start, every = [], [], 0, np.arange(len(ttype))
     for path, own in zip(experiments, times, strict=True):
-        frames.append(Frames(path / ACTIVITY, "", start, len(own)))
+        frames.append(Frames(Column(path / ACTIVITY), every, every, start, len(own)))
         spans.append([start * frame_s, (start + len(own)) * frame_s])
-        start += len(own) + round(APART_S / frame_s)
-    return [Traces(folder, "v1", units, tuple(frames), frame_s, 0.0, np.array(spans))]
+        stop = start + len(own)
+        start = stop + round(APART_S / frame_s)
+    return [Traces(folder, "v1", units, tuple(frames), stop, frame_s, 0.0, np.array(spans))]
 
 
 def _subclass(ttype: str) -> str:

@@ -6,20 +6,27 @@ run: ``params.py`` is read as text.
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from nuclr.config import Sorter
 from nuclr.data.formats.sorting import open_column, sorted_population
 from nuclr.data.recording import SpikeTrains
 from nuclr.data.spikes import PART, SpikesByTime
+from nuclr.data.text import read_table
 from nuclr.errors import DataError
 
-SAMPLE_RATE = re.compile(r"^\s*sample_rate\s*=\s*([0-9.eE+]+)\s*(?:#.*)?$", re.MULTILINE)
-# The first that is there says what a cluster is: what a person said, or Kilosort itself.
-LABELS = {"cluster_group.tsv": "group", "cluster_KSLabel.tsv": "KSLabel"}
+logger = logging.getLogger(__name__)
+
+SAMPLE_RATE = re.compile(r"^\s*sample_rate\s*=\s*([0-9][0-9._eE+]*)\s*(?:#.*)?$", re.MULTILINE)
+# What phy and Kilosort have called the tables of what clusters are: a person's word, then Kilosort's.
+BY_PERSON, BY_KILOSORT = ("cluster_group", "cluster_groups", "cluster_info"), ("cluster_KSLabel",)
+# Columns of these tables. Kilosort 2.5 to 4 also writes its own word to cluster_group.tsv, headed KSLabel.
+PERSON, KILOSORT = ("group", "quality"), ("kslabel",)
+UNSORTED = "unsorted"  # as phy calls a cluster that nobody has judged
 
 
 def is_kilosort(folder: Path) -> bool:
@@ -27,45 +34,84 @@ def is_kilosort(folder: Path) -> bool:
     return (folder / "spike_times.npy").is_file()
 
 
-def read_kilosort(folder: Path) -> list[SpikeTrains]:
+def read_kilosort(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
     """Read the clusters of a phy or Kilosort folder; those that are called noise are left out.
+
+    Parameters
+    ----------
+    folder
+        The sorter's.
+    options
+        The sampling rate where ``params.py`` is missing, and which clusters are kept; None: the defaults.
 
     Raises
     ------
     DataError
         If a file is missing or damaged, or the sampling rate is not given.
     """
-    try:
-        rate = SAMPLE_RATE.search((folder / "params.py").read_text(errors="replace"))
-    except FileNotFoundError:
-        raise DataError(
-            f"{folder}/params.py: not there; phy needs it too, copy it beside the spikes"
-        ) from None
-    if rate is None or not float(rate[1]) > 0:
-        raise DataError(f"{folder}/params.py: no line like sample_rate = 30000.")
+    options = options or Sorter()
     names = ("spike_clusters.npy", "spike_templates.npy")  # the second where nobody curated
     clusters = next((folder / name for name in names if (folder / name).is_file()), None)
     if clusters is None:
         raise DataError(f"{folder}: neither {' nor '.join(names)} there; copy the whole folder")
+    rate_hz, rate_from = _rate_hz(folder, options)
     spikes = open_column(folder / "spike_times.npy"), open_column(clusters)
     ids = np.unique(
         np.concatenate([np.unique(part) for part in spikes[1].parts(PART)] or [np.zeros(0, np.int64)])
     )
     quality, said_in = _quality(folder, ids)
-    where = SpikesByTime(*spikes, ids.astype(np.int64), float(rate[1]))
-    read = (folder / "params.py", folder / "spike_times.npy", clusters, *said_in)
-    return sorted_population(folder, where, ids, quality, read)
+    where = SpikesByTime(*spikes, ids.astype(np.int64), rate_hz)
+    read = (*rate_from, folder / "spike_times.npy", clusters, *said_in)
+    return sorted_population(folder, where, ids, quality, read, options.keep)
+
+
+def _rate_hz(folder: Path, options: Sorter) -> tuple[float, list[Path]]:
+    """Give the samples in a second, and the file that says so."""
+    if options.sample_rate_hz is not None:
+        return options.sample_rate_hz, []
+    path = folder / "params.py"
+    remedy = "sorter.sample_rate_hz gives the samples in a second"
+    try:
+        found = SAMPLE_RATE.search(path.read_text(errors="replace"))
+    except OSError:
+        raise DataError(f"{path}: not there, or cannot be read; {remedy}, or copy the file") from None
+    try:
+        rate = float(found[1]) if found else 0.0
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < np.inf:
+        raise DataError(f"{path}: no line like sample_rate = 30000.; {remedy}")
+    return rate, [path]
 
 
 def _quality(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path]]:
-    """Say what each cluster is called, ``(cluster,)``, empty where nothing is said; and in which file."""
-    for file, column in LABELS.items():
-        if not (folder / file).is_file():
-            continue
-        try:
-            table = pd.read_csv(folder / file, sep="\t", keep_default_na=False)
-            value_of = dict(zip(table["cluster_id"].astype(int), table[column].astype(str), strict=True))
-        except (KeyError, ValueError) as error:
-            raise DataError(f"{folder / file}: needs columns cluster_id and {column} ({error})") from None
-        return np.array([value_of.get(int(cluster), "") for cluster in ids], object), [folder / file]
-    return np.full(len(ids), "", object), []
+    """Say what each cluster is called, ``(cluster,)``, empty where nothing is said; and in which files.
+
+    A person's word counts before Kilosort's, cluster by cluster; of several tables the first that says it.
+    """
+    person: dict[int, str] = {}
+    kilosort: dict[int, str] = {}
+    said_in = []
+    for name in (*BY_PERSON, *BY_KILOSORT):
+        for path in (folder / f"{name}.tsv", folder / f"{name}.csv"):
+            if not path.is_file():
+                continue
+            said_in.append(path)
+            columns = read_table(path, f"{path}")
+            key = next((name for name in ("cluster_id", "id") if name in columns), None)
+            words = {column for column in columns if column in (*PERSON, *KILOSORT)}
+            if key is None or not words:
+                raise DataError(
+                    f"{path}: needs the columns cluster_id and group, KSLabel or quality; it has "
+                    f"{', '.join(columns)}"
+                )
+            try:
+                clusters = [int(float(text)) for text in columns[key]]
+            except ValueError:
+                raise DataError(f"{path}: cluster_id: not all are numbers; mend the table") from None
+            for column in sorted(words, key=(*PERSON, *KILOSORT).index):
+                into = person if column in PERSON else kilosort
+                for cluster, word in zip(clusters, columns[column], strict=True):
+                    if word and (column in KILOSORT or word.lower() != UNSORTED):
+                        into.setdefault(cluster, word)
+    return np.array([person.get(int(c), kilosort.get(int(c), "")) for c in ids], object), said_in

@@ -44,8 +44,9 @@ def sorted_population(
     ids: Sequence[object] | np.ndarray,
     quality: np.ndarray,
     read: tuple[Path, ...],
+    keep: Sequence[str] | None = None,
 ) -> list[SpikeTrains]:
-    """Make the one population of a sorting; units whose quality is noise are left out.
+    """Make the one population of a sorting; units that are noise, or not of a quality to keep, are left out.
 
     Raises
     ------
@@ -61,12 +62,18 @@ def sorted_population(
     # Samples are counted from the beginning of the recording, and the last one is a sample long.
     span = np.array([[0.0, span[0, 1] + 1 / spikes.rate_hz]])
     everything = SpikeTrains(folder, "sorting", units, spikes, span, files=read)
-    noise = np.char.lower(quality.astype(str)) == NOISE
-    if noise.all():
-        raise DataError(f"{folder}: all {len(units)} clusters are called noise")
-    if noise.any():
-        logger.info("%s: %d of %d clusters are called noise: left out", folder, noise.sum(), len(units))
-    return [everything.only(~noise)]
+    called = np.char.lower(quality.astype(str))
+    if keep is None:
+        left_out, why = called == NOISE, "called noise"
+    else:
+        left_out = ~np.isin(called, [name.lower() for name in keep])
+        why = f"not called {' or '.join(keep)} (sorter.keep)"
+    if left_out.all():
+        kinds = ", ".join(sorted({str(name) or "nothing" for name in called}))
+        raise DataError(f"{folder}: all {len(units)} clusters are {why}; they are called {kinds}")
+    if left_out.any():
+        logger.info("%s: %d of %d clusters are %s: left out", folder, left_out.sum(), len(units), why)
+    return [everything.only(~left_out)]
 
 
 def open_column(path: Path, field: str = "") -> Column:

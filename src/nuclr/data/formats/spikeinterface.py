@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
+from nuclr.config import Sorter
 from nuclr.data.columns import Column
 from nuclr.data.formats.sorting import open_column, sorted_population
 from nuclr.data.recording import SpikeTrains
@@ -23,7 +24,7 @@ def is_spikeinterface(folder: Path) -> bool:
     return (folder / "numpysorting_info.json").is_file() or (folder / "spikes" / "sample_index").is_dir()
 
 
-def read_spikeinterface(folder: Path) -> list[SpikeTrains]:
+def read_spikeinterface(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
     """Read a sorting that SpikeInterface saved; units whose property ``quality`` is noise are left out.
 
     Raises
@@ -59,4 +60,4 @@ def read_spikeinterface(folder: Path) -> list[SpikeTrains]:
         )
     where = SpikesByTime(*spikes, np.arange(len(ids)), rate)
     text = np.full(len(ids), "", object) if quality is None else quality.astype(str).astype(object)
-    return sorted_population(folder, where, ids, text, tuple(read))
+    return sorted_population(folder, where, ids, text, tuple(read), options.keep if options else None)

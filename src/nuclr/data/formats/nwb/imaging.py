@@ -1,112 +1,347 @@
-"""Traces of NWB's imaged ROIs."""
+"""Traces of NWB's imaged ROIs: one series for each set of ROIs, and planes recorded together as one."""
 
 from __future__ import annotations
 
+import logging
 import math
-from pathlib import Path
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from pynwb import NWBFile
-from pynwb.ophys import DfOverF, RoiResponseSeries
 
-from nuclr.data.formats.nwb.tables import check_numbers, column, numbers, rows_of, with_time, without_invalid
-from nuclr.data.recording import Frames, Traces, distinct, safe_name
+from nuclr.config import Imaging, Nwb
+from nuclr.data.fluorescence import Correction, Frames
+from nuclr.data.formats.nwb.file import Node
+from nuclr.data.formats.nwb.tables import Table, check_numbers, numbers, with_time, without_invalid
+from nuclr.data.formats.nwb.units import labels_of
+from nuclr.data.recording import Traces, distinct, safe_name
+from nuclr.data.text import labels_as_text
 from nuclr.errors import DataError
 from nuclr.words import counted
 
+logger = logging.getLogger(__name__)
 
-def _place(series: RoiResponseSeries) -> tuple[str, str]:
-    """Name of a series, and where in its file it is."""
-    above, parent = [], series.parent
-    while parent is not None:
-        above.append(parent.name)
-        parent = parent.parent
-    return series.name, "/".join(reversed(above))
-
-
-def _timing(series: RoiResponseSeries, path: Path) -> tuple[float, float]:
-    """Length of a frame and time of the first (s).
-
-    Raises
-    ------
-    DataError
-        If frames are not evenly spaced in time.
-    """
-    if series.rate is not None:
-        if not series.rate > 0:
-            raise DataError(
-                f"{path}: {series.name} has a rate of {series.rate:g} Hz; set its rate or timestamps"
-            )
-        return 1.0 / series.rate, float(series.starting_time or 0.0)
-    times = numbers(series.timestamps[:], f"{path}: timestamps of {series.name}")
-    gaps = np.diff(times)
-    if len(times) < 2 or len(times) != series.data.shape[0]:
-        raise DataError(
-            f"{path}: {series.name} has {counted(len(times), 'timestamp')} for "
-            f"{counted(series.data.shape[0], 'frame')}; it should have one for each, of two or more"
-        )
-    frame_s = float(np.median(gaps))
-    # Asked so that what is not a number is refused too.
-    if not ((gaps > 0).all() and (np.abs(gaps - frame_s) <= 0.5 * frame_s).all()):
-        raise DataError(
-            f"{path}: frames of {series.name} are not evenly spaced; split it at the gaps, one file each"
-        )
-    return frame_s, float(times[0])
+SERIES = "RoiResponseSeries"
+# What series are called that are not the cells' own fluorescence.
+OTHERS = re.compile(
+    r"neuropil|background|bkg|deconv|spike|spks|event|inferred|firing|decay|residual",
+    re.IGNORECASE,
+)
+DFF = re.compile(r"d(?:elta)?[-_ ]?f(?:[-_ ]?(?:/|over)?[-_ ]?f)|Δf", re.IGNORECASE)
+# Columns of a plane segmentation that say whether a ROI is a cell.
+ACCEPTED = ("iscell", "is_cell", "accepted", "Accepted")
 
 
-def traces(nwb: NWBFile, path: Path, prefix: str, columns: list[str]) -> list[Traces]:
-    """Read the traces of an open file, a population for each series; none where it has none.
+@dataclass(frozen=True)
+class _Series:
+    """A series, the rows of its table that its ROIs are, and its timing."""
+
+    node: Node
+    data: Node
+    table: Table
+    rows: np.ndarray
+
+    @property
+    def parent(self) -> str:
+        """``neurodata_type`` of what holds it, by its path."""
+        return self.node.path.rpartition("/")[0]
+
+
+def traces(root: Node, prefix: str, named: Nwb, imaging: Imaging) -> list[Traces]:
+    """Read the traces of an open file; none where it has none.
+
+    Of each set of ROIs one series is read: dF/F where there is one, else fluorescence, of which dF/F is made.
+    Planes that were recorded together are one population.
 
     Parameters
     ----------
-    nwb, path
-        The file.
+    root
+        Of the file.
     prefix
         Of unit ids.
-    columns
-        Of the plane segmentation, kept as labels.
+    named
+        Which columns are labels, which series are read, and whether planes stay apart.
+    imaging
+        The rate where the file lacks it, and which ROIs are kept.
 
     Raises
     ------
     DataError
         If traces, their timing or their table make no sense.
     """
-    series = [x for x in nwb.objects.values() if isinstance(x, RoiResponseSeries)]
-    chosen = [x for x in series if isinstance(x.parent, DfOverF)] or series
+    found = [node for node in root.nodes() if node.is_group and node.kind == SERIES]
+    if not found:
+        if named.series:
+            raise DataError(f"{root.file}: nwb.series: no {SERIES} in it")
+        return []
+    chosen = [_opened(node) for node in _chosen(root, found, named.series)]
     # In the order of their places, which differ where names do not; populations stay in the file's order.
-    order = sorted(range(len(chosen)), key=lambda i: _place(chosen[i]))
-    names = distinct([chosen[i].name for i in order])
-    named = dict(
-        zip(order, zip(names, distinct([safe_name(name) for name in names]), strict=True), strict=True)
-    )
+    order = sorted(range(len(chosen)), key=lambda i: (chosen[i].node.name, chosen[i].parent))
+    labels = distinct([chosen[i].node.name for i in order])
+    names = dict(zip(order, labels, strict=True))
+    populations = dict(zip(order, distinct([safe_name(name) for name in labels]), strict=True))
     several = len(chosen) > 1
-    found = []
-    for i, series in enumerate(chosen):
-        name, population = named[i]
-        table = series.rois.table
-        rows = rows_of(table, series.rois.data[:], path)
-        units = pd.DataFrame(
-            {"unit_id": [f"{prefix}{name + '_' if several else ''}{table.id[int(r)]}" for r in rows]}
+    made = [
+        _population(root, one, populations[i], f"{prefix}{names[i] + '_' if several else ''}", named, imaging)
+        for i, one in enumerate(chosen)
+    ]
+    kept = [one for one in made if len(one.units)]
+    if not kept:
+        raise DataError(f"{root.file}: no ROI is called a cell; imaging.keep_all: true keeps all")
+    together = kept if named.planes == "apart" else _together(kept)
+    return with_time(together, root.file)
+
+
+def _chosen(root: Node, found: list[Node], named: Sequence[str]) -> list[Node]:
+    """Choose one series of each set of ROIs, or those that are named."""
+    places = ", ".join(node.path for node in found)
+    if named:
+        by_name = [[node for node in found if name.strip("/") in (node.name, node.path)] for name in named]
+        for name, nodes in zip(named, by_name, strict=True):
+            if not nodes:
+                raise DataError(f"{root.file}: nwb.series: no {name} in it; its series: {places}")
+        return [node for node in found if any(node in nodes for nodes in by_name)]
+    sets: dict[str, list[Node]] = {}
+    for node in found:
+        rois = node.get("rois")
+        table = rois.target("table") if rois is not None else None
+        sets.setdefault(table.path if table is not None else node.path, []).append(node)
+    chosen = []
+    for nodes in sets.values():
+        ranks = [_rank(root, node) for node in nodes]
+        best = min(ranks)
+        if best == 2:
+            continue
+        same = [node for node, rank in zip(nodes, ranks, strict=True) if rank == best]
+        # Series of different cells of one table: each ROI in one of them is no repetition.
+        taken = _without_repetitions(same)
+        others = [node.path for node in nodes if node not in taken]
+        if others:
+            logger.warning(
+                "%s: of the same ROIs %s is read, not %s; nwb.series names another",
+                root.file,
+                ", ".join(node.path for node in taken),
+                ", ".join(others),
+            )
+        chosen += taken
+    if not chosen:
+        raise DataError(
+            f"{root.file}: neither dF/F nor fluorescence in it, but {places}; nwb.series names what to read"
         )
-        units = units.assign(**{label: column(table, label, path)[rows] for label in columns})
-        if math.prod(series.data.shape[1:]) != len(rows) or not series.data.shape[0]:
+    return [node for node in found if node in chosen]
+
+
+def _rank(root: Node, node: Node) -> int:
+    """0 is dF/F, 1 fluorescence, 2 what is neither."""
+    above = root.get(node.path.rpartition("/")[0])
+    if OTHERS.search(node.name):
+        return 2
+    if (above is not None and above.kind == "DfOverF") or DFF.search(node.name):
+        return 0
+    return 2 if above is not None and OTHERS.search(above.name) else 1
+
+
+def _without_repetitions(nodes: list[Node]) -> list[Node]:
+    """Of series with the same ROIs the first; of series with other ROIs each."""
+    taken: list[Node] = []
+    seen: set[int] = set()
+    for node in nodes:
+        rois = node.get("rois")
+        rows = (
+            set(map(int, np.nan_to_num(rois.read().ravel())))
+            if rois is not None and _numeric(rois)
+            else set()
+        )
+        if not taken or (rows and not rows & seen):
+            taken.append(node)
+        seen |= rows
+    return taken
+
+
+def _numeric(node: Node) -> bool:
+    return node.dtype.kind in "biuf"
+
+
+def _opened(node: Node) -> _Series:
+    """Check that a series has its parts."""
+    data, rois = node.get("data"), node.get("rois")
+    target = rois.target("table") if rois is not None else None
+    if data is None or rois is None or target is None or not target.is_group:
+        raise DataError(
+            f"{node.file}: {node.path} lacks its data, or the table of its ROIs; write the file again"
+        )
+    table = Table(target)
+    rows = table.check_rows(rois.read(), f"{node.file}: rois of {node.name}")
+    return _Series(node, data, table, rows)
+
+
+def _population(
+    root: Node, series: _Series, population: str, prefix: str, named: Nwb, imaging: Imaging
+) -> Traces:
+    path, node, data, rows = root.file, series.node, series.data, series.rows
+    ids = series.table.ids
+    units = pd.DataFrame({"unit_id": [f"{prefix}{ids[int(row)]}" for row in rows]})
+    columns = labels_of(series.table) if named.unit_columns is None else named.unit_columns
+    units = units.assign(**{label: series.table.column(label)[rows] for label in columns})
+    by_roi = _by_roi(series)
+    check_numbers(data, f"{path}: {node.name}", data.shape)
+    count = data.shape[1] if by_roi else data.shape[0]
+    frame_s, start_s = _timing(node, count, imaging.rate_hz)
+    frames = Frames(data.column(), np.arange(len(rows)), np.arange(len(rows)), 0, count, by_roi)
+    if _rank(root, node) == 1 and imaging.dff and _is_raw(frames):
+        logger.info("%s: dF/F is made of %s (imaging.dff: false reads it as it is)", path, node.name)
+        frames = replace(frames, correction=Correction(frame_s))
+    made = Traces(
+        path=path,
+        population=population,
+        units=units,
+        frames=(frames,),
+        count=count,
+        frame_s=frame_s,
+        start_s=start_s,
+        valid_spans=without_invalid(root, np.array([[start_s, start_s + frame_s * count]])),
+    )
+    accepted = _accepted(series)
+    if accepted is None or imaging.keep_all or accepted.all():
+        return made
+    logger.info(
+        "%s: %s: %d of %d ROIs are cells, the others are left out; imaging.keep_all: true keeps all",
+        path,
+        population,
+        accepted.sum(),
+        len(accepted),
+    )
+    return made.only(accepted)
+
+
+def _by_roi(series: _Series) -> bool:
+    """Whether the traces are ``(ROI, frame)``, which is not NWB's order.
+
+    Raises
+    ------
+    DataError
+        If they are in neither order.
+    """
+    shape, count, name = series.data.shape, len(series.rows), series.node.name
+    if shape and shape[0] and math.prod(shape[1:]) == count:
+        return False
+    if len(shape) == 2 and shape[0] == count and shape[1] > 1:
+        logger.warning("%s: %s is (ROI, frame) where NWB has (frame, ROI): turned", series.node.file, name)
+        return True
+    raise DataError(
+        f"{series.node.file}: {name} has traces {shape} of {counted(count, 'ROI')}; they should "
+        "be (frame, ROI)"
+    )
+
+
+def _is_raw(frames: Frames) -> bool:
+    """Whether fluorescence is above 0, as a camera counts it: of what is centred already no dF/F is made."""
+    some = frames.read(0, min(frames.count, 1000))
+    lowest = np.min(np.where(np.isfinite(some), some, np.inf), axis=1)
+    return bool(np.mean(lowest[np.isfinite(lowest)] > 0) >= 0.9) if np.isfinite(lowest).any() else False
+
+
+def _accepted(series: _Series) -> np.ndarray | None:
+    """Which ROIs are called cells; None where the table does not say."""
+    name = next((name for name in ACCEPTED if name in series.table), None)
+    if name is None:
+        return None
+    values = series.table.dataset(name).read()
+    if len(values) != len(series.table) or values.dtype.kind not in "biuf":
+        return None
+    first = values.reshape(len(values), -1)[:, 0] if values.size else np.zeros(len(values))
+    return first[series.rows] > 0
+
+
+def _timing(node: Node, count: int, rate_hz: float | None) -> tuple[float, float]:
+    """Length of a frame and time of the first (s).
+
+    Raises
+    ------
+    DataError
+        If frames are not evenly spaced in time, or the rate is none.
+    """
+    path, starting, stamps = node.file, node.get("starting_time"), node.get("timestamps")
+    start_s = 0.0
+    if starting is not None and not starting.is_group:
+        values = starting.read().ravel()
+        if len(values) and values.dtype.kind in "biuf" and np.isfinite(values[0]):
+            start_s = float(values[0])
+        rate = starting.attribute("rate", None) if rate_hz is None else rate_hz
+        if not isinstance(rate, int | float) or not 0 < rate < math.inf:
             raise DataError(
-                f"{path}: {series.name} has traces {tuple(series.data.shape)} of "
-                f"{counted(len(rows), 'ROI')}; they should be (frame, ROI)"
+                f"{path}: {node.name} has a rate of {rate} Hz; imaging.rate_hz gives the frames in a "
+                "second, or set the rate or timestamps in the file"
             )
-        check_numbers(series.data, f"{path}: {series.name}", tuple(series.data.shape))
-        frame_s, start_s = _timing(series, path)
-        stop_s = start_s + frame_s * series.data.shape[0]
-        found.append(
-            Traces(
-                path=path,
-                population=population,
-                units=units,
-                frames=(Frames(path, series.data.name, 0, series.data.shape[0]),),
-                frame_s=frame_s,
-                start_s=start_s,
-                valid_spans=without_invalid(nwb, np.array([[start_s, stop_s]]), path),
-            )
+        return 1.0 / rate, start_s
+    if rate_hz is not None:
+        return 1.0 / rate_hz, start_s
+    if stamps is None or stamps.is_group:
+        raise DataError(
+            f"{path}: {node.name} has neither a rate nor timestamps; imaging.rate_hz gives the "
+            "frames in a second"
         )
-    return with_time(found, path)
+    times = numbers(stamps, f"{path}: timestamps of {node.name}")
+    gaps = np.diff(times)
+    if len(times) < 2 or len(times) != count:
+        raise DataError(
+            f"{path}: {node.name} has {counted(len(times), 'timestamp')} for "
+            f"{counted(count, 'frame')}; it should have one for each, of two or more"
+        )
+    frame_s = float(np.median(gaps))
+    # Asked so that what is not a number is refused too.
+    if not ((gaps > 0).all() and (np.abs(gaps - frame_s) <= 0.5 * frame_s).all()):
+        raise DataError(
+            f"{path}: frames of {node.name} are not evenly spaced; split it at the gaps, one file each"
+        )
+    return frame_s, float(times[0])
+
+
+def _together(planes: list[Traces]) -> list[Traces]:
+    """Make one population of planes that were recorded together: frames alike in length, number and start."""
+    groups: list[list[Traces]] = []
+    for plane in planes:
+        group = next((group for group in groups if _recorded_together(group[0], plane)), None)
+        if group is None:
+            groups.append([plane])
+        else:
+            group.append(plane)
+    return [join(group) for group in groups]
+
+
+def _recorded_together(a: Traces, b: Traces) -> bool:
+    return (
+        abs(a.frame_s / b.frame_s - 1) < 1e-3
+        and abs(a.start_s - b.start_s) <= max(a.frame_s, b.frame_s)
+        and abs(a.count - b.count) <= max(2, 0.001 * a.count)
+    )
+
+
+def join(planes: Sequence[Traces]) -> Traces:
+    """Put planes that were recorded together beside each other, as long as the shortest."""
+    first = planes[0]
+    if len(planes) == 1:
+        return first
+    count = min(plane.count for plane in planes)
+    frames, before = [], 0
+    for plane in planes:
+        frames += [
+            replace(part, units=part.units + before, count=min(part.count, count)) for part in plane.frames
+        ]
+        before += len(plane.units)
+    logger.info(
+        "%s: %s are recorded together: one population; nwb.planes: apart keeps them apart",
+        first.path,
+        ", ".join(plane.population for plane in planes),
+    )
+    stop_s = first.start_s + count * first.frame_s
+    return replace(
+        first,
+        population="planes",
+        units=labels_as_text(pd.concat([plane.units for plane in planes], ignore_index=True)),
+        frames=tuple(frames),
+        count=count,
+        valid_spans=np.minimum(first.valid_spans, stop_s),
+    )

@@ -1,45 +1,153 @@
-"""Columns of NWB's tables, checked: a file may hold anything under any name."""
+"""NWB's tables (``DynamicTable``), checked: a file may hold anything under any name."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pynwb import NWBFile
 
+from nuclr.data.formats.nwb.file import Node
 from nuclr.data.recording import SpikeTrains, Traces, remove_spans
+from nuclr.data.remote import Remote
 from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 
-def column(table: Any, name: str, path: Path) -> np.ndarray:
-    """Read a column with one value a row.
+@dataclass(frozen=True)
+class Table:
+    """A table of an NWB file.
 
-    Raises
-    ------
-    DataError
-        If it is not there, or not of this kind.
+    Attributes
+    ----------
+    node
+        Its group.
     """
-    if name not in table.colnames:
-        raise DataError(f"{path}: no column {name} in table {table.name}; it has {', '.join(table.colnames)}")
-    values = None if f"{name}_index" in table else np.asarray(table[name][:])
-    if values is None or values.shape != (len(table),):
-        raise DataError(f"{path}: column {name} of table {table.name} is not one value a row; leave it out")
-    return decoded(values)
+
+    node: Node
+
+    @property
+    def file(self) -> Path | Remote:
+        """Where the file is."""
+        return self.node.file
+
+    @property
+    def name(self) -> str:
+        """Of the table."""
+        return self.node.name
+
+    @cached_property
+    def _children(self) -> dict[str, Node]:
+        return {name: node for name, node in self.node.children().items() if not node.is_group}
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Names of its columns, in the order that the file gives them."""
+        named = self.node.attribute("colnames", [])
+        listed = [named] if isinstance(named, str) else [str(name) for name in named or []]
+        indexes = {f"{name}_index" for name in self._children}
+        others = [name for name in self._children if name != "id" and name not in {*listed, *indexes}]
+        return [name for name in [*listed, *others] if name in self._children]
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Number of each row, ``(row,)``."""
+        if (ids := self._children.get("id")) is not None and len(ids.shape) == 1:
+            return ids.read()
+        lengths = [len(self._children.get(f"{name}_index", self._children[name])) for name in self.columns]
+        return np.arange(lengths[0] if lengths else 0)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._children
+
+    def dataset(self, name: str) -> Node:
+        """Give a column as it is in the file.
+
+        Raises
+        ------
+        DataError
+            If it is not there.
+        """
+        if name not in self._children:
+            raise DataError(
+                f"{self.file}: no column {name} in table {self.name}; it has {', '.join(self.columns)}"
+            )
+        return self._children[name]
+
+    def column(self, name: str) -> np.ndarray:
+        """Read a column with one value a row, ``(row,)``.
+
+        Raises
+        ------
+        DataError
+            If it is not there, or not of this kind.
+        """
+        dataset = self.dataset(name)
+        if f"{name}_index" in self._children or dataset.shape != (len(self),):
+            raise DataError(
+                f"{self.file}: column {name} of table {self.name} is not one value a row; leave it out"
+            )
+        values = dataset.read()
+        # EnumData: the column holds places in a list of names.
+        elements = dataset.target("elements")
+        if elements is not None and values.dtype.kind in "iu":
+            names = elements.read()
+            within = (values >= 0) & (values < len(names))
+            return np.where(within, names[np.where(within, values, 0)], "") if len(names) else values
+        return values
+
+    def ragged(self, name: str) -> tuple[np.ndarray, np.ndarray, Node]:
+        """Where each row's part of a ragged column begins and ends, ``(row,)`` each, and the column.
+
+        Raises
+        ------
+        DataError
+            If its index points outside the column.
+        """
+        dataset = self.dataset(name)
+        if (index := self._children.get(f"{name}_index")) is None:
+            raise DataError(
+                f"{self.file}: column {name} of table {self.name} has no index; write the file again"
+            )
+        stops = numbers(index, f"{self.file}: the index of column {name} of table {self.name}")
+        stops = stops.astype(np.int64)
+        starts = np.concatenate([[0], stops[:-1]])
+        if (
+            len(stops) != len(self)
+            or (starts > stops).any()
+            or (len(stops) and (stops[-1] > len(dataset) or starts[0] < 0))
+        ):
+            raise DataError(
+                f"{self.file}: the index of column {name} of table {self.name} points outside it; "
+                "write it again"
+            )
+        return starts, stops, dataset
+
+    def check_rows(self, rows: np.ndarray, named: str) -> np.ndarray:
+        """Check that some rows are in the table.
+
+        Raises
+        ------
+        DataError
+            If one is not.
+        """
+        rows = checked(rows, named).astype(np.int64)
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
+            raise DataError(
+                f"{named}: a reference to row {rows.max()} of table {self.name}, which has {len(self)}"
+            )
+        return rows
 
 
-def decoded(values: np.ndarray) -> np.ndarray:
-    """Text as ``str``: HDF5 hands it over as bytes."""
-    if values.dtype.kind in "OS":
-        return np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values], object)
-    return values
-
-
-def numbers(values: Any, named: str, shape: tuple[int, ...] = (-1,)) -> np.ndarray:
+def numbers(dataset: Node, named: str, shape: tuple[int, ...] = (-1,)) -> np.ndarray:
     """Read numbers of a shape, -1 being any length; what has none may be of any shape and kind.
 
     Raises
@@ -47,11 +155,15 @@ def numbers(values: Any, named: str, shape: tuple[int, ...] = (-1,)) -> np.ndarr
     DataError
         If they are not numbers, or of another shape.
     """
-    found = np.asarray(values)
-    if not found.size:
+    return checked(dataset.read(), named, shape)
+
+
+def checked(values: np.ndarray, named: str, shape: tuple[int, ...] = (-1,)) -> np.ndarray:
+    """Give numbers of a shape; see :func:`numbers`."""
+    if not values.size:
         return np.zeros([max(size, 0) for size in shape])
-    check_numbers(found, named, shape)
-    return found
+    check_numbers(values, named, shape)
+    return values
 
 
 def check_numbers(data: Any, named: str, shape: tuple[int, ...]) -> None:
@@ -73,54 +185,21 @@ def check_numbers(data: Any, named: str, shape: tuple[int, ...]) -> None:
         )
 
 
-def parts_of(dataset: Any, size: int = 2**22) -> Iterator[np.ndarray]:
+def parts_of(dataset: Node, size: int = 2**22) -> Iterator[np.ndarray]:
     """Read a long dataset a part at a time."""
     for start in range(0, len(dataset), size):
-        yield dataset[start : start + size]
+        yield dataset.read(start, start + size)
 
 
-def ragged(table: Any, name: str, path: Path) -> tuple[np.ndarray, np.ndarray, Any]:
-    """Where each unit's part of a ragged column begins and ends, ``(unit,)`` each, and the column.
-
-    Raises
-    ------
-    DataError
-        If its index points outside the column.
-    """
-    index = table.get(name, index=True) if f"{name}_index" in table else table[name]
-    if not hasattr(index, "target"):
-        raise DataError(f"{path}: column {name} of table {table.name} has no index; write the file again")
-    stops = numbers(index.data[:], f"{path}: the index of column {name} of table {table.name}")
-    stops = stops.astype(np.int64)
-    starts = np.concatenate([[0], stops[:-1]])
-    if (
-        len(stops) != len(table)
-        or (starts > stops).any()
-        or (len(stops) and stops[-1] > len(index.target.data))
-    ):
-        raise DataError(
-            f"{path}: the index of column {name} of table {table.name} points outside it; write it again"
-        )
-    return starts, stops, index.target
+def intervals(table: Table) -> np.ndarray:
+    """Read ``start_time`` and ``stop_time`` of a table of intervals, ``(interval, 2)`` (s)."""
+    named = f"{table.file}: {table.name}"
+    return np.stack(
+        [checked(table.column(name), named) for name in ("start_time", "stop_time")], axis=1
+    ).astype(float)
 
 
-def rows_of(table: Any, rows: np.ndarray, path: Path) -> np.ndarray:
-    """Check that some rows are in a table.
-
-    Raises
-    ------
-    DataError
-        If one is not.
-    """
-    rows = numbers(rows, f"{path}: a reference to rows of table {table.name}").astype(np.int64)
-    if len(rows) and (rows.min() < 0 or rows.max() >= len(table)):
-        raise DataError(
-            f"{path}: a reference to row {rows.max()} of table {table.name}, which has {len(table)}"
-        )
-    return rows
-
-
-def without_invalid(nwb: NWBFile, spans: np.ndarray, path: Path) -> np.ndarray:
+def without_invalid(root: Node, spans: np.ndarray) -> np.ndarray:
     """Take NWB's ``invalid_times`` out of the spans.
 
     Raises
@@ -128,18 +207,16 @@ def without_invalid(nwb: NWBFile, spans: np.ndarray, path: Path) -> np.ndarray:
     DataError
         If one of them ends before it begins.
     """
-    if nwb.invalid_times is None or not len(nwb.invalid_times):
+    found = root.get("intervals/invalid_times")
+    if found is None or not len(table := Table(found)):
         return spans
-    starts, stops = (
-        numbers(column(nwb.invalid_times, name, path), f"{path}: invalid_times")
-        for name in ("start_time", "stop_time")
-    )
-    if not (starts <= stops).all():
-        raise DataError(f"{path}: invalid_times: an interval is not a number or ends before it begins")
-    return remove_spans(spans, np.stack([starts, stops], axis=1))
+    holes = intervals(table)
+    if not (holes[:, 0] <= holes[:, 1]).all():
+        raise DataError(f"{root.file}: invalid_times: an interval is not a number or ends before it begins")
+    return remove_spans(spans, holes)
 
 
-def with_time(found: list[SpikeTrains] | list[Traces], path: Path) -> Any:
+def with_time(found: list[SpikeTrains] | list[Traces], path: Path | Remote) -> Any:
     """Leave out populations of which ``invalid_times`` leave nothing, with a warning.
 
     Raises

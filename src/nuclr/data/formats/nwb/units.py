@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
-from pynwb import NWBFile
 
+from nuclr.config import Nwb
+from nuclr.data.formats.nwb.file import Node
+from nuclr.data.formats.nwb.regions import regions
 from nuclr.data.formats.nwb.tables import (
+    Table,
     check_numbers,
-    column,
+    intervals,
     numbers,
     parts_of,
-    ragged,
-    rows_of,
     with_time,
     without_invalid,
 )
@@ -30,104 +28,204 @@ logger = logging.getLogger(__name__)
 
 LONGEST_S = 30 * 86400.0
 REGION = "brain_region"
+UNITS = "units"  # where NWB has them
 
 
-def spike_trains(
-    nwb: NWBFile, path: Path, prefix: str, columns: list[str], region_column: str | None
-) -> list[SpikeTrains]:
+def units_table(root: Node, named: str | None) -> Table | None:
+    """Find the Units table that holds spike times, NWB's own or one elsewhere in the file; None without.
+
+    Raises
+    ------
+    DataError
+        If the one that is named (``nwb.units_table``) is not there.
+    """
+    if named is not None:
+        node = root.get(named)
+        if node is None or not node.is_group:
+            there = ", ".join(node.path for node in _tables(root)) or "none"
+            raise DataError(f"{root.file}: nwb.units_table: no {named} in it; its Units tables: {there}")
+        return Table(node)
+    own = root.get(UNITS)
+    if own is not None and own.is_group and len(Table(own)):
+        return Table(own)
+    found = [table for table in map(Table, _tables(root)) if len(table) and "spike_times" in table]
+    if not found:
+        return None
+    logger.info("%s: its units are in %s", root.file, found[0].node.path)
+    if len(found) > 1:
+        logger.warning(
+            "%s: several Units tables (%s): the first is read; nwb.units_table names another",
+            root.file,
+            ", ".join(table.node.path for table in found),
+        )
+    return found[0]
+
+
+def _tables(root: Node) -> list[Node]:
+    return [node for node in root.nodes() if node.is_group and node.kind == "Units"]
+
+
+def spike_trains(root: Node, table: Table, prefix: str, named: Nwb) -> list[SpikeTrains]:
     """Read the units of an open file, a population for each electrode group.
 
     Parameters
     ----------
-    nwb, path
-        The file.
+    root
+        Of the file.
+    table
+        The Units table.
     prefix
         Of unit ids.
-    columns
-        Of the Units table, kept as labels.
-    region_column
-        Which of them is the brain region; None: the location of a unit's first electrode.
+    named
+        Which columns are labels, and where the region is.
 
     Raises
     ------
     DataError
         If spike times, intervals or columns make no sense.
     """
-    table = nwb.units
-    if "spike_times" not in table.colnames:
+    path = root.file
+    if "spike_times" not in table:
         raise DataError(f"{path}: its units have no spike_times; spike-sort it first")
-    _, _, times = ragged(table, "spike_times", path)
-    check_numbers(times.data, f"{path}: spike_times", (-1,))
-    units = pd.DataFrame({"unit_id": [f"{prefix}{i}" for i in table.id[:]]})
-    units = units.assign(**{name: column(table, name, path) for name in columns})
+    starts, stops, times = table.ragged("spike_times")
+    check_numbers(times, f"{path}: spike_times", (-1,))
+    ids = table.ids
+    if len(ids) != len(np.unique(ids)):
+        raise DataError(f"{path}: ids of its units stand twice; give each unit an id of its own")
+    units = pd.DataFrame({"unit_id": [f"{prefix}{i}" for i in ids]})
+    columns = labels_of(table) if named.unit_columns is None else named.unit_columns
+    units = units.assign(**{name: table.column(name) for name in columns})
 
-    electrodes = _first_electrodes(nwb, path)
-    if electrodes is None and "peak_channel_id" in table.colnames and nwb.electrodes is not None:
-        # The Allen Institute's files name the electrode by its id.
-        electrodes = pd.Index(nwb.electrodes.id[:]).get_indexer(column(table, "peak_channel_id", path))
+    electrodes = _electrodes(root, table)
+    first = None if electrodes is None else _first_electrodes(table, electrodes)
     groups = np.full(len(units), "all", object)
-    if electrodes is not None:
-        known = electrodes >= 0
-        groups[known] = column(nwb.electrodes, "group_name", path)[electrodes[known]]
-    elif "electrode_group" in table.colnames:
-        groups = np.array([group.name for group in table["electrode_group"][:]], object)
-    if region_column is not None:
-        units[REGION] = column(table, region_column, path)
-    elif electrodes is not None and REGION not in units and "location" in nwb.electrodes.colnames:
-        location = column(nwb.electrodes, "location", path)
-        units[REGION] = np.where(known, location[electrodes], "")
+    if electrodes is not None and first is not None:
+        known = first >= 0
+        if "group_name" in electrodes:
+            groups[known] = electrodes.column("group_name")[first[known]]
+    elif "electrode_group" in table:
+        groups = table.column("electrode_group")
+    if named.region_column is not None:
+        units[REGION] = table.column(named.region_column)
+    elif electrodes is not None and first is not None and REGION not in units and "location" in electrodes:
+        location = regions(electrodes.column("location"), named.region_key, path)
+        units[REGION] = np.where(known, location[np.where(known, first, 0)] if len(location) else "", "")
 
-    observed = _observed(table, path)
+    observed = _observed(table)
     session: np.ndarray | None = None
-    names = sorted(set(groups))
+    names = sorted({str(group) for group in groups})
     found = []
     for group, population in zip(names, distinct([safe_name(name) for name in names]), strict=True):
-        chosen = groups == group
+        chosen = groups.astype(str) == group
         if observed is None or not any(len(observed[row]) for row in np.flatnonzero(chosen)):
-            session = _session(path) if session is None else session
+            session = _session(root, times) if session is None else session
             spans = session
         else:
             chosen, spans = _observed_together(observed, chosen, f"{path}: population {population}")
         if spans[-1, 1] - spans[0, 0] > LONGEST_S:
             raise DataError(
-                f"{path}: {spans[-1, 1]:.0f} s long; spike times must be in seconds, are these samples or ms?"
+                f"{path}: {spans[-1, 1] - spans[0, 0]:.0f} s long; spike times must be in seconds, are these "
+                "samples or ms?"
             )
-        rows = np.flatnonzero(chosen)
         found.append(
             SpikeTrains(
                 path=path,
                 population=population,
                 units=units[chosen].reset_index(drop=True),
-                spikes=SpikesByUnit(path, rows),
-                valid_spans=without_invalid(nwb, spans, path),
-                waveforms=Waveforms(path, rows) if "waveform_mean" in table.colnames else None,
+                spikes=SpikesByUnit(times.column(), starts[chosen], stops[chosen]),
+                valid_spans=without_invalid(root, spans),
+                waveforms=_waveforms(table, chosen),
             )
         )
     return with_time(found, path)
 
 
-def _session(path: Path) -> np.ndarray:
-    """From 0 to the last spike, where a file does not say when its units were observed, ``(1, 2)`` (s)."""
-    with h5py.File(path) as file:
-        stop = max(
-            (np.nanmax(part, initial=0.0) for part in parts_of(file["units/spike_times"])),
-            default=0.0,
-        )
-    if not stop > 0:
-        raise DataError(f"{path}: no spike after 0 s; look at spike_times")
-    # The last spike belongs to the session: spans are open at their end.
-    return np.array([[0.0, np.nextafter(stop, np.inf)]])
+NO_LABELS = ("electrode_group", "group_name", "spike_times", "obs_intervals", "electrodes", "waveform_mean")
 
 
-def _first_electrodes(nwb: NWBFile, path: Path) -> np.ndarray | None:
-    """Row of each unit's first electrode, -1 where it has none; None without such a column."""
-    table = nwb.units
-    if "electrodes" not in table.colnames:
+def labels_of(table: Table) -> list[str]:
+    """Name the columns that are labels: text or truth values, one a row, of which some rows share one."""
+    found = []
+    for name in table.columns:
+        dataset = table.dataset(name)
+        if name in NO_LABELS or name.lower().endswith(("id", "ids", "uuid", "uuids", "path", "file")):
+            continue
+        if f"{name}_index" in table or dataset.shape != (len(table),):
+            continue
+        # Numbers may be anything; those that are labels are named in nwb.unit_columns.
+        if dataset.dtype.kind not in "OSUTb" and dataset.attribute("elements") is None:
+            continue
+        if dataset.attribute("table") is not None:
+            continue
+        values = table.column(name)
+        texts = {str(value) for value in values}
+        if len(texts) < max(2, len(values)) and texts != {""} and max(map(len, texts), default=0) <= 100:
+            found.append(name)
+    return found
+
+
+def _waveforms(table: Table, chosen: np.ndarray) -> Waveforms | None:
+    if "waveform_mean" not in table:
         return None
+    if "waveform_mean_index" in table:
+        starts, stops, means = table.ragged("waveform_mean")
+    else:
+        means = table.dataset("waveform_mean")
+        starts, stops = np.arange(len(table)), np.arange(1, len(table) + 1)
+    if len(means.shape) not in (2, 3) or stops[-1] > len(means):
+        return None
+    return Waveforms(means.column(), starts[chosen], stops[chosen])
+
+
+# Tables of intervals that say when the session ran, beside invalid_times.
+INTERVALS = "intervals"
+
+
+def _session(root: Node, times: Node) -> np.ndarray:
+    """Say when a session ran, where a file does not say when its units were observed, ``(1, 2)`` (s).
+
+    From its first spike, rounded down to a whole second, to its last; trials, epochs and other intervals
+    widen it: the clock of a session need not begin at 0.
+    """
+    first, last = np.inf, -np.inf
+    for part in parts_of(times):
+        known = part[np.isfinite(part)]
+        first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
+    if not first <= last:
+        raise DataError(f"{root.file}: no spike in it; look at spike_times")
+    # The last spike belongs to the session: spans are open at their end.
+    start, stop = float(np.floor(first)), float(np.nextafter(last, np.inf))
+    tables = root.get(INTERVALS)
+    for name, node in (tables.children() if tables is not None else {}).items():
+        if name != "invalid_times" and node.is_group and "start_time" in (table := Table(node)):
+            own = intervals(table) if "stop_time" in table else np.zeros((0, 2))
+            # Of a row that is none, nothing is taken.
+            own = own[np.isfinite(own).all(axis=1) & (own[:, 0] <= own[:, 1])] if len(own) else own
+            if len(own):
+                start, stop = min(start, float(own[:, 0].min())), max(stop, float(own[:, 1].max()))
+    return np.array([[start, stop]])
+
+
+def _electrodes(root: Node, table: Table) -> Table | None:
+    """Find the table of electrodes that units refer to."""
+    node = table.dataset("electrodes").target("table") if "electrodes" in table else None
+    node = root.get("general/extracellular_ephys/electrodes") if node is None else node
+    return Table(node) if node is not None and node.is_group else None
+
+
+def _first_electrodes(table: Table, electrodes: Table) -> np.ndarray | None:
+    """Row of each unit's first electrode, -1 where it has none; None without such a column."""
+    if "electrodes" not in table:
+        if "peak_channel_id" in table:
+            # The Allen Institute's files name the electrode by its id.
+            return pd.Index(electrodes.ids).get_indexer(table.column("peak_channel_id"))
+        return None
+    named = f"{table.file}: electrodes of its units"
+    dataset = table.dataset("electrodes")
     if "electrodes_index" not in table:
-        return rows_of(nwb.electrodes, table["electrodes"].data[:], path)
-    starts, stops, column = ragged(table, "electrodes", path)
-    rows = rows_of(nwb.electrodes, column.data[:], path)
+        return electrodes.check_rows(table.column("electrodes"), named)
+    starts, stops, _ = table.ragged("electrodes")
+    rows = electrodes.check_rows(dataset.read(), named)
     some = starts < stops
     return np.where(some, rows[np.where(some, starts, 0)] if len(rows) else -1, -1)
 
@@ -136,7 +234,7 @@ def _first_electrodes(nwb: NWBFile, path: Path) -> np.ndarray | None:
 TOUCHING_S = 1e-3
 
 
-def _observed(table: Any, path: Path) -> list[np.ndarray] | None:
+def _observed(table: Table) -> list[np.ndarray] | None:
     """Spans in which each unit was observed (Units.obs_intervals); None where the file says nothing.
 
     Intervals may touch or overlap, as in files that are tiled by trials. A unit of which nothing is said has
@@ -147,17 +245,18 @@ def _observed(table: Any, path: Path) -> list[np.ndarray] | None:
     DataError
         If an interval is not finite or ends before it begins.
     """
-    if "obs_intervals" not in table.colnames:
+    if "obs_intervals" not in table:
         return None
-    starts, stops, column = ragged(table, "obs_intervals", path)
-    intervals = numbers(column.data[:], f"{path}: obs_intervals", shape=(-1, 2))
+    starts, stops, column = table.ragged("obs_intervals")
+    spans = numbers(column, f"{table.file}: obs_intervals", shape=(-1, 2))
     merged: dict[bytes, np.ndarray] = {}
     observed = []
     for unit, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        own = intervals[start:stop]
+        own = spans[start:stop]
         if not np.isfinite(own).all() or (own[:, 0] > own[:, 1]).any():
             raise DataError(
-                f"{path}: obs_intervals of unit {table.id[unit]}: one is not finite or ends before it begins"
+                f"{table.file}: obs_intervals of unit {table.ids[unit]}: one is not finite or ends before it "
+                "begins"
             )
         key = own.tobytes()
         if key not in merged:

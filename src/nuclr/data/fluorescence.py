@@ -1,0 +1,127 @@
+"""Traces of imaged ROIs in files: read some frames at a time, and made dF/F where they are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
+
+from nuclr.data.columns import Column
+
+# Suite2p's defaults (its settings win_baseline, in seconds, and sig_baseline, in frames).
+WINDOW_S, SMOOTHING_FRAMES = 60.0, 10.0
+
+
+@dataclass(frozen=True)
+class Correction:
+    """How dF/F is made of raw fluorescence.
+
+    ``dF/F = (C - B(C)) / B(F)``, where C is the fluorescence F without a share of the neuropil's, and B is
+    Suite2p's baseline "maximin": smoothed with a Gaussian of 10 frames, then the running minimum over 60 s,
+    then the running maximum of that over 60 s (https://suite2p.readthedocs.io). The divisor is the baseline
+    of F, since that of C may be near 0 or below.
+
+    Attributes
+    ----------
+    frame_s
+        Length of a frame (s).
+    neuropil
+        Fluorescence around the ROIs, of the shape of theirs; None: it is not taken off.
+    share
+        How much of it is taken off.
+    """
+
+    frame_s: float
+    neuropil: Column | None = None
+    share: float = 0.7
+
+    @property
+    def margin(self) -> int:
+        """Frames on either side that bear on a frame's baseline."""
+        return 2 * (self._window // 2 + 1) + int(4 * SMOOTHING_FRAMES + 1)
+
+    @property
+    def _window(self) -> int:
+        return max(1, round(WINDOW_S / self.frame_s))
+
+    def baseline(self, traces: np.ndarray) -> np.ndarray:
+        """Slow lower edge of traces ``(unit, time)``."""
+        smooth = gaussian_filter1d(_filled(traces), SMOOTHING_FRAMES, axis=1, truncate=4.0)
+        return maximum_filter1d(minimum_filter1d(smooth, self._window, axis=1), self._window, axis=1)
+
+    def dff(self, raw: np.ndarray, neuropil: np.ndarray | None) -> np.ndarray:
+        """Make dF/F of raw fluorescence, ``(unit, time)``; NaN where it or its baseline is no use."""
+        raw = np.asarray(raw, np.float64)
+        corrected = raw if neuropil is None else raw - self.share * np.asarray(neuropil, np.float64)
+        divisor = self.baseline(raw)
+        own = self.baseline(corrected) if neuropil is not None else divisor
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(divisor > 0, (corrected - own) / divisor, np.nan)
+
+
+def _filled(traces: np.ndarray) -> np.ndarray:
+    """Bridge what is not finite by straight lines, so that a gap does not pull the baseline down."""
+    good = np.isfinite(traces)
+    if good.all():
+        return traces
+    filled, time = np.zeros_like(traces), np.arange(traces.shape[1])
+    for unit in np.flatnonzero(good.any(axis=1)):
+        filled[unit] = np.interp(time, time[good[unit]], traces[unit, good[unit]])
+    return filled
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Consecutive frames of some ROIs in a file.
+
+    Attributes
+    ----------
+    data
+        The array, ``(frame, ROI)``, or ``(ROI, frame)`` where ``by_roi``; of one ROI, ``(frame,)`` will do.
+    rois
+        Which ROI of the array each unit is, ``(unit,)``.
+    units
+        Which of the population's units these are, ``(unit,)``.
+    first
+        Place of the first frame among those of the recording.
+    count
+        How many there are.
+    by_roi
+        Whether the array is ``(ROI, frame)``.
+    correction
+        How dF/F is made; None where the array is dF/F.
+    """
+
+    data: Column
+    rois: np.ndarray
+    units: np.ndarray
+    first: int
+    count: int
+    by_roi: bool = False
+    correction: Correction | None = None
+
+    def only(self, chosen: np.ndarray) -> Frames:
+        """Return those of some of the population's units, which are numbered anew: a mask, ``(unit,)``."""
+        kept = chosen[self.units]
+        return replace(self, rois=self.rois[kept], units=(np.cumsum(chosen) - 1)[self.units[kept]])
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Frames from ``first`` to before ``last``, counted within the file, ``(unit, time)``."""
+        if self.correction is None:
+            return self._read(self.data, first, last)
+        # So many frames around these that their baseline is that of the whole trace.
+        low = max(0, first - self.correction.margin)
+        high = min(self.count, last + self.correction.margin)
+        neuropil = self.correction.neuropil
+        around = self._read(neuropil, low, high) if neuropil is not None else None
+        made = self.correction.dff(self._read(self.data, low, high), around)
+        return made[:, first - low : last - low]
+
+    def _read(self, column: Column, first: int, last: int) -> np.ndarray:
+        with column.opened() as array:
+            if len(array.shape) == 1:
+                return np.array(array[first:last])[None, :]
+            if self.by_roi:
+                return np.array(array[:, first:last])[self.rois]
+            return np.array(array[first:last]).reshape(last - first, -1)[:, self.rois].T

@@ -1,0 +1,98 @@
+"""The brain region in what files call a location: a name, or a small dictionary as text or JSON."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nuclr.data.remote import Remote
+from nuclr.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+# Keys that mean the region, the most telling first.
+KEYS = (
+    "brain_region", "brain_area", "region", "area", "structure", "acronym", "brain_region_acronym",
+    "region_acronym", "allen_acronym", "ccf_acronym", "beryl", "brain_location", "anatomical_location",
+    "location",
+)  # fmt: skip
+PAIR = re.compile(r"\s*([A-Za-z][\w -]*?)\s*[:=]\s*(.*?)\s*")
+
+
+def regions(locations: np.ndarray, key: str | None, file: Path | Remote) -> np.ndarray:
+    """Give the region in each location, ``(unit,)``; "" where none is said.
+
+    Parameters
+    ----------
+    locations
+        Texts.
+    key
+        Which key of a dictionary is the region (``nwb.region_key``); None takes the first of :data:`KEYS`.
+    file
+        For messages.
+
+    Raises
+    ------
+    DataError
+        If no dictionary has the key.
+    """
+    texts = ["" if location is None else str(location) for location in locations]
+    parsed = {text: _dictionary(text, key) for text in dict.fromkeys(texts)}
+    dictionaries = [found for found in parsed.values() if found is not None]
+    if not dictionaries:
+        return np.array(texts, object)
+    keys = list(dict.fromkeys(name for found in dictionaries for name in found))
+    if key is not None and _plain(key) not in map(_plain, keys):
+        raise DataError(
+            f"{file}: nwb.region_key: no {key} in the electrodes' location; it has {', '.join(keys)}"
+        )
+    chosen = [key] if key is not None else [name for name in KEYS if name in map(_plain, keys)]
+    if not chosen:
+        logger.warning(
+            "%s: the electrodes' location is a dictionary of %s, of which none is known to be the region: no "
+            "region is read; nwb.region_key names it",
+            file,
+            ", ".join(keys),
+        )
+        return np.full(len(texts), "", object)
+    logger.info(
+        "%s: the region is %s of the electrodes' location; nwb.region_key names another", file, chosen[0]
+    )
+    return np.array(
+        [text if parsed[text] is None else _first(parsed[text], chosen) for text in texts], object
+    )
+
+
+def _first(found: dict[str, str] | None, keys: Sequence[str]) -> str:
+    plain = {_plain(name): value for name, value in (found or {}).items()}
+    return next((plain[_plain(key)] for key in keys if _plain(key) in plain), "")
+
+
+def _plain(key: str) -> str:
+    return re.sub(r"[\s-]+", "_", key.strip().lower())
+
+
+def _dictionary(text: str, key: str | None) -> dict[str, str] | None:
+    """Read a location that is a dictionary; None where it is a name like any other."""
+    if text.lstrip().startswith("{"):
+        for read in (json.loads, ast.literal_eval):
+            try:
+                found = read(text.strip())
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+            if isinstance(found, dict):
+                return {str(name): "" if value is None else str(value) for name, value in found.items()}
+        return None
+    pairs = [PAIR.fullmatch(part) for part in re.split(r"[;,|\n]", text) if part.strip()]
+    if not pairs or any(pair is None for pair in pairs):
+        return None
+    found = {pair[1]: pair[2] for pair in pairs if pair is not None}
+    # A name may hold a colon; it is a dictionary where a key of it means the region.
+    known = {*KEYS, *([_plain(key)] if key else [])}
+    return found if known & set(map(_plain, found)) else None
