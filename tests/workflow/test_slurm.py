@@ -74,7 +74,7 @@ def jobs(cluster: slurm.Cluster, rule: str, state: str = "all") -> list[str]:
 def test_what_fails_is_named_and_what_is_cancelled_is_done_again(
     cluster: slurm.Cluster, tmp_path: Path
 ) -> None:
-    # A job that needs more memory than it asked for, and is not tried again. What does not need it would go on.
+    # A job that needs more memory than it asked for, and is not tried again. Others would go on beside it.
     too_little = start(
         cluster, tmp_path, "--retries", "0", "--until", "catalog", "--set-resources", "catalog:mem_mb=60"
     )
