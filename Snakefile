@@ -36,6 +36,8 @@ rule scaling_analysis:
             for task in CONFIG.probe.tasks
             for protocol in CONFIG.probe.protocols
         ],
+        # Without labels, embeddings are what there is.
+        [f"{OUT}/runs/{run}/embeddings.parquet" for run in PLAN.pretrained],
         f"{OUT}/report.html",
         f"{OUT}/populations.parquet",
         [f"{OUT}/runs/{run}/model_card.md" for run in PLAN.pretrained],
@@ -45,7 +47,11 @@ rule scaling_analysis:
 
 rule probe_all:
     input:
-        f"{OUT}/probes.parquet",
+        (
+            f"{OUT}/probes.parquet"
+            if CONFIG.probe.tasks
+            else [f"{OUT}/runs/{run}/embeddings.parquet" for run in PLAN.pretrained]
+        ),
 
 
 onsuccess:

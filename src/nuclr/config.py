@@ -53,6 +53,14 @@ JOINED: dict[str, tuple[Baseline, ...]] = {
 Ablation = Literal["no_population_context", "no_unit_dropout", "same_window", "shuffled_units"]
 ProbeKind = Literal["linear", "knn", "mlp"]
 Protocol = Literal["transductive", "transductive_zero_shot", "inductive_zero_shot"]
+# Protocols whose test animals were pretrained on, and the animals that each needs at least.
+TRANSDUCTIVE = {"transductive": 1, "transductive_zero_shot": 2}
+Modality = Literal["spikes", "calcium"]
+# Source: NuCLR (arXiv 2512.01199), section 4: a token is 1 s of spikes, or 4 frames.
+PAPER: dict[Modality, dict[str, float]] = {
+    "spikes": {"window_s": 10.0, "patch": 50, "distance_s": 30.0},
+    "calcium": {"window_s": 30.0, "patch": 4, "distance_s": 240.0},
+}
 
 
 class Section(BaseModel):
@@ -100,6 +108,9 @@ class Nwb(Section):
         None,
         description="regular expression that finds the animal in a file's path; null: its subject_id",
     )
+    on_damaged: Literal["stop", "leave_out"] = Field(
+        "stop", description="a file that cannot be read stops the analysis, or is left out"
+    )
     licence: str = Field("", description="of the recordings, for model cards; empty: as DANDI states it")
 
     @field_validator("animal_pattern")
@@ -127,6 +138,9 @@ class Imaging(Section):
     rate_hz: Positive | None = Field(None, description="frames in a second; null: as the file says")
     keep_all: bool = Field(False, description="true: ROIs that are not called cells are kept too")
     dff: bool = Field(True, description="make dF/F of raw fluorescence; false: take it as it is")
+    neuropil_share: float | None = Field(
+        None, ge=0, le=1, description="neuropil taken off fluorescence; null: as ops.npy says, else 0.7"
+    )
 
 
 class Reading(Section):
@@ -186,9 +200,13 @@ class Split(Section):
     by: Literal["animal", "paper"] = Field(
         "animal", description="paper: the published split of the IBL sessions, which shares animals"
     )
-    test_animals: int = Field(32, ge=0, description="animals that nothing is ever learned from")
-    label_animals: int = Field(
-        8, ge=0, description="animals whose labels the probe learns, never in pretraining"
+    test_animals: int | None = Field(
+        None, ge=0, description="animals that nothing is ever learned from; null: what suits their number"
+    )
+    label_animals: int | None = Field(
+        None,
+        ge=0,
+        description="animals whose labels the probe learns, never in pretraining; null: what suits",
     )
     seed: int = Field(0, description="draws the test and label animals")
     leave_out: list[str] = Field([], description="recordings that are not used, by name")
@@ -209,9 +227,17 @@ class Model(Section):
 class Views(Section):
     """How windows are cut."""
 
-    window_s: Positive = Field(10.0, description="length of a window (s)")
-    patch: Count = Field(50, description="bins or frames in a token")
-    distance_s: float = Field(30.0, ge=0, description="the second window starts within this of the first (s)")
+    window_s: Positive | None = Field(
+        None, description="length of a window (s); null: 10 of spikes, 30 of calcium"
+    )
+    patch: Count | None = Field(
+        None, description="bins or frames in a token; null: 50 bins of spikes, 4 frames of calcium"
+    )
+    distance_s: float | None = Field(
+        None,
+        ge=0,
+        description="the second window starts within this of the first (s); null: 30 or, of calcium, 240",
+    )
     grid_s: Positive | None = Field(
         None, description="windows start at multiples of this (s); null: anywhere"
     )
@@ -221,6 +247,11 @@ class Views(Section):
     )
     max_units: Count | None = Field(None, description="at most so many units in a pair of views, sampled")
     min_units: Count = Field(11, description="pairs with fewer units in a view are skipped in training")
+
+    def of(self, modality: Modality) -> Views:
+        """Fill in what is null, as the paper has it for a modality."""
+        unset = {name: value for name, value in PAPER[modality].items() if getattr(self, name) is None}
+        return self.model_copy(update=unset)
 
 
 class Pretrain(Section):
@@ -326,13 +357,11 @@ class Task(Section):
 class Probe(Section):
     """What is decoded from the embeddings, and how."""
 
-    tasks: list[Task] = Field(
-        [Task(name="cell_type", column="cell_type"), Task(name="brain_region", column="brain_region")],
-        min_length=1,
-        description="what to predict",
+    tasks: list[Task] | None = Field(
+        None, description="what to predict; null: the columns of labels that the recordings have"
     )
-    protocols: list[Protocol] = Field(
-        ["inductive_zero_shot", "transductive"], description="which units a probe may learn from"
+    protocols: list[Protocol] | None = Field(
+        None, description="which units a probe may learn from; null: what suits the split"
     )
     baselines: list[Baseline] = Field(
         ["single_neuron", "population", "which_recording"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from itertools import pairwise
 
@@ -127,3 +128,28 @@ def test_shares_of_labels_are_nested_and_hold_every_class() -> None:
         assert set(labels[fewer]) == {"x", "y", "z"}
     assert len(shares[1]) == pytest.approx(len(rows) / 2, abs=2)
     assert len(shares[-1]) == 3
+
+
+def test_what_means_no_label_is_none(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    values = [
+        "CA1",
+        "VISp",
+        "",
+        "Unknown",
+        "none",
+        "NaN",
+        "n/a",
+        " unlabelled ",
+        "root",
+        "Void",
+        "fiber tracts",
+    ]
+    table = pd.DataFrame({"region": values, "layer": [5.0, 2.0, *[np.nan] * 9]})
+    table["tagged"] = pd.Series([True, False, *[None] * 9], dtype="object")
+    assert class_labels(table, Task(name="region", column="region")).tolist() == ["CA1", "VISp", *[""] * 9]
+    assert "3 units are not in a region of neurons (root 1, Void 1, fiber tracts 1)" in caplog.text
+    assert class_labels(table, Task(name="layer", column="layer")).tolist() == ["5", "2", *[""] * 9]
+    assert class_labels(table, Task(name="tagged", column="tagged")).tolist() == ["True", "False", *[""] * 9]
+    named = Task(name="region", column="region", classes={"nowhere": ["root", "Unknown"], "here": ["CA1"]})
+    assert class_labels(table, named).tolist() == ["here", "", "", "nowhere", *[""] * 4, "nowhere", "", ""]

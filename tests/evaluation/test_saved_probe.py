@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -230,8 +231,43 @@ def test_labels_come_by_unit_id(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(DataError, match=said.replace("?", r"\?")):
             label_units(path, "region", table)
-    with pytest.raises(DataError, match="cannot be read as csv"):
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read \(No such file"):
         label_units(tmp_path / "none.csv", "region", table)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_of_every_kind_are_read(
+    tmp_path: Path, separator: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    table = units().head(4).assign(unit_id=["m1_day_0", "m1_day_1", "m1_day_10", "m2_day_7"])
+    rows = [["Unit_ID", "Region"], ["M1_day_0", "CA1"], ["10", "VISp"], ["nobody", "x"], ["day_7", "NaN"]]
+    path = tmp_path / "labels.txt"
+    text = "\r\n".join(separator.join(row) for row in rows)
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert label_units(path, "region", table)["region"].tolist() == ["CA1", "", "VISp", "NaN"]
+    assert "3 of 4 units have a label; of its rows 1 name none of these, as nobody" in caplog.text
+    for rows, said in (
+        ("day_0", "could be m1_day_0 or m2_day_0; write the ids in full"),
+        ("1\nday_1", "unit day_1 stands twice"),
+    ):
+        path.write_text("unit_id,region\n" + "".join(f"{row},x\n" for row in rows.split()))
+        ambiguous = table.assign(unit_id=["m1_day_0", "m1_day_1", "m1_day_10", "m2_day_0"])
+        with pytest.raises(DataError, match=said):
+            label_units(path, "region", ambiguous)
+
+
+def test_a_workbook_is_read(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl", reason="pip install openpyxl")
+    table = units().head(4).assign(unit_id=["s_0", "s_1", "s_2", "s_3"])
+    workbook = openpyxl.Workbook()
+    for row in (["unit_id", "layer"], [0, 5], [3, 2], [None, None]):
+        workbook.active.append(row)
+    workbook.save(tmp_path / "labels.xlsx")
+    assert label_units(tmp_path / "labels.xlsx", "layer", table)["layer"].tolist() == ["5", "", "", "2"]
+    (tmp_path / "labels.xlsx").write_bytes(b"PK no workbook")
+    with pytest.raises(DataError, match=r"labels\.xlsx: not a whole Excel workbook"):
+        label_units(tmp_path / "labels.xlsx", "layer", table)
 
 
 def test_a_labels_file_says_whose_units_they_are(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from nuclr.provenance import fingerprint
 from nuclr.training.devices import gpus_of_this_machine
 
 try:
-    CONFIG = load_config(config)
-    PLAN = make_plan(CONFIG)
+    PLAN = make_plan(load_config(config))
+    CONFIG = PLAN.config
     OUT = f"{CONFIG.results}/{CONFIG.dataset}"
     check_writable(Path(OUT))
 except NuclrError as error:
@@ -29,8 +29,13 @@ wildcard_constraints:
     animals=r"\d+",
     seed=r"\d+",
     baseline="|".join(CONFIG.probe.baselines) or "none",
-    task="|".join(task.name for task in CONFIG.probe.tasks),
-    protocol="|".join(CONFIG.probe.protocols),
+    task="|".join(task.name for task in CONFIG.probe.tasks) or "none",
+    protocol="|".join(CONFIG.probe.protocols) or "none",
+
+
+if workflow.is_main_process:
+    for line in PLAN.said:
+        print(f"nuclr: {line}", file=sys.stderr)
 
 
 # Commands get this folder, not the names of the stores in it: of thousands, no shell takes the line.

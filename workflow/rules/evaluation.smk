@@ -2,7 +2,9 @@
 
 ALL_PROBES = list(
     dict.fromkeys(
-        probes for protocol in CONFIG.probe.protocols for probes in probes_of(PLAN.representations(protocol))
+        probes
+        for protocol in (CONFIG.probe.protocols if CONFIG.probe.tasks else ())
+        for probes in probes_of(PLAN.representations(protocol))
     )
 )
 
@@ -140,7 +142,7 @@ rule card:
     input:
         model=rules.pretrain.output.model,
         record=rules.pretrain.output.record,
-        probes=rules.probe.output,
+        probes=rules.probe.output if CONFIG.probe.tasks else [],
     output:
         f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/model_card.md",
     log:
@@ -148,7 +150,9 @@ rule card:
     resources:
         mem_mb=growing(4),
         runtime=20,
+    params:
+        probes=lambda wildcards, input: ["--probes", *input.probes] if input.probes else [],
     message:
         "writing the model card of {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
-        "nuclr card {input.model:q} --probes {input.probes:q} -o {output:q} > {log:q} 2>&1"
+        "nuclr card {input.model:q} {params.probes:q} -o {output:q} > {log:q} 2>&1"

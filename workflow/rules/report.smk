@@ -80,7 +80,7 @@ rule page:
             for protocol in CONFIG.probe.protocols
         ],
         overview=rules.overview.output,
-        probes=rules.collect.output,
+        probes=rules.collect.output if CONFIG.probe.tasks else [],
         splits=f"{OUT}/splits.json",
     output:
         report(f"{OUT}/report.html", caption="../report/page.rst", category="report"),
@@ -92,8 +92,9 @@ rule page:
     params:
         config=CONFIG.model_dump_json(),
         folder=lambda wildcards, input: Path(input.splits).parent,
+        notes=[f"--note={line}" for line in PLAN.said],
     message:
         "writing the report"
     shell:
-        "nuclr report {params.folder:q} --splits {input.splits:q} -o {output:q} --config {params.config:q} "
+        "nuclr report {params.folder:q} --splits {input.splits:q} {params.notes:q} -o {output:q} --config {params.config:q} "
         "> {log:q} 2>&1"

@@ -67,6 +67,7 @@ def chunk(
     from nuclr.data.archives import licence_of, read_recording, recording_at
     from nuclr.data.archives.left_out import leave_out, reason_left_out
     from nuclr.data.chunk import chunk_recording
+    from nuclr.errors import DataError, NothingToLearn
 
     plain = {"dataset": "nwb", "nwb": {"folder": str(recording.parent)}}
     options = load_config(*config) if config else load_config(plain)
@@ -75,16 +76,25 @@ def chunk(
         leave_out(output, which.recording, which.animal, reason)
         print(f"{recording}: left out ({reason})")
         return
-    with computing(options.machine.dask, options.machine.dask_workers):
-        names = chunk_recording(
-            read_recording(options, which),
-            output,
-            dataset=options.dataset,
-            animal=which.animal,
-            recording=which.recording,
-            options=options.chunk,
-            licence=licence_of(options, which),
-        )
+    try:
+        with computing(options.machine.dask, options.machine.dask_workers):
+            names = chunk_recording(
+                read_recording(options, which),
+                output,
+                dataset=options.dataset,
+                animal=which.animal,
+                recording=which.recording,
+                options=options.chunk,
+                licence=licence_of(options, which),
+            )
+    except DataError as error:
+        # Of many, one that holds nothing is done without; asked for alone, it is an error.
+        nothing = isinstance(error, NothingToLearn) and config
+        if not nothing and options.nwb.on_damaged == "stop":
+            raise
+        logger.warning("%s; left out", error)
+        leave_out(output, which.recording, which.animal, str(error))
+        return
     print(f"{recording}: {', '.join(names)}")
 
 
@@ -112,7 +122,7 @@ def catalog(
     from nuclr.evaluation.protocols import class_labels
     from nuclr.files import whole
 
-    tasks = load_config(*(config or ())).probe.tasks if config else []
+    tasks = (load_config(*config).probe.tasks if config else None) or []
     folders = populations
     if splits is not None:
         groups = read_splits(splits)

@@ -56,10 +56,11 @@ def import_checkpoint(
 
     published = read_published(checkpoint)
     spec = published.encoder.spec
+    views = Views(window_s=published.window_s, patch=spec.patch)
     record = {
         "modality": published.modality,
         "bin_s": published.bin_s,
-        "config": {"views": Views(window_s=published.window_s, patch=spec.patch).model_dump(mode="json")},
+        "config": {"views": views.of(published.modality).model_dump(mode="json")},
         "source": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
         "versions": versions(),
     }

@@ -14,17 +14,18 @@ import numpy as np
 from nuclr import __version__
 from nuclr.config import Chunk
 from nuclr.data.population import Population
-from nuclr.data.recording import SpikeTrains, Traces, remove_spans
+from nuclr.data.recording import SpikeTrains, Traces, check_seconds, remove_spans
 from nuclr.data.remote import Remote
 from nuclr.data.spikes import Grid, SpikesByUnit
 from nuclr.data.store import open_population, shard_bins, stores, write_population
 from nuclr.data.text import as_text
-from nuclr.errors import DataError, StoreError
+from nuclr.errors import DataError, NothingToLearn, StoreError
 from nuclr.files import sha256_of, whole_folder
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
+FRAMES_S = (1e-5, 1e3)  # shorter and longer frames than any camera's
 
 def chunk_recording(
     populations: list[SpikeTrains] | list[Traces],
@@ -91,7 +92,9 @@ def chunk_recording(
         else:
             kept.append(population)
     if not kept:
-        raise DataError(f"{populations[0].path}: no unit left; lower chunk.min_rate_hz or leave the file out")
+        raise NothingToLearn(
+            f"{populations[0].path}: no unit left; lower chunk.min_rate_hz or leave the file out"
+        )
     if left_out:
         source["left_out"] = ", ".join(left_out)
     with whole_folder(folder) as partial:
@@ -218,7 +221,13 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     DataError
         If a spike time is NaN or infinite, or a bin holds more spikes than 16 bits can count.
     """
+    check_seconds(raw.valid_spans, raw.path)
     start, stop = raw.valid_spans[0, 0], raw.valid_spans[-1, 1]
+    if stop - start < options.bin_s:
+        raise DataError(
+            f"{raw.path}: population {raw.population}: {stop - start:.3g} s long, less than a bin of "
+            f"{options.bin_s:g} s; are times in seconds?"
+        )
     bins = max(1, int(np.ceil((stop - start) / options.bin_s - 1e-6)))
     _, shard = shard_bins(bins, options.bin_s, options.chunk_s, options.shard_s, len(raw.units))
     grid = Grid(start, stop, options.bin_s, np.minimum(np.arange(0, bins + shard, shard), bins))
@@ -320,7 +329,18 @@ def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.n
         Rows of ``raw.units`` that hold a number anywhere.
     valid_spans
         Without those frames, ``(interval, 2)``.
+
+    Raises
+    ------
+    DataError
+        If frames are as long as no camera's, or times can hardly be seconds.
     """
+    if not FRAMES_S[0] <= raw.frame_s <= FRAMES_S[1]:
+        raise DataError(
+            f"{raw.path}: population {raw.population}: frames of {raw.frame_s:.3g} s; imaging.rate_hz gives the "
+            "frames in a second"
+        )
+    check_seconds(raw.valid_spans, raw.path)
     _, shard = shard_bins(raw.count, raw.frame_s, options.chunk_s, options.shard_s, 4 * len(raw.units))
     parts = [(first, min(first + shard, raw.count)) for first in range(0, raw.count, shard)]
     ever, dark, missing = np.zeros(len(raw.units), bool), np.zeros(raw.count, bool), 0

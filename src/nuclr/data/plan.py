@@ -6,10 +6,12 @@ Known from the configuration and the recordings' names alone, before any work is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from nuclr.config import JOINED, Config
-from nuclr.data.archives import recordings, splits_of
+from nuclr.config import JOINED, TRANSDUCTIVE, Config
+from nuclr.data.archives import data_set, every_recording, splits_of
+from nuclr.data.defaults import completed, labelled_animals
+from nuclr.data.formats.folder import say_left_out
 from nuclr.data.recording import Recording
 from nuclr.data.splits import Splits
 
@@ -34,6 +36,10 @@ class Plan:
         Whether a run also needs the label animals.
     ablations
         The largest runs are done again without each of these parts.
+    config
+        The configuration, with what it left open.
+    said
+        What was chosen where it was left open, and which recordings are left out, a line each.
     """
 
     recordings: dict[str, Recording]
@@ -44,6 +50,8 @@ class Plan:
     baselines: Sequence[str]
     probes_in_training: bool = False
     ablations: Sequence[str] = ()
+    config: Config = field(default_factory=Config)
+    said: Sequence[str] = ()
 
     def of_members(self, members: Sequence[str]) -> list[str]:
         """Name the recordings of some animals, or some recordings where the splits are of these."""
@@ -148,6 +156,23 @@ def pretraining_memory_gb(config: Config) -> float:
     return 12 + machine.devices * max(1, machine.workers) * config.pretrain.cache_gb
 
 
+def _counts(config: Config, splits: Splits, found: Sequence[Recording]) -> list[int]:
+    """Take the counts of the splits from the least whose panels of every seed have labels."""
+    labelled = labelled_animals(found, config.probe.tasks)
+    needed = max(
+        (TRANSDUCTIVE[name] for name in config.probe.protocols or () if name in TRANSDUCTIVE), default=0
+    )
+    if not labelled or splits.published:
+        return splits.counts
+
+    def tested(animals: int) -> bool:
+        size = min(max(animals, needed), splits.counts[-1])
+        panels = (splits.panel(size, seed) for seed in range(config.scaling.seeds))
+        return all(len(labelled.intersection(panel)) >= needed for panel in panels)
+
+    return [animals for animals in splits.counts if tested(animals)] or splits.counts[-1:]
+
+
 def make_plan(config: Config) -> Plan:
     """Plan the scaling analysis of a configuration.
 
@@ -156,12 +181,19 @@ def make_plan(config: Config) -> Plan:
     NuclrError
         If recordings cannot be found, or more animals or seeds are asked for than there are.
     """
-    found = {recording.recording: recording for recording in recordings(config)}
+    every = every_recording(config)
+    found = {recording.recording: recording for recording in every if not recording.left_out}
+    config, said = completed(config, list(found.values()), data_set(config).labels)
+    if left_out := say_left_out(every):
+        said.append(left_out)
     splits = splits_of(config, list(found.values()))
+    counts = config.scaling.animal_counts or _counts(config, splits, list(found.values()))
     plan = Plan(
+        config=config,
+        said=said,
         recordings=found,
         splits=splits,
-        animal_counts=sorted(set(config.scaling.animal_counts or splits.counts)),
+        animal_counts=sorted(set(counts)),
         seeds=config.scaling.seeds,
         largest_seeds=config.scaling.largest_seeds or config.scaling.seeds,
         baselines=config.probe.baselines,

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from nuclr.config import Modality
 from nuclr.errors import DataError
 
 if TYPE_CHECKING:
     import dask.array as da
 
-Modality = Literal["spikes", "calcium"]
 LARGEST_SHARE = 0.01  # of the samples lie above the 99th percentile
 
 

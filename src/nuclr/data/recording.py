@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from nuclr.data.columns import Column
 from nuclr.data.fluorescence import Frames
 from nuclr.data.remote import Remote
 from nuclr.data.spikes import Spikes
+from nuclr.errors import DataError
 
 
 def safe_name(name: Any) -> str:
@@ -55,6 +56,9 @@ def name_of(path: Path | Remote) -> str:
     return safe_name(name.removesuffix(".zarr").removesuffix(".nwb"))
 
 
+Labels = Mapping[str, Mapping[str, int]]
+
+
 @dataclass(frozen=True)
 class Recording:
     """One session of one animal: what can be known of it at a glance.
@@ -67,12 +71,18 @@ class Recording:
         Names.
     origin
         What its archive calls it.
+    left_out
+        Why nothing is learned from it; "" where something is.
+    labels
+        How many units have each value of each column of labels, where that is known beforehand.
     """
 
     path: Path
     recording: str
     animal: str
     origin: str = ""
+    left_out: str = ""
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -208,8 +218,41 @@ class Traces:
             low, high = max(first, frames.first), min(last, frames.first + frames.count)
             if low < high:
                 read = frames.read(low - frames.first, high - frames.first)
-                traces[frames.units, low - first : high - first] = read
+                with np.errstate(over="ignore"):  # beyond 32 bits it becomes infinite, which is seen to
+                    traces[frames.units, low - first : high - first] = read
         return traces
+
+
+LONGEST_S = 30 * 86400.0
+LATEST_S = 1e11  # a clock may count from 1970, but in seconds
+
+
+def session_span(first_s: float, last_s: float) -> np.ndarray:
+    """Say when a session ran of which only the spikes are known, ``(1, 2)`` (s).
+
+    From its first spike, rounded down to a whole second, to its last, which belongs to it: spans are open at
+    their end.
+    """
+    return np.array([[np.floor(first_s), np.nextafter(last_s, np.inf)]])
+
+
+def check_seconds(spans: np.ndarray, path: Path | Remote) -> None:
+    """Make sure that a session is not so long, or so late, that its times can hardly be seconds.
+
+    Raises
+    ------
+    DataError
+        If it is.
+    """
+    start, stop = float(spans[0, 0]), float(spans[-1, 1])
+    if not (-LATEST_S <= start <= stop <= LATEST_S):
+        raise DataError(
+            f"{path}: goes from {start:.6g} to {stop:.6g} s; times must be in seconds, are these samples or ms?"
+        )
+    if (length := stop - start) > LONGEST_S:
+        raise DataError(
+            f"{path}: {length:.0f} s long; spike times must be in seconds, are these samples or ms?"
+        )
 
 
 def intersect_spans(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ split of recordings keeps the same rules for recordings; what it shares of anima
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -68,6 +68,11 @@ class Splits:
         for name in (name for names in self.recordings.values() for name in names):
             if Path(name).name != name or name in ("", ".", ".."):
                 raise SplitError(f"splits: recording {name} is not a folder's name; make splits.json again")
+
+    @property
+    def sets_apart(self) -> bool:
+        """Whether there are animals that a probe may learn from and be tested on, and no encoder has seen."""
+        return bool(self.test) and bool(self.label or self.published)
 
     @property
     def counts(self) -> list[int]:
@@ -148,8 +153,13 @@ class Splits:
         return found
 
 
-def make_splits(animals: Sequence[str], test: int, label: int, seed: int) -> Splits:
+def make_splits(
+    animals: Sequence[str], test: int, label: int, seed: int, labelled: Collection[str] | None = None
+) -> Splits:
     """Draw the groups: a pure function of its arguments, whatever the order of ``animals``.
+
+    Animals without labels can neither be learned from nor tested: those of ``labelled``, where it is known,
+    are drawn first.
 
     Raises
     ------
@@ -163,6 +173,8 @@ def make_splits(animals: Sequence[str], test: int, label: int, seed: int) -> Spl
             "lower split.test_animals or split.label_animals"
         )
     drawn = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    if labelled:
+        drawn.sort(key=lambda animal: animal not in labelled)
     rest = sorted(drawn[test + label :])
     orders = [
         [rest[i] for i in np.random.default_rng([seed, s]).permutation(len(rest))] for s in range(ORDERS)

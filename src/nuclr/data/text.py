@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,25 @@ def as_text(values: pd.Series) -> pd.Series:
     """Give a column of any kind as strings, "" where a value is missing."""
     # As objects first: a column of categories, dates or whole numbers has no room for "".
     return values.astype(object).where(values.notna(), "").astype(str)
+
+
+# What spreadsheets and files write where nobody knows.
+UNKNOWN = frozenset({"", "unknown", "none", "nan", "n/a", "null", "unlabelled", "unlabeled", "<na>"})
+# What an atlas calls places where no neuron's body is.
+NO_REGION = frozenset({"root", "void", "fiber tracts", "fiber_tracts"})
+
+
+def without_unknown(values: pd.Series) -> pd.Series:
+    """Give a column as strings, "" where it says in any way that nobody knows; 2.0 as "2"."""
+    text = as_text(values)
+    if pd.api.types.is_float_dtype(values):
+        text = text.str.removesuffix(".0")
+    return text.where(~text.str.strip().str.lower().isin(UNKNOWN), "")
+
+
+def is_no_region(values: pd.Series) -> pd.Series:
+    """Say which values name a place in an atlas where no neuron is."""
+    return values.str.strip().str.lower().isin(NO_REGION)
 
 
 def is_label(values: pd.Series) -> bool:
@@ -29,7 +49,8 @@ def labels_as_text(table: pd.DataFrame) -> pd.DataFrame:
 def read_table(path: Path, named: str) -> dict[str, list[str]]:
     """Read a small table of text, whatever separates its columns.
 
-    Commas, semicolons or tabs; Windows line ends; a byte order mark.
+    Commas, semicolons or tabs; Windows line ends; a byte order mark. Of an Excel workbook (``.xlsx``) the
+    first sheet, where openpyxl is installed.
 
     Parameters
     ----------
@@ -48,18 +69,9 @@ def read_table(path: Path, named: str) -> dict[str, list[str]]:
     DataError
         If it cannot be read, is empty, or a row has another number of columns than the first.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise DataError(f"{named}: cannot be read ({error.strerror})") from None
-    lines = [line for line in text.splitlines() if line.strip()]
-    if not lines:
+    rows = _rows_of_workbook(path, named) if path.suffix.lower() == ".xlsx" else _rows_of_text(path, named)
+    if not rows:
         raise DataError(f"{named}: empty; its first line names the columns")
-    separator = max("\t;,", key=lines[0].count)  # of those that are as frequent, the first
-    try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
-    except csv.Error as error:
-        raise DataError(f"{named}: not a table ({error})") from None
     header = [name.lower() for name in rows[0]]
     if len(set(header)) < len(header):
         raise DataError(f"{named}: a column stands twice: {', '.join(header)}")
@@ -70,3 +82,76 @@ def read_table(path: Path, named: str) -> dict[str, list[str]]:
         name: [row[place] if place < len(row) else "" for row in rows[1:]]
         for place, name in enumerate(header)
     }
+
+
+def _rows_of_text(path: Path, named: str) -> list[list[str]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise DataError(f"{named}: cannot be read ({error.strerror})") from None
+    lines = [line for line in text.splitlines() if line.strip()]
+    if not lines:
+        return []
+    separator = max("\t;,", key=lines[0].count)  # of those that are as frequent, the first
+    try:
+        return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
+    except csv.Error as error:
+        raise DataError(f"{named}: not a table ({error})") from None
+
+
+def _rows_of_workbook(path: Path, named: str) -> list[list[str]]:
+    try:
+        import openpyxl  # type: ignore[import-untyped]
+    except ImportError:
+        raise DataError(
+            f"{named}: an Excel workbook needs openpyxl (pip install openpyxl); or save it as csv"
+        ) from None
+    try:
+        workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        cells = list(workbook.worksheets[0].iter_rows(values_only=True))
+        workbook.close()
+    except Exception as error:  # openpyxl raises what it likes on a damaged workbook
+        raise DataError(f"{named}: not a whole Excel workbook ({error})") from None
+    rows = [["" if cell is None else str(cell).strip() for cell in row] for row in cells]
+    return [row for row in rows if any(row)]
+
+
+def match_ids(given: Sequence[str], ids: Sequence[str], named: str) -> list[int | None]:
+    """Find each of some ids among those of units: as it is, in another case, or without its prefix.
+
+    ``7`` is ``mouse1_monday_7``, and ``monday_7`` too, where no other unit ends so.
+
+    Parameters
+    ----------
+    given
+        Ids that somebody wrote.
+    ids
+        Those of the units.
+    named
+        Where they were written, for messages.
+
+    Returns
+    -------
+    list
+        Row of the unit; None where there is none.
+
+    Raises
+    ------
+    DataError
+        If one could be several units.
+    """
+    exact = {name: row for row, name in enumerate(ids)}
+    by_ending: dict[str, list[int]] = {}
+    for row, name in enumerate(ids):
+        parts = name.lower().split("_")
+        for first in range(len(parts)):
+            by_ending.setdefault("_".join(parts[first:]), []).append(row)
+    found: list[int | None] = []
+    for name in given:
+        rows = [exact[name]] if name in exact else by_ending.get(name.lower(), [])
+        if len(rows) > 1:
+            raise DataError(
+                f"{named}: {name} could be {ids[rows[0]]} or {ids[rows[1]]}; write the ids in full"
+            )
+        found.append(rows[0] if rows else None)
+    return found

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import distributed
 
-from nuclr.config import Task, Views
+from nuclr.config import Probe, Task, Views
 from nuclr.data.catalog import unit_table
+from nuclr.data.defaults import completed_probe
 from nuclr.data.inputs import absent_members, common_bin_s, in_memory, of_members
 from nuclr.data.splits import Splits
 from nuclr.data.store import open_population
@@ -29,7 +30,7 @@ def label_score(
     stores: Sequence[Path],
     splits: Splits,
     views: Views,
-    tasks: Sequence[Task],
+    tasks: Sequence[Task] | None,
     left_out: Collection[str] = (),
 ) -> Callable[[Encoder], float]:
     """Make a function that probes an encoder on the label animals, leaving one of them out at a time.
@@ -45,7 +46,7 @@ def label_score(
     views
         How windows are cut.
     tasks
-        What is predicted.
+        What is predicted; None: the columns of labels.
     left_out
         Animals of which a recording could not be had.
 
@@ -71,10 +72,13 @@ def label_score(
     absent = absent_members(animals, opened, left_out)
     animals = [animal for animal in animals if animal not in absent]
     populations = of_members(opened, animals, "pretrain.probe_every: no store of label animal")
-    spec = view_spec(views, common_bin_s(populations))
+    spec = view_spec(views, common_bin_s(populations), populations[0].modality)
     tables = [unit_table(population) for population in populations]
     units = concatenate(tables)
-    labels = {task.name: class_labels(units, task) for task in tasks}
+    chosen = (
+        completed_probe(Probe(tasks=None if tasks is None else list(tasks)), units, apart=True).tasks or []
+    )
+    labels = {task.name: class_labels(units, task) for task in chosen}
 
     # Read once, and each by one process alone.
     held = cache(lambda index: in_memory(populations[index]))

@@ -1,14 +1,17 @@
-"""Labels that a person gives: a csv of unit ids and what they are."""
+"""Labels that a person gives: a table of unit ids and what they are."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pandas as pd
 
-from nuclr.data.text import as_text
+from nuclr.data.text import as_text, match_ids, read_table
 from nuclr.errors import DataError
 from nuclr.words import did_you_mean
+
+logger = logging.getLogger(__name__)
 
 
 def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
@@ -17,8 +20,9 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     path
-        A csv with ``unit_id`` and ``column``; it may also have ``animal``, which a sorter's folder does not
-        know: units of one animal in two folders must not be told from each other's labels.
+        A table (:func:`nuclr.data.text.read_table`) with ``unit_id`` and ``column``, in any case; ids may
+        lack their recording's prefix. It may also have ``animal``, which a sorter's folder does not know:
+        units of one animal in two folders must not be told from each other's labels.
     column
         The label.
     units
@@ -34,28 +38,37 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
     DataError
         If the file cannot be read, lacks a column, names a unit twice, or names none of the units.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as csv ({error})") from None
-    for name in ("unit_id", column):
+    table = pd.DataFrame(read_table(path, str(path)))
+    for name in ("unit_id", column.lower()):
         check_column(table, name, str(path))
-    if table["unit_id"].duplicated().any():
-        twice = table["unit_id"][table["unit_id"].duplicated()].iloc[0]
-        raise DataError(f"{path}: unit {twice} stands twice")
-    given = table.set_index("unit_id").apply(lambda column_of_text: column_of_text.str.strip())
-    ids = units["unit_id"].astype(str)
-    labels = as_text(ids.map(given[column]))
+    ids = list(units["unit_id"].astype(str))
+    rows = match_ids(list(table["unit_id"]), ids, str(path))
+    matched = pd.Series(rows, index=table.index, dtype="Int64")
+    # In the same words, or once with and once without the recording's name.
+    again = table["unit_id"].duplicated() | (matched.notna() & matched.duplicated())
+    if again.any():
+        raise DataError(f"{path}: unit {table['unit_id'][again].iloc[0]} stands twice")
+    given = table.assign(row=matched).dropna(subset="row").set_index("row")
+    labels = as_text(given[column.lower()].reindex(range(len(ids))))
     if not (labels != "").any():
         raise DataError(
             f"{path}: none of its {len(table)} units is among the {len(units)} that are embedded; ids there "
             f"are like {table['unit_id'].iloc[0] if len(table) else '(none)'}, here like "
             f"{units['unit_id'].iloc[0]}"
         )
-    if "animal" in given and column != "animal":
-        animals = as_text(ids.map(given["animal"]))
+    without = table["unit_id"][matched.isna()]
+    logger.info(
+        "%s: %d of %d units have a label%s",
+        path,
+        (labels != "").sum(),
+        len(units),
+        f"; of its rows {len(without)} name none of these, as {without.iloc[0]}" if len(without) else "",
+    )
+    if "animal" in given and column.lower() != "animal":
+        animals = as_text(given["animal"].reindex(range(len(ids))))
+        animals.index = units.index
         units = units.assign(animal=units["animal"].where(animals == "", animals))
-    return units.assign(**{column: labels.astype(object)})
+    return units.assign(**{column: labels.to_numpy(object)})
 
 
 def check_column(table: pd.DataFrame, name: str, where: str) -> None:

@@ -15,13 +15,13 @@ import pandas as pd
 import pyarrow as pa
 from sklearn.exceptions import ConvergenceWarning
 
-from nuclr.config import Probe
+from nuclr.config import TRANSDUCTIVE, Probe
+from nuclr.data.defaults import completed_probe
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError, SplitError
 from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.metrics import by_class, confusions, macro_f1, summary
 from nuclr.evaluation.protocols import (
-    TRANSDUCTIVE,
     Fold,
     can_be_probed,
     class_labels,
@@ -238,6 +238,7 @@ def probe_all(
         If labels are missing, a protocol has nothing to test, or an animal is where it must not be.
     """
     units, features, record = read_embeddings(path)
+    options = completed_probe(options, units, splits.sets_apart)
     pretraining = splits.pretraining(animals, seed)
     _check_record(path, record, splits, pretraining)
     trained_on = _trained_on(record, splits)
@@ -256,7 +257,7 @@ def probe_all(
     probed_seeds = [seed] if "seed" in record else list(range(seed, seed + seeds))
     probed: list[_Probed] = []
     with whole_folder(folder) as partial:
-        for task, protocol in product(options.tasks, options.protocols):
+        for task, protocol in product(options.tasks or (), options.protocols or ()):
             if len(pretraining) < TRANSDUCTIVE.get(protocol, 0):
                 logger.info("%s: %s needs two animals: left out", path, protocol)
                 continue

@@ -16,12 +16,12 @@ from sklearn.model_selection import StratifiedKFold
 
 from nuclr.config import Task
 from nuclr.data.splits import Splits
+from nuclr.data.text import as_text, is_no_region, without_unknown
 from nuclr.errors import DataError, SplitError
+from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 VALIDATION_SHARE = 0.2
-# Protocols whose test animals were pretrained on, and the animals that each needs at least.
-TRANSDUCTIVE = {"transductive": 1, "transductive_zero_shot": 2}
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,20 @@ def class_labels(units: pd.DataFrame, task: Task, min_units: int = 1) -> np.ndar
             f"probe.tasks: no column {task.column} in the unit table; it has {', '.join(units.columns)}. "
             "Name it in nwb.unit_columns if the files have it"
         )
-    labels = units[task.column].astype(str).to_numpy(object)
+    column = as_text(units[task.column]) if task.classes is not None else without_unknown(units[task.column])
     if task.classes is not None:
         class_of = {value: name for name, members in task.classes.items() for value in members}
-        labels = np.array([class_of.get(value, "") for value in labels], object)
+        labels = np.array([class_of.get(value, "") for value in column], object)
+    else:
+        nowhere = is_no_region(column)
+        if nowhere.any():
+            logger.info(
+                "%s: %s not in a region of neurons (%s): left out; classes of the task can name them",
+                task.name,
+                counted(int(nowhere.sum()), "unit is", "units are"),
+                ", ".join(f"{name} {count}" for name, count in column[nowhere].value_counts().items()),
+            )
+        labels = column.mask(nowhere, "").to_numpy(object)
     if not (labels != "").any():
         raise DataError(
             f"probe.tasks: {task.name}: no unit has a class; look at column {task.column} and the classes"

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from nuclr.config import Modality
 from nuclr.errors import ModelError
 from nuclr.model.encoder import Encoder, EncoderSpec
 
@@ -44,7 +45,7 @@ class PublishedModel:
     """
 
     encoder: Encoder
-    modality: str
+    modality: Modality
     window_s: float
     bin_s: float
 

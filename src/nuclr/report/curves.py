@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nuclr.config import TRANSDUCTIVE
 from nuclr.errors import DataError
 from nuclr.evaluation.law import LAW, fit_power_law
 from nuclr.evaluation.metrics import FEWEST_ANIMALS, chance
 from nuclr.evaluation.predictions import read_chosen, read_predictions
 from nuclr.evaluation.probe import Variant
-from nuclr.evaluation.protocols import TRANSDUCTIVE
 from nuclr.evaluation.scaling import (
     NUCLR,
     Scored,

@@ -15,6 +15,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from nuclr.config import Probe
+from nuclr.data.defaults import completed_probe
 from nuclr.data.population import Population
 from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
@@ -233,13 +234,14 @@ def write_overview(folder: Path, runs: Sequence[str], options: Probe, output: Pa
         )
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error}); run `nuclr catalog` first") from None
-    labels = {task.name: class_labels(units, task) for task in options.tasks}
+    tasks = completed_probe(options, units, apart=True).tasks or []
+    labels = {task.name: class_labels(units, task) for task in tasks}
     metrics = run_metrics([folder / "runs" / name for name in runs])
     mapped, features, _ = read_embeddings(folder / "runs" / runs[-1] / "embeddings.parquet")
     known = ~np.isnan(features).any(axis=1)
     mapped, features = mapped[known].reset_index(drop=True), features[known]
     points = flat(features)
-    colourings = {task.name: class_labels(mapped, task) for task in options.tasks}
+    colourings = {task.name: class_labels(mapped, task) for task in tasks}
     colourings["animal"] = mapped["animal"].to_numpy(object)
     coordinates = mapped[["unit_id"]].assign(first=points[:, 0], second=points[:, 1], **colourings)
     curves = pd.concat([table.assign(run=name) for name, table in metrics.items()], ignore_index=True)

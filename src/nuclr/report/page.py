@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 
 from nuclr.config import Ablation, Config
+from nuclr.data.archives.left_out import NOTE
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError
 from nuclr.evaluation.metrics import FEWEST_ANIMALS
@@ -52,7 +53,7 @@ TABLE = ["macro_f1", "low", "high", "balanced_accuracy", "within_recordings", "g
 TABLE += ["test_animals"]
 
 
-def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> None:
+def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes: Sequence[str] = ()) -> None:
     """Write the page of a data set.
 
     Parameters
@@ -65,6 +66,8 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> No
         ``results/{dataset}``: scaling/, figures/, tables, benchmarks/ and the runs' records are read.
     output
         ``report.html``.
+    notes
+        What was chosen where the configuration left it open, and what was left out.
 
     Raises
     ------
@@ -78,20 +81,24 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> No
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    scores = pd.read_parquet(folder / "probes.parquet")
-    classes = pd.read_csv(folder / "probes.classes.csv", keep_default_na=False)
-    sections = [
-        _section(config, folder, task.name, protocol, (scores, classes))
-        for task in config.probe.tasks
-        for protocol in config.probe.protocols
-    ]
+    protocols = config.probe.protocols or ()
+    sections = []
+    if config.probe.tasks:
+        scores = pd.read_parquet(folder / "probes.parquet")
+        classes = pd.read_csv(folder / "probes.classes.csv", keep_default_na=False)
+        sections = [
+            _section(config, folder, task.name, protocol, (scores, classes))
+            for task in config.probe.tasks
+            for protocol in protocols
+        ]
     costs = cost_table(folder)
     page = environment.get_template("page.html.j2").render(
         dataset=config.dataset,
         split=splits.note,
         fewest=FEWEST_ANIMALS,
-        transductive=[p for p in config.probe.protocols if p != "inductive_zero_shot"],
-        new_animals="inductive_zero_shot" in config.probe.protocols,
+        notes=[*notes, *_left_out(folder)],
+        transductive=[p for p in protocols if p != "inductive_zero_shot"],
+        new_animals="inductive_zero_shot" in protocols,
         sections=sections,
         overview=[
             (name, words, picture)
@@ -106,6 +113,12 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path) -> No
     )
     with whole(output) as partial:
         partial.write_text(page)
+
+
+def _left_out(folder: Path) -> list[str]:
+    """Say which recordings were left out when they were chunked or downloaded."""
+    notes = [json.loads(path.read_text()) for path in sorted((folder / "populations").glob(f"*/{NOTE}"))]
+    return [f"left out: recording {note['recording']} ({note['reason']})" for note in notes]
 
 
 def _of(table: pd.DataFrame, task: str, protocol: str) -> pd.DataFrame:

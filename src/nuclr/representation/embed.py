@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ import torch
 from nuclr.config import Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.inputs import in_memory
+from nuclr.data.own import read
 from nuclr.data.population import Population
 from nuclr.errors import DataError, ModelError
 from nuclr.model.encoder import Encoder, as_patches
@@ -56,6 +58,18 @@ class Model:
     def sha256(self) -> str:
         """Hash of its weights: its name wherever it is used."""
         return self.saved.sha256
+
+    def read(self, recording: Any, **options: Any) -> Iterator[Population]:
+        """Yield the populations of a recording, binned as it reads them: ``nuclr.read`` with this model.
+
+        Parameters
+        ----------
+        recording
+            A file, a folder, or an object in memory.
+        options
+            Of :func:`nuclr.data.own.read`.
+        """
+        return read(recording, model=self, **options)
 
     def embed(self, populations: Population | Iterable[Population]) -> Embeddings:
         """Embed the units of a population, or of one after the other; on a GPU where there is one.
@@ -150,7 +164,7 @@ def embed_with_model(
     saved.encoder.to("cuda" if use_gpu(accelerator) else "cpu")
     tables, embeddings, windows = [], [], []
     modality, bin_s = saved.record["modality"], saved.record["bin_s"]
-    spec = view_spec(views, bin_s)
+    spec = view_spec(views, bin_s, modality)
     longest, window_s = 0, spec.window * bin_s
     for population in populations:
         if population.modality != modality or abs(population.bin_s / bin_s - 1) > 0.05:

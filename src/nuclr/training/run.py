@@ -13,7 +13,7 @@ import lightning as L
 import pandas as pd
 from lightning.pytorch.utilities import rank_zero_only
 
-from nuclr.config import Config
+from nuclr.config import Config, Modality
 from nuclr.data.inputs import absent_members, check_apart, common_bin_s, of_members, scaled
 from nuclr.data.population import Population
 from nuclr.data.splits import Member
@@ -76,6 +76,11 @@ class _Learned:
     readable: list[Population]
     bin_s: float
 
+    @property
+    def modality(self) -> Modality:
+        """Spikes or calcium, all of them alike."""
+        return self.readable[0].modality
+
 
 def pretrain_run(
     cohort: Cohort,
@@ -122,6 +127,7 @@ def pretrain_run(
     # Asked first: a GPU that is demanded and not there is said before anything is read.
     on_gpu = bool(cohort.members) and use_gpu(config.machine.accelerator)
     learned = _opened(cohort)
+    config = config.model_copy(update={"views": config.views.of(learned.modality)})
     views = view_spec(config.views, learned.bin_s)
     spec = EncoderSpec(patch=views.patch, tokens=views.tokens, **config.model.model_dump())
     depends_on = _depends_on(learned, cohort.member, config, seed, probed=score is not None)
@@ -190,7 +196,7 @@ def _depends_on(
 def _reads(learned: _Learned) -> dict[str, object]:
     """Say what recordings a model can read, and how much it learned from."""
     return {
-        "modality": learned.readable[0].modality,
+        "modality": learned.modality,
         "bin_s": learned.bin_s,
         "min_rate_hz": min(population.min_rate_hz for population in learned.readable),
         "datasets": sorted({population.dataset for population in learned.readable}),

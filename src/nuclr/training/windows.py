@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from nuclr.config import Views
+from nuclr.config import Modality, Views
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError, TrainingError
 from nuclr.training.cache import ShardCache, shard_edges
@@ -347,8 +347,8 @@ class StepSampler(Sampler[int]):
         return self.steps
 
 
-def view_spec(views: Views, bin_s: float) -> ViewSpec:
-    """Turn lengths in seconds into bins or frames.
+def view_spec(views: Views, bin_s: float, modality: Modality = "spikes") -> ViewSpec:
+    """Turn lengths in seconds into bins or frames; those that are not given are the paper's for a modality.
 
     A window is cut to whole tokens: ``floor(floor(window_s / bin_s) / patch)`` of them.
 
@@ -357,6 +357,10 @@ def view_spec(views: Views, bin_s: float) -> ViewSpec:
     ConfigError
         If a window is shorter than a token.
     """
+    views = views.of(modality)
+    assert views.window_s is not None
+    assert views.patch is not None
+    assert views.distance_s is not None
     samples = int(views.window_s / bin_s + 1e-6)
     tokens = samples // views.patch
     if tokens < 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,17 +19,13 @@ from nuclr.data import formats
 from nuclr.data.chunk import chunk_recording
 from nuclr.data.formats import nwb
 from nuclr.data.formats.nwb.file import opened
-from nuclr.data.recording import Recording, SpikeTrains, Traces, distinct, intersect_spans, safe_name
+from nuclr.data.recording import SpikeTrains, Traces, distinct, intersect_spans, safe_name
 from nuclr.data.store import stores
 from nuclr.errors import DataError, NuclrError
 
 
 def read_populations(path: Path, unit_columns: list[str] | None = None, **named: Any) -> formats.Raw:
     return nwb.read_populations(path, Reading(nwb=Nwb(unit_columns=unit_columns or [], **named)))
-
-
-def find_recordings(folder: Path, known: Path | None = None) -> list[Recording]:
-    return formats.find_recordings(folder, Reading(), known)
 
 
 def spikes(path: Path, **options: Any) -> list[SpikeTrains]:
@@ -180,8 +175,6 @@ def test_a_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * keep)])
     with pytest.raises(DataError, match=r"cut\.nwb: not a whole NWB file .* fetch or write it again"):
-        find_recordings(tmp_path)
-    with pytest.raises(DataError, match=r"cut\.nwb: not a whole NWB file"):
         read_populations(path)
 
 
@@ -189,68 +182,6 @@ def test_times_in_samples_are_refused(tmp_path: Path) -> None:
     path = write_units(tmp_path / "a.nwb", [np.array([30_000.0, 90_000_000.0])])
     with pytest.raises(DataError, match="spike times must be in seconds"):
         read_populations(path)
-
-
-def test_a_file_without_a_subject_is_an_animal_of_its_own(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name in "ab":
-        write_units(tmp_path / f"{name}.nwb", poisson_trains(2, 9.0), animal=None)
-    write_units(tmp_path / "c.nwb", poisson_trains(2, 9.0), animal="mouse")
-    assert [one.animal for one in find_recordings(tmp_path)] == ["a", "b", "mouse"]
-    assert "2 of 3 recordings (a.nwb, b.nwb) name no animal" in caplog.text
-    assert "nwb.animal_pattern" in caplog.text
-
-
-def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no recording there .* set nwb\.folder"):
-        find_recordings(tmp_path)
-
-
-def test_recordings_of_the_same_name_are_refused(tmp_path: Path) -> None:
-    for folder in ("one", "two"):
-        write_units(tmp_path / folder / "a.nwb", poisson_trains(1, 9.0))
-    with pytest.raises(DataError, match="would both be recording a"):
-        find_recordings(tmp_path)
-
-
-def test_recordings_are_found_at_any_depth_with_safe_names(tmp_path: Path) -> None:
-    write_units(tmp_path / "deep" / "er" / "my file (1).nwb", poisson_trains(1, 9.0), animal="M 1")
-    (tmp_path / "deep" / "._my file (1).nwb").write_bytes(b"left there by another system")
-    (found,) = find_recordings(tmp_path)
-    assert found.recording == "my-file-1"
-    assert found.animal == "M 1"
-
-
-def test_the_animals_of_files_that_stayed_the_same_are_not_asked_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in "abc":
-        write_units(tmp_path / "raw" / f"{name}.nwb", poisson_trains(1, 9.0), animal=f"mouse {name}")
-    asked: list[str] = []
-    animal_of = formats.animal_of
-    monkeypatch.setattr(
-        formats, "animal_of", lambda path, *more: asked.append(path.stem) or animal_of(path, *more)
-    )
-    known = tmp_path / "kept" / "animals.json"
-    first = find_recordings(tmp_path / "raw", known)
-    assert find_recordings(tmp_path / "raw", known) == first
-    assert asked == ["a", "b", "c"]
-    # Another animal of a name of the same length: size is the same, and the time is not.
-    write_units(tmp_path / "raw" / "b.nwb", poisson_trains(1, 9.0), animal="mouse x")
-    os.utime(tmp_path / "raw" / "b.nwb", ns=(1, 1))
-    assert [one.animal for one in find_recordings(tmp_path / "raw", known)] == [
-        "mouse a",
-        "mouse x",
-        "mouse c",
-    ]
-    assert asked == ["a", "b", "c", "b"]
-    known.write_text('{"damaged')
-    assert len(find_recordings(tmp_path / "raw", known)) == 3
-    assert asked[4:] == ["a", "b", "c"]
-    (tmp_path / "raw" / "d.nwb").symlink_to(tmp_path / "nowhere.nwb")
-    with pytest.raises(DataError, match=r"d\.nwb: cannot be read .* mend the link"):
-        find_recordings(tmp_path / "raw", known)
 
 
 def test_a_session_tiled_by_trials_is_one_span(tmp_path: Path) -> None:

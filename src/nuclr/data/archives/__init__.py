@@ -12,6 +12,7 @@ from nuclr.config import Config, Nwb, Reading
 from nuclr.data.archives.download import Fetcher
 from nuclr.data.archives.left_out import leave_out, reason_left_out
 from nuclr.data.archives.licence import SIMULATED, note_licence, noted_licence
+from nuclr.data.defaults import completed, labelled_animals
 from nuclr.data.recording import Recording, SpikeTrains, Traces
 from nuclr.data.splits import Splits, make_splits
 from nuclr.errors import ConfigError, DataError, DownloadError
@@ -37,12 +38,15 @@ class DataSet:
         where nothing is downloaded.
     licence
         Of the recordings: a text; or how to ask the archive, once a recording is downloaded. "" is not known.
+    labels
+        Columns of labels that its recordings have, where that is known before they are there.
     """
 
     recordings: Callable[[], list[Recording]]
     read: Callable[[Recording], Raw]
     download: Callable[[Recording, Path, Fetcher], None] | None = None
     licence: str | Callable[[Recording, Fetcher], str] = ""
+    labels: Sequence[str] = ("brain_region",)
 
 
 def data_set(config: Config) -> DataSet:
@@ -57,6 +61,7 @@ def data_set(config: Config) -> DataSet:
             lambda: simulated.recordings(raw, config.simulated.animals),
             lambda recording: nwb.read_populations(recording.path, labels),
             licence=SIMULATED,
+            labels=("cell_type", "brain_region"),
         )
     if config.source_kind == "steinmetz_2019":
         from nuclr.data.archives import figshare, steinmetz_2019
@@ -108,13 +113,14 @@ def data_set(config: Config) -> DataSet:
             else lambda recording, fetcher: dandi.licence_of(recording.origin, servers.dandi, fetcher),
         )
     if config.nwb.folder is not None:
-        from nuclr.data.formats import find_recordings
+        from nuclr.data.formats.folder import find_recordings
 
         folder = config.nwb.folder
         return DataSet(
             lambda: find_recordings(folder, config.reading, config.results / config.dataset / "animals.json"),
             lambda recording: _read_own(recording, config.reading),
             licence=config.nwb.licence,
+            labels=(),
         )
     from nuclr.data.archives import dandi
     from nuclr.data.formats import nwb
@@ -149,6 +155,11 @@ def recordings(config: Config) -> list[Recording]:
     NuclrError
         If the data set's files are not there or cannot be told apart, or one to leave out is not there.
     """
+    return [recording for recording in every_recording(config) if not recording.left_out]
+
+
+def every_recording(config: Config) -> list[Recording]:
+    """List all recordings of a data set, with those that are left out and say why; see :func:`recordings`."""
     found = data_set(config).recordings()
     names = [recording.recording for recording in found]
     if unknown := [name for name in config.split.leave_out if name not in names]:
@@ -171,8 +182,13 @@ def splits_of(config: Config, found: Sequence[Recording]) -> Splits:
         splits = ibl_brain_wide_map.paper_splits()
     else:
         animals = [recording.animal for recording in found]
+        split = completed(config, found, data_set(config).labels)[0].split
         splits = make_splits(
-            animals, config.split.test_animals, config.split.label_animals, config.split.seed
+            animals,
+            split.test_animals or 0,
+            split.label_animals or 0,
+            split.seed,
+            labelled=labelled_animals(found),
         )
     recordings: dict[str, list[str]] = {}
     for recording in found:

@@ -37,7 +37,7 @@ from nuclr.data.formats.nwb.tables import Table, intervals
 from nuclr.data.formats.nwb.units import REGION
 from nuclr.data.recording import Recording, SpikeTrains, intersect_spans
 from nuclr.data.spikes import SpikesByUnit
-from nuclr.data.text import as_text
+from nuclr.data.text import match_ids, read_table
 from nuclr.errors import DataError, DownloadError
 
 LINKS = "links.tsv"
@@ -220,16 +220,22 @@ def _cell_types(
 
 def _from_table(labels: Path, unit_ids: pd.Series) -> np.ndarray:
     """Cell types from a table of ``unit_id`` and ``cell_type``; ids may be the archive's own numbers."""
-    try:
-        table = pd.read_csv(labels, dtype=str).set_index("unit_id")["cell_type"]
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(
-            f"allen_visual_coding.labels: {labels}: no table with columns unit_id and cell_type ({error})"
-        ) from None
-    if table.index.duplicated().any():
-        twice = table.index[table.index.duplicated()][0]
-        raise DataError(f"allen_visual_coding.labels: {labels}: unit_id {twice} stands twice")
-    own = unit_ids.str.rpartition("_")[2]
-    by_full_id = table.reindex(unit_ids)
-    found = by_full_id.where(by_full_id.notna(), table.reindex(own).set_axis(unit_ids))
-    return as_text(found).to_numpy(object)
+    named = f"allen_visual_coding.labels: {labels}"
+    table = read_table(labels, named)
+    if lacking := {"unit_id", "cell_type"} - set(table):
+        raise DataError(f"{named}: no column {min(lacking)}; it has {', '.join(table)}")
+    found = np.full(len(unit_ids), "", object)
+    seen: set[int] = set()
+    for name, row, kind in zip(
+        table["unit_id"],
+        match_ids(table["unit_id"], list(unit_ids), named),
+        table["cell_type"],
+        strict=True,
+    ):
+        if row is None:
+            continue
+        if row in seen:
+            raise DataError(f"{named}: unit_id {name} stands twice")
+        seen.add(row)
+        found[row] = kind
+    return found

@@ -1,0 +1,205 @@
+"""What the configuration leaves open (null), chosen by what the recordings are.
+
+Everything that is chosen is said, so that nobody has to guess what was tested on what.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from nuclr.config import Config, Probe, Protocol, Split, Task
+from nuclr.data.recording import Recording, distinct
+from nuclr.data.text import NO_REGION, UNKNOWN, as_text, is_label
+from nuclr.errors import SplitError
+from nuclr.words import counted
+
+# With fewer, none is set apart: each is left out in turn.
+FEWEST_TO_SET_APART = 8
+MOST_TESTED, MOST_LABELLED = 32, 16
+IDENTITY = ("unit_id", "population", "recording", "animal", "quality")
+
+
+def completed(
+    config: Config, recordings: Sequence[Recording], labels: Sequence[str]
+) -> tuple[Config, list[str]]:
+    """Fill in which animals are set apart, which labels are probed, and how.
+
+    Parameters
+    ----------
+    config
+        What it gives is not touched.
+    recordings
+        Of the data set.
+    labels
+        Columns that are probed where nothing is known of the recordings' labels.
+
+    Returns
+    -------
+    config
+        Without null in ``split`` and in ``probe.tasks`` and ``probe.protocols``.
+    said
+        What was chosen, a line each.
+
+    Raises
+    ------
+    SplitError
+        If there is one animal alone, and the configuration does not say what to do with it.
+    """
+    said = []
+    tasks = config.probe.tasks
+    if tasks is None:
+        tasks, why = tasks_of(recordings, labels, config.probe.min_units)
+        said.append(f"probe.tasks: {', '.join(task.name for task in tasks) or 'none'} ({why})")
+    animals = {recording.animal for recording in recordings}
+    labelled = labelled_animals(recordings) or animals
+    split = config.split
+    if split.by == "animal":
+        split, why = _split(split, len(labelled), bool(tasks))
+        if split != config.split:
+            numbers = f"test_animals: {split.test_animals}, label_animals: {split.label_animals}"
+            said.append(f"split: {numbers} ({why})")
+    protocols = config.probe.protocols
+    if protocols is None:
+        if len(animals) == 1 and tasks:
+            raise SplitError(
+                f"one animal alone ({next(iter(animals))}) shows nothing of others. `nuclr pretrain` and "
+                "`nuclr embed` give its units' embeddings, `nuclr predict` what a probe of other animals "
+                "says of them; or set probe.protocols: [transductive] to test some units by the others"
+            )
+        apart = bool(split.test_animals and split.label_animals) or split.by == "paper"
+        protocols = _protocols(apart)
+        if tasks:
+            first = "animals that were never seen" if apart else "each animal left out in turn"
+            said.append(f"probe.protocols: {', '.join(protocols)} ({first}; other units of the same animals)")
+    probe = config.probe.model_copy(update={"tasks": tasks, "protocols": protocols})
+    return config.model_copy(update={"split": split, "probe": probe}), said
+
+
+def labelled_animals(recordings: Sequence[Recording], tasks: Sequence[Task] | None = None) -> set[str]:
+    """Name the animals with two classes of every task, or else of any; none where nothing is known.
+
+    Without ``tasks`` they are what can be probed, so that who is labelled does not hang on what is probed.
+    """
+    chosen = tasks_of(recordings)[0] if tasks is None else tasks
+    of_tasks = [_with_two_classes(recordings, task) for task in chosen]
+    return set.intersection(*of_tasks) or set.union(*of_tasks) if of_tasks else set()
+
+
+def _with_two_classes(recordings: Sequence[Recording], task: Task) -> set[str]:
+    values: dict[str, set[str]] = {}
+    for recording in recordings:
+        values.setdefault(recording.animal, set()).update(recording.labels.get(task.column, {}))
+    return {animal for animal, own in values.items() if len(_classes(own, task)) > 1}
+
+
+def _classes(values: Iterable[str], task: Task) -> set[str]:
+    """Name the classes of a task that some values are of."""
+    if task.classes is not None:
+        return {name for name, members in task.classes.items() if not set(members).isdisjoint(values)}
+    return {value for value in values if value.strip().lower() not in UNKNOWN | NO_REGION}
+
+
+def _split(split: Split, animals: int, probed: bool) -> tuple[Split, str]:
+    """Set animals apart where there are enough."""
+    few = animals < FEWEST_TO_SET_APART
+    tested = 0 if few or not probed else min(MOST_TESTED, max(3, animals // 4))
+    labelled = 0 if few or not probed else min(MOST_LABELLED, max(2, animals // 4))
+    chosen = {"test_animals": tested, "label_animals": labelled}
+    unset = {key: value for key, value in chosen.items() if getattr(split, key) is None}
+    why = f"of {counted(animals, 'animal')} with labels" if probed else f"of {counted(animals, 'animal')}"
+    if not probed:
+        why += ": nothing to test"
+    elif few:
+        why += f": with fewer than {FEWEST_TO_SET_APART} none is set apart"
+    return split.model_copy(update=unset), why
+
+
+def _protocols(apart: bool) -> list[Protocol]:
+    return ["inductive_zero_shot", "transductive"] if apart else ["transductive_zero_shot", "transductive"]
+
+
+def tasks_of(
+    recordings: Sequence[Recording], otherwise: Sequence[str] = (), least: int = 10
+) -> tuple[list[Task], str]:
+    """Choose the columns that can be probed: two classes or more, each in two animals and of enough units.
+
+    Parameters
+    ----------
+    recordings
+        With their labels.
+    otherwise
+        Columns that are taken where no recording says.
+    least
+        Units of a class (``probe.min_units``).
+
+    Returns
+    -------
+    tasks
+        Those of regions first.
+    why
+        What was gone by.
+    """
+    if not any(recording.labels for recording in recordings):
+        why = "what this data set has" if otherwise else "no column of labels in the recordings"
+        return [Task(name=name, column=name) for name in otherwise], why
+    units: dict[str, dict[str, int]] = {}
+    animals: dict[tuple[str, str], set[str]] = {}
+    for recording in recordings:
+        for column, counts in recording.labels.items():
+            own = units.setdefault(column, {})
+            for value, count in counts.items():
+                if value.strip().lower() not in UNKNOWN | NO_REGION:
+                    own[value] = own.get(value, 0) + count
+                    animals.setdefault((column, value), set()).add(recording.animal)
+    alone = len({recording.animal for recording in recordings}) == 1
+    classes = {
+        column: [
+            label
+            for label, count in own.items()
+            if count >= least and (alone or len(animals[column, label]) > 1)
+        ]
+        for column, own in units.items()
+    }
+    chosen = [
+        column
+        for column, own in classes.items()
+        if len(
+            _with_two_classes(
+                recordings, Task(name="task", column=column, classes={one: [one] for one in own})
+            )
+        )
+        > (0 if alone else 1)
+    ]
+    passed_over = [column for column in units if column not in chosen]
+    why = f"columns with two classes of {least} units or more in several animals"
+    if passed_over:
+        why += f"; not {', '.join(passed_over)}"
+    chosen.sort(key=lambda column: column != "brain_region")
+    names = distinct([re.sub(r"[^A-Za-z0-9_-]+", "-", column).strip("-_") or "labels" for column in chosen])
+    return [Task(name=name, column=column) for name, column in zip(names, chosen, strict=True)], why
+
+
+def completed_probe(options: Probe, units: pd.DataFrame, apart: bool) -> Probe:
+    """Fill in tasks and protocols for a table of units, where no workflow has."""
+    tasks, protocols = options.tasks, options.protocols
+    if tasks is None:
+        columns = [
+            str(name)
+            for name in units
+            if name not in IDENTITY and (is_label(units[name]) or pd.api.types.is_bool_dtype(units[name]))
+        ]
+        counted_by = [
+            Recording(
+                Path(),
+                "",
+                str(animal),
+                labels={column: dict(as_text(own[column]).value_counts()) for column in columns},
+            )
+            for animal, own in units.groupby("animal")
+        ]
+        tasks, _ = tasks_of(counted_by, least=options.min_units)
+    return options.model_copy(update={"tasks": tasks, "protocols": protocols or _protocols(apart)})

@@ -1,0 +1,219 @@
+"""A folder of recordings of any form: what each holds, known from its tables alone and kept."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+
+from nuclr.config import Reading
+from nuclr.data.formats import FORMATS, Format, Raw, animal_of, below, warn_of_animals
+from nuclr.data.recording import Recording, Traces
+from nuclr.data.text import as_text, is_label
+from nuclr.errors import DataError, NothingToLearn
+from nuclr.files import whole
+from nuclr.provenance import fingerprint
+
+logger = logging.getLogger(__name__)
+# A sorter's or a curator's word on a cluster is none on the neuron.
+NO_LABELS = ("unit_id", "quality")
+MOST_VALUES = 500  # of a column in one recording: beyond, it names units rather than kinds of them
+SAME_RATE = 0.05  # as the encoder takes recordings
+
+
+class Known(BaseModel):
+    """What a file or folder holds.
+
+    Attributes
+    ----------
+    animal
+        "" where it names none.
+    nothing, damaged
+        Why nothing can be learned from it, or why it cannot be read; "" otherwise.
+    frame_s
+        Length of a frame (s) of calcium; None of spikes.
+    labels
+        How many units have each value, by column.
+    """
+
+    animal: str = ""
+    nothing: str = ""
+    damaged: str = ""
+    frame_s: float | None = None
+    labels: dict[str, dict[str, int]] = {}
+
+
+def find_recordings(folder: Path, options: Reading, kept: Path | None = None) -> list[Recording]:
+    """List the recordings below a folder with their animals, by name.
+
+    Those that nothing can be learned from, that differ from most in kind or frame rate, or that are damaged
+    where ``nwb.on_damaged`` is ``leave_out``, say why they are left out.
+
+    Parameters
+    ----------
+    folder
+        The user's; nothing is written there.
+    options
+        How recordings are read.
+    kept
+        File that keeps what each recording holds, by name, size and time: one that is still the same is not
+        opened again. None keeps nothing.
+
+    Raises
+    ------
+    DataError
+        If there are none, two have the same name, or the animal of one cannot be read.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; set nwb.folder to the folder of your recordings")
+    paths = below(folder)
+    if not paths:
+        names = ", ".join(form.name for form in FORMATS)
+        raise DataError(
+            f"{folder}: no recording there ({names}); set nwb.folder to the folder of your recordings"
+        )
+    known = _known(paths, options, kept)
+    named: dict[str, Path] = {}
+    found, unknown = [], []
+    for (path, form), (own, left_out) in zip(paths, _left_out(known), strict=True):
+        name = form.recording_of(path)
+        if own.damaged and options.nwb.on_damaged == "leave_out":
+            left_out = own.damaged
+        elif own.damaged and not own.animal:
+            raise DataError(f"{own.damaged} (nwb.on_damaged: leave_out goes on without it)")
+        if not left_out and not own.animal:
+            unknown.append(path)
+        if named.setdefault(name, path) != path:
+            raise DataError(f"{path} and {named[name]} would both be recording {name}; rename one")
+        found.append(Recording(path, name, own.animal or name, left_out=left_out, labels=own.labels))
+    warn_of_animals(unknown, len(found))
+    if all(recording.left_out for recording in found):
+        raise NothingToLearn(f"{folder}: nothing to learn from in {_listed(found)}")
+    return found
+
+
+def say_left_out(recordings: Sequence[Recording]) -> str:
+    """Say which recordings are left out, and why; "" where none is."""
+    several = [recording for recording in recordings if recording.left_out]
+    return f"left out: {_listed(several)}" if several else ""
+
+
+def _listed(recordings: Sequence[Recording]) -> str:
+    """Name recordings and what is said of them, those of one reason together."""
+    names: dict[str, list[str]] = {}
+    for recording in recordings:
+        reason = recording.left_out.removeprefix(f"{recording.path}: ")
+        names.setdefault(reason, []).append(recording.path.name)
+    return "; ".join(
+        f"{', '.join(some[:5])}{', ...' if len(some) > 5 else ''} ({reason})"
+        for reason, some in names.items()
+    )
+
+
+def _known(paths: Sequence[tuple[Path, Format]], options: Reading, kept: Path | None) -> list[Known]:
+    """Look into what has changed since it was last looked at."""
+    before, now = _read_kept(kept), {}
+    read_as = fingerprint(options.model_dump(mode="json"))
+    for path, form in paths:
+        key = f"{_state_of(path)} {read_as}"
+        now[key] = before[key] if key in before else look_into(path, form, options)
+    if kept is not None and now != before:
+        with whole(kept, alone=False) as partial:
+            content = {key: own.model_dump(exclude_defaults=True) for key, own in now.items()}
+            partial.write_text(json.dumps(content, indent=0))
+    return list(now.values())
+
+
+def look_into(path: Path, form: Format, options: Reading) -> Known:
+    """Read the tables of one recording: no spikes, no traces."""
+    animal = ""
+    try:
+        name, sure = animal_of(path, form, options)
+        animal = name if sure else ""
+        with _quietly():
+            raw = form.read(path, options, name)
+    except NothingToLearn as error:
+        return Known(animal=animal, nothing=str(error))
+    except DataError as error:
+        return Known(animal=animal, damaged=str(error))
+    frame_s = raw[0].frame_s if isinstance(raw[0], Traces) else None
+    return Known(animal=animal, frame_s=frame_s, labels=labels_of(raw))
+
+
+def labels_of(raw: Raw) -> dict[str, dict[str, int]]:
+    """Count the units that have each value of each column of labels."""
+    units = pd.concat([population.units for population in raw], ignore_index=True)
+    names = [
+        str(name)
+        for name in units
+        if name not in NO_LABELS and (is_label(units[name]) or pd.api.types.is_bool_dtype(units[name]))
+    ]
+    counts = {name: Counter(as_text(units[name])) for name in names}
+    return {
+        name: {value: count for value, count in own.items() if value}
+        for name, own in counts.items()
+        if len(own) <= MOST_VALUES
+    }
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Say nothing that chunking will say again."""
+    package = logging.getLogger("nuclr")
+    level = package.level
+    package.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        package.setLevel(level)
+
+
+def _left_out(known: Sequence[Known]) -> Iterator[tuple[Known, str]]:
+    """Say of each recording why it is left out: one model reads spikes, or calcium of one frame rate."""
+    kinds: list[list[Known]] = []
+    for own in known:
+        if own.nothing or own.damaged:
+            continue
+        kind = next((some for some in kinds if _alike(own, some[0])), None)
+        kinds.append([own]) if kind is None else kind.append(own)
+    most = max(kinds, key=len)[0] if kinds else None
+    for own in known:
+        if own.nothing or own.damaged or most is None or _alike(own, most):
+            yield own, own.nothing
+        else:
+            yield own, f"{_kind(own)}, where most are {_kind(most)}: one model cannot read both"
+
+
+def _alike(own: Known, other: Known) -> bool:
+    if own.frame_s is None or other.frame_s is None:
+        return own.frame_s is other.frame_s
+    return abs(own.frame_s / other.frame_s - 1) <= SAME_RATE
+
+
+def _kind(own: Known) -> str:
+    return "spikes" if own.frame_s is None else f"calcium of {own.frame_s:.3g} s a frame"
+
+
+def _state_of(path: Path) -> str:
+    """Name, size and time: the same as long as nobody writes to a file."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); remove it, or mend the link") from None
+    return f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _read_kept(kept: Path | None) -> dict[str, Known]:
+    """Read what was kept; nothing where it cannot be read, or was kept by another version."""
+    try:
+        content: Any = json.loads(kept.read_text()) if kept is not None else {}
+        return {key: Known.model_validate(own) for key, own in content.items()}
+    except (OSError, ValueError, AttributeError, ValidationError):
+        return {}
