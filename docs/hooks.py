@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
 
 from nuclr.config import Config
+from nuclr.data.formats import FORMATS
 
+OWN = Path(__file__).parent / "own_recordings.md"
+# What lies between these is made by `python docs/hooks.py`.
+BEGIN, END = "<!-- formats: made from the table in nuclr.data.formats -->", "<!-- end of formats -->"
 HERE = "<!-- the reference is put here when the site is built -->"
 
 
@@ -27,6 +32,22 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
             r"(?<!\\)\$([^$\n]+?)\$", lambda found: f"<span>{convert(found[1])}</span>", parts[i]
         )
     return "".join(parts)
+
+
+def formats() -> str:
+    """Write out every form that recordings are read in, from the table that reads them."""
+    rows = [
+        f"| {re.sub('^an? ', '', form.name)} | {form.known_by} | {form.animal} | {form.labels} |"
+        for form in FORMATS
+    ]
+    head = ["| form | recognised by | animal | labels |", "| --- | --- | --- | --- |"]
+    return "\n".join([*head, *rows])
+
+
+def with_formats(markdown: str) -> str:
+    """Put the table of forms where it belongs on a page."""
+    before, _, rest = markdown.partition(BEGIN)
+    return f"{before}{BEGIN}\n{formats()}\n{END}{rest.partition(END)[2]}"
 
 
 def reference() -> str:
@@ -74,3 +95,7 @@ def kind(one: dict[str, Any]) -> str:
     }
     said = [f"{words} {one[key]:g}" for key, words in limits.items() if key in one]
     return f"{text}, {', '.join(said)}" if said else "nothing" if text == "null" else text
+
+
+if __name__ == "__main__":
+    OWN.write_text(with_formats(OWN.read_text()))

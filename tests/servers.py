@@ -9,11 +9,12 @@ import socket
 import struct
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 Answer = bytes | dict[str, Any] | list[Any] | Callable[[dict[str, str]], Any]
 
@@ -32,6 +33,9 @@ class Server:
         self.faults: defaultdict[str, list[int | str]] = defaultdict(list)
         self.requests: list[tuple[str, str]] = []  # path, and the range asked for
         self.redirects: dict[str, str] = {}
+        self.headers: dict[str, dict[str, str]] = {}  # more of them, by path
+        self.ranges = True  # whether it knows them
+        self.sent = 0  # bytes of content
 
     def url(self, path: str) -> str:
         """Address of a file."""
@@ -40,6 +44,7 @@ class Server:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else an answer on a kept connection waits 40 ms
     standin: Server
 
     def log_message(self, *_: Any) -> None:
@@ -56,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
         faults = self.standin.faults[path]
         fault = faults.pop(0) if faults else None
         if isinstance(fault, int):
-            self._send(fault, b"the server is out of order", {"Retry-After": "0"})
+            self._send(fault, b"the server is out of order", {"Retry-After": "0"} if fault >= 500 else {})
             return
         if path in self.standin.redirects:
             self._send(302, b"", {"Location": self.standin.redirects[path]})
@@ -71,14 +76,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
             return
         tag = f'"{hashlib.md5(found).hexdigest()}"'
-        headers, status, first = {"ETag": tag, "Accept-Ranges": "bytes"}, 200, 0
-        if (wanted := self.headers.get("Range")) and self.headers.get("If-Range") == tag and fault != "whole":
-            first, status = int(wanted.removeprefix("bytes=").split("-")[0]), 206
+        headers, status, first, stop = {"ETag": tag, "Accept-Ranges": "bytes"}, 200, 0, len(found)
+        headers |= self.standin.headers.get(path, {})
+        same = self.headers.get("If-Range") in (None, tag)
+        if (wanted := self.headers.get("Range")) and same and fault != "whole" and self.standin.ranges:
+            low, _, high = wanted.removeprefix("bytes=").partition("-")
+            first, status = int(low), 206
+            stop = min(int(high) + 1, stop) if high else stop
             if first >= len(found):
                 self._send(416, b"", {"Content-Range": f"bytes */{len(found)}"})
                 return
-            headers["Content-Range"] = f"bytes {first}-{len(found) - 1}/{len(found)}"
-        content = found[first:]
+            headers["Content-Range"] = f"bytes {first}-{stop - 1}/{len(found)}"
+        content = found[first:stop]
         if fault == "garbled":
             content = bytes(255 - byte for byte in content)
         self._send(status, content, headers, half=fault in ("cut", "reset"), reset=fault == "reset")
@@ -90,6 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
+        self.standin.sent += len(content)
         self.wfile.write(content[: len(content) // 2] if half else content)
         if half:
             self.wfile.flush()
@@ -182,14 +192,47 @@ def alyx(
     }
 
 
-def dandi(server: Server, dandiset: str, files: dict[str, bytes]) -> None:
-    """Serve the published version of a dandiset as DANDI's interface does, files behind a redirect."""
+def folder_files(folder: Path) -> dict[str, bytes]:
+    """Read all files below a folder, by their paths in it."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def zarr_asset(server: Server, identifier: str, files: dict[str, bytes]) -> None:
+    """Serve the files of a Zarr asset as DANDI's bucket does; its interface lists two at a time."""
+    entries = [
+        {
+            "Key": key,
+            "LastModified": "2024-01-01T00:00:00Z",
+            "ETag": hashlib.md5(content).hexdigest(),
+            "Size": len(content),
+        }
+        for key, content in sorted(files.items())
+    ]
+
+    def listed(asked: dict[str, str]) -> dict[str, Any]:
+        left = [entry for entry in entries if str(entry["Key"]) > asked.get("after", "")]
+        here = f"/zarr/{identifier}/files"
+        more = server.url(f"{here}?after={quote(str(left[1]['Key']))}") if left[2:] else None
+        return {"next": more, "previous": None, "results": left[:2]}
+
+    server.files[f"/zarr/{identifier}/files"] = listed
+    for key, content in files.items():
+        server.files[f"/bucket/zarr/{identifier}/{key}"] = content
+
+
+def dandi(server: Server, dandiset: str, files: Mapping[str, bytes | dict[str, bytes]]) -> None:
+    """Serve the published version of a dandiset as DANDI's interface does, files behind a redirect.
+
+    What has several files is a Zarr folder.
+    """
     when = "2024-01-01T00:00:00Z"
     version = {
         "version": "0.240101.0000",
         "name": "made for a test",
         "asset_count": len(files),
-        "size": sum(map(len, files.values())),
+        "size": 1,
         "created": when,
         "modified": when,
         "status": "Valid",
@@ -219,7 +262,7 @@ def dandi(server: Server, dandiset: str, files: dict[str, bytes]) -> None:
         "id": f"DANDI:{dandiset}/0.240101.0000",
         "license": ["spdx:CC-BY-4.0"],
     }
-    assets = []
+    assets: list[dict[str, Any]] = []
     for number, (path, content) in enumerate(sorted(files.items())):
         identifier = f"{int(dandiset):08d}-0000-4000-8000-{number:012d}"
         assets.append(
@@ -229,10 +272,20 @@ def dandi(server: Server, dandiset: str, files: dict[str, bytes]) -> None:
                 "size": len(content),
                 "created": when,
                 "modified": when,
-                "blob": identifier,
-                "zarr": None,
+                "blob": identifier if isinstance(content, bytes) else None,
+                "zarr": None if isinstance(content, bytes) else identifier.replace("-4000-", "-5000-"),
             }
         )
+        if not isinstance(content, bytes):
+            zarr_asset(server, assets[-1]["zarr"], content)
+            server.files[f"/dandisets/{dandiset}/versions/0.240101.0000/assets/{identifier}/"] = {
+                "path": path,
+                "contentUrl": [
+                    server.url(f"/assets/{identifier}/download/"),
+                    server.url(f"/bucket/zarr/{assets[-1]['zarr']}/"),
+                ],
+            }
+            continue
         server.files[f"/dandisets/{dandiset}/versions/0.240101.0000/assets/{identifier}/"] = {
             "path": path,
             "digest": {"dandi:sha2-256": hashlib.sha256(content).hexdigest(), "dandi:dandi-etag": "x-1"},

@@ -10,16 +10,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
 import requests
 from browser import ask, show
 
+import nuclr
 from nuclr.config import Config
+from nuclr.data.formats import FORMATS
 
 REPOSITORY = Path(__file__).parents[1]
 TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
+HOW_TO = REPOSITORY / "docs" / "how_to"
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
@@ -44,6 +48,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def test_pages_fit_their_window_and_equations_are_drawn(browser: str, site: str, width: int) -> None:
     pages = ["", *(f"{path.stem}/" for path in TUTORIAL.parent.glob("*.md") if path.stem != "index")]
     assert "configuration/" in pages
+    pages += [f"how_to/{path.stem}/" for path in HOW_TO.glob("*.md")]
     for page in [*pages, "datasets/", "datasets/ibl_brain_wide_map/"]:
         show(browser, f"{site}/{page}", width, "light")
         found = ask(
@@ -75,25 +80,58 @@ def test_the_reference_names_every_key(site: str) -> None:
             assert f"<code>{key}</code>" in page or section["title"] == "Task"
 
 
-def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
-    """Its commands one after another; what it shows they said; then its program."""
+def run_page(page: Path, folder: Path) -> list[str]:
+    """Run a page's commands one after another, and see that what it shows they said; then its programs."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "COLUMNS": "120"}
-    blocks = re.findall(r"```(console|python)\n(.*?)```", TUTORIAL.read_text(), re.S)
+    blocks = re.findall(r"```(console|python)\n(.*?)```", page.read_text(), re.S)
     commands = [step for kind, block in blocks if kind == "console" for step in block.split("$ ")[1:]]
-    assert len(commands) > 6
     for step in commands:
         command, _, shown = step.partition("\n")
         done = subprocess.run(
-            ["bash", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True
+            ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
         for line in shown.strip().splitlines():
             expected = NUMBER.join(map(re.escape, re.split(NUMBER, line)))
             assert re.search(f"^{expected}$", done.stdout, re.M), f"{command}\n{done.stdout}"
-    (program,) = (block for kind, block in blocks if kind == "python")
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"^\{.*'follower': [0-9]+", done.stdout, re.M), done.stdout
+    said = []
+    for program in (block for kind, block in blocks if kind == "python"):
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        said.append(done.stdout)
+    assert commands or said
+    return said
+
+
+def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
+    (said,) = run_page(TUTORIAL, tmp_path)
+    assert re.search(r"^\{.*'follower': [0-9]+", said, re.M), said
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with the recordings of the how-to pages, and a model that has learned little."""
+    folder = tmp_path_factory.mktemp("how_to")
+    subprocess.run([sys.executable, str(HOW_TO / "recordings.py"), str(folder)], check=True)
+    few = {"pretrain": {"steps": 2}}
+    nuclr.pretrain(folder / "mouse7.nwb", folder / "model.safetensors", config=few)
+    return folder
+
+
+@pytest.mark.parametrize("page", sorted(HOW_TO.glob("*.md")), ids=lambda page: page.stem)
+def test_the_how_to_pages_run_as_they_stand(page: Path, recordings: Path) -> None:
+    run_page(page, recordings)
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text())
+    assert pictures
+    assert all((HOW_TO / picture).is_file() for picture in pictures)
+
+
+def test_the_table_of_formats_is_that_of_the_code() -> None:
+    """To write it again: python docs/hooks.py."""
+    hooks = SourceFileLoader("hooks", str(REPOSITORY / "docs" / "hooks.py")).load_module()
+    page = (REPOSITORY / "docs" / "own_recordings.md").read_text()
+    assert page == hooks.with_formats(page)
+    assert all(form.known_by in page for form in FORMATS)

@@ -2,8 +2,7 @@
 
 >>> import nuclr
 >>> model = nuclr.load_model(nuclr.pretrain("my_folder", "model.safetensors"))  # doctest: +SKIP
->>> reads = {"bin_s": model.bin_s, "min_rate_hz": model.min_rate_hz}  # doctest: +SKIP
->>> embeddings = model.embed(nuclr.read("my_session.nwb", **reads))  # doctest: +SKIP
+>>> embeddings = model.embed(model.read("my_session.nwb"))  # doctest: +SKIP
 >>> answers = nuclr.load_probe("probe.safetensors").predict(embeddings)  # doctest: +SKIP
 
 What ``__all__`` names is what programs may rely on: it changes with a major version.
@@ -15,10 +14,22 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["NuclrError", "__version__", "load_model", "load_probe", "pretrain", "read", "train_probe"]
+__all__ = [
+    "NuclrError",
+    "__version__",
+    "from_spike_times",
+    "from_traces",
+    "load_model",
+    "load_probe",
+    "pretrain",
+    "read",
+    "train_probe",
+]
 # Loaded when first asked for: the command line starts in a tenth of the time.
 _WHERE = {
     "NuclrError": "nuclr.errors",
+    "from_spike_times": "nuclr.data.formats.memory",
+    "from_traces": "nuclr.data.formats.memory",
     "load_model": "nuclr.representation.embed",
     "load_probe": "nuclr.evaluation.saved_probe",
     "pretrain": "nuclr.training.own",

@@ -1,3 +1,5 @@
+from nuclr.data.formats.memory import from_spike_times as from_spike_times
+from nuclr.data.formats.memory import from_traces as from_traces
 from nuclr.data.own import read as read
 from nuclr.errors import NuclrError as NuclrError
 from nuclr.evaluation.saved_probe import load_probe as load_probe

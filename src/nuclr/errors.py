@@ -6,6 +6,14 @@ from __future__ import annotations
 class NuclrError(Exception):
     """Anything that a user can put right. The command line prints it in one line and exits with 1."""
 
+    def __str__(self) -> str:
+        # Names come from files: they may hold line ends, and signs that no terminal shows or that steer it.
+        signs = " ".join(super().__str__().splitlines())
+        return "".join(
+            sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
+            for sign in signs
+        )
+
 
 class ConfigError(NuclrError):
     """A key of the configuration is unknown, of the wrong type, or out of range."""

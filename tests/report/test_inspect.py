@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from strategies import poisson_trains, population, write_traces, write_units
+from strategies import new_nwb, poisson_trains, population, save_nwb, write_traces, write_units
 
 from nuclr.config import Chunk, Nwb, Reading
-from nuclr.data.own import find, open_found
+from nuclr.data.own import find, open_found, open_what_can_be
 from nuclr.data.store import write_population
-from nuclr.errors import DataError
-from nuclr.report.inspect import count_labels, describe
+from nuclr.errors import DataError, NothingToLearn
+from nuclr.report.inspect import Inspection, count_labels, describe, inspect
 
 
 def opened(path: Path, *columns: str) -> list:
@@ -39,9 +40,14 @@ def test_a_store_a_file_and_a_folder_of_either(tmp_path: Path) -> None:
     assert one["median"] == pytest.approx(np.median(counts), rel=0.01)
     both = opened(tmp_path / "nwb")
     assert describe(both)["units"].tolist() == [6, 3]
-    assert count_labels(both)["brain_region"].to_dict() == {"CA1": 3, "": 3, "VISp": 2, "SUB": 1}
+    assert count_labels([one.units for one in both])["brain_region"].to_dict() == {
+        "CA1": 3,
+        "": 3,
+        "VISp": 2,
+        "SUB": 1,
+    }
     (traces,) = opened(tmp_path / "nwb" / "c.nwb", "cell_type")
-    assert count_labels([traces])["cell_type"].to_dict() == {"x": 2, "": 1}
+    assert count_labels([traces.units])["cell_type"].to_dict() == {"x": 2, "": 1}
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
@@ -49,3 +55,37 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         opened(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"nothing in it that is a population store, an NWB file"):
         opened(tmp_path)
+
+
+def look(path: Path, named: str | None = None) -> Inspection:
+    return inspect(open_what_can_be(find([path]), Reading(), Chunk()), named)
+
+
+def test_of_a_folder_what_cannot_be_used_is_listed_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in "ab":
+        write_units(tmp_path / f"{name}.nwb", poisson_trains(3, 9.0), animal=None)
+    save_nwb(new_nwb("mouse"), tmp_path / "lfp.nwb")
+    cut = write_units(tmp_path / "cut.nwb", poisson_trains(9, 60.0))
+    cut.write_bytes(cut.read_bytes()[:5000])
+    write_units(tmp_path / "nan.nwb", [np.array([1.0, np.nan, 9.0])])
+    seen = look(tmp_path, "b/all")
+    assert seen.populations["population"].tolist() == ["a/all", "b/all"]
+    assert seen.first.population == "b/all"
+    assert caplog.text.count("nwb.animal_pattern") == 1
+    content = json.loads(seen.as_json())
+    assert [Path(one["file"]).name for one in content["left_out"]] == ["cut.nwb", "lfp.nwb", "nan.nwb"]
+    reasons = [one["reason"] for one in content["left_out"]]
+    assert reasons[0].startswith("not a whole NWB file")
+    assert reasons[1].startswith("neither units nor dF/F")
+    assert "spike times hold NaN" in reasons[2]
+    assert content["populations"][0]["units"] == 3
+    with pytest.raises(DataError, match="no population c; there are a/all, b/all"):
+        look(tmp_path, "c")
+    for name in "ab":
+        (tmp_path / f"{name}.nwb").unlink()
+    with pytest.raises(NothingToLearn, match=r"none of 3 recordings can be used: .*cut\.nwb: not a whole"):
+        look(tmp_path)
+    with pytest.raises(DataError, match=r"cut\.nwb: not a whole NWB file"):
+        look(cut)

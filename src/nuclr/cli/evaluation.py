@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -30,8 +31,11 @@ def add_to(app: typer.Typer) -> None:
 
 def embed(
     recordings: Annotated[
-        list[Path],
-        typer.Argument(help="NWB files, Kilosort, phy or SpikeInterface folders, stores, folders of these"),
+        list[str],
+        typer.Argument(
+            help="NWB files, Kilosort, phy or SpikeInterface folders, stores, folders of these; or addresses "
+            "of NWB files (https://, s3://, dandi://)"
+        ),
     ],
     model: Annotated[Path, typer.Option(help="model.safetensors")],
     output: OutputOption,
@@ -43,12 +47,15 @@ def embed(
     """Embed every unit of some recordings with a trained encoder.
 
     Spikes are binned as the model reads them. Units that fire less than those it learned from are left out,
-    unless chunk.min_rate_hz says otherwise. Labels in NWB files are kept with nwb.unit_columns.
+    unless chunk.min_rate_hz says otherwise. Labels in NWB files are kept with nwb.unit_columns. Of files on a
+    server only the bytes that are needed are read.
     """
     from rich.progress import track
 
     from nuclr.config import load_config
     from nuclr.data.own import find, open_found
+    from nuclr.data.population import Population
+    from nuclr.data.remote import on_disk, place_of
     from nuclr.data.splits import read_splits
     from nuclr.representation.embed import embed_with_model, load_model
     from nuclr.representation.embeddings import write_embeddings
@@ -57,22 +64,29 @@ def embed(
     options = load_config(*(config or ()))
     machine = options.machine
     loaded = load_model(model)
-    groups = read_splits(splits) if splits is not None else None
-    if groups is not None:
-        recordings = groups.folders(recordings, groups.probed(animals, seed))
-    found = find(recordings)
+    if splits is not None:
+        groups = read_splits(splits)
+        stores = groups.folders([on_disk(path) for path in recordings], groups.probed(animals, seed))
+        found = find(stores)
+    else:
+        found = find([place_of(text) for text in recordings], options.download)
     chunk = options.chunk.model_copy(update={"bin_s": loaded.bin_s})
     if "min_rate_hz" not in chunk.model_fields_set and (least := loaded.min_rate_hz):
         chunk = chunk.model_copy(update={"min_rate_hz": least})
         if any(recording.form for recording in found):  # a store is taken as it was made
             logger.info("%s: it learned from units of %g Hz or more: others are left out", model, least)
-    each = track(found, total=len(found), description="embedding")
-    opened = (
-        population for recording in each for population in open_found([recording], options.reading, chunk)
-    )
+    files: dict[str, str] = {}
+
+    def opened() -> Iterator[Population]:
+        shown = partial(track, description="embedding")
+        for population in open_found(found, options.reading, chunk, shown):
+            files[population.population] = population.source.get("file", "")
+            yield population
+
     with gpus(1, machine.accelerator, machine.share_gpus):
-        units, vectors, windows = embed_with_model(loaded.saved, opened, machine.accelerator)
-    write_embeddings(output, units, vectors, windows, {"model": loaded.sha256, **loaded.saved.record})
+        units, vectors, windows = embed_with_model(loaded.saved, opened(), machine.accelerator)
+    record = {"model": loaded.sha256, "embedded": files, **loaded.saved.record}
+    write_embeddings(output, units, vectors, windows, record)
     print(f"{output}: {counted(len(units), 'unit')}, {(windows == 0).sum()} of them never active")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
+
+if TYPE_CHECKING:
+    from nuclr.report.inspect import Inspection
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,7 +21,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="NWB file, sorter's folder, store, or folder of such")],
+    recording: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="NWB file, sorter's folder, store, or folder of such; or the address of NWB files "
+            "(https://, s3://, dandi://)",
+        ),
+    ],
     picture: Annotated[
         Path | None,
         typer.Option(help="also draw the first population; files that begin so", show_default=False),
@@ -28,29 +38,47 @@ def inspect(
         float | None, typer.Option(help="where the picture begins (s); else the first valid second")
     ] = None,
     seconds: Annotated[float, typer.Option(help="length of the picture (s)")] = 30.0,
+    as_json: Annotated[bool, typer.Option("--json", help="print it for other programs instead")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Look at recordings: animals, populations, units, minutes, activity, labels; and a picture of them."""
+    """Look at recordings: animals, populations, units, minutes, activity, labels; and a picture of them.
+
+    Of a folder, files that cannot be used are listed with the reason and the remedy.
+    """
+    from nuclr.config import load_config
+    from nuclr.data.own import find, open_what_can_be
+    from nuclr.data.remote import place_of
+    from nuclr.report.figures import save_figure
+    from nuclr.report.inspect import inspect as look
+    from nuclr.report.overview import activity_figure
+
+    path = place_of(recording)
+    options = load_config({"dataset": "nwb", "nwb": {"folder": str(path)}}, *(config or ()))
+    found = find([path], options.download)
+    seen = look(open_what_can_be(found, options.reading, options.chunk), population)
+    if as_json:
+        print(seen.as_json())
+    else:
+        _show(seen)
+    if picture is not None:
+        begin = start if start is not None else float(seen.first.valid_spans[0, 0])
+        for written in save_figure(activity_figure(seen.first, begin, seconds), picture):
+            print(written, file=sys.stderr if as_json else sys.stdout)
+
+
+def _show(seen: Inspection) -> None:
+    """Print what recordings hold, as tables."""
     from rich.console import Console
     from rich.table import Table
 
-    from nuclr.config import load_config
     from nuclr.data.catalog import totals
-    from nuclr.data.own import find, open_found
-    from nuclr.errors import DataError
-    from nuclr.report.figures import save_figure
-    from nuclr.report.inspect import count_labels, describe
-    from nuclr.report.overview import activity_figure
 
-    options = load_config({"dataset": "nwb", "nwb": {"folder": str(path)}}, *(config or ()))
-    opened = list(open_found(find([path]), options.reading, options.chunk))
-    if not opened:
-        raise DataError(f"{path}: nothing to show: no unit is left")
-    found = describe(opened)
+    # Names come from files: [bold] in one is no markup.
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
     table = Table(
         "population", "animal", "kind", "units", "minutes", "bin (ms)", "activity, median (5 to 95 %)"
     )
-    for row in found.to_dict("records"):
+    for row in seen.populations.to_dict("records"):
         unit = "Hz" if row["modality"] == "spikes" else "dF/F"
         table.add_row(
             row["population"],
@@ -61,22 +89,18 @@ def inspect(
             f"{1000 * row['bin_s']:.4g}",
             f"{row['median']:.2f} ({row['low']:.2f} to {row['high']:.2f}) {unit}",
         )
-    console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
-    print(totals(found))
-    for name, counts in count_labels(opened).items():
+    print(totals(seen.populations))
+    for name, counts in seen.labels.items():
         known = counts.drop("", errors="ignore")
         shown = ", ".join(f"{value} {count}" for value, count in known.head(12).items())
         rest = f", and {len(known) - 12} more" if len(known) > 12 else ""
         print(f"{name}: {shown or 'nothing'}{rest}; {counts.get('', 0)} units without")
-    if picture is not None:
-        chosen = [found for found in opened if population in (None, found.population)]
-        if not chosen:
-            raise DataError(f"{path}: no population {population}; there are {', '.join(found['population'])}")
-        first = chosen[0]
-        begin = start if start is not None else float(first.valid_spans[0, 0])
-        for written in save_figure(activity_figure(first, begin, seconds), picture):
-            print(written)
+    if seen.left_out:
+        unusable = Table("cannot be used", "why, and what to do", show_lines=True)
+        for one in seen.left_out:
+            unusable.add_row(one["file"], one["reason"])
+        console.print(unusable)
 
 
 def scaling(
@@ -115,6 +139,9 @@ def report(
     folder: Annotated[Path, typer.Argument(help="results of a data set: scaling/, figures/, probes.parquet")],
     splits: SplitsOption,
     output: OutputOption,
+    notes: Annotated[
+        list[str] | None, typer.Option("--note", help="what was chosen or left out; may be given again")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Write report.html: every number and figure, and where they come from, in one file."""
@@ -122,5 +149,5 @@ def report(
     from nuclr.data.splits import read_splits
     from nuclr.report.page import write_page
 
-    write_page(load_config(*(config or ())), read_splits(splits), folder, output)
+    write_page(load_config(*(config or ())), read_splits(splits), folder, output, notes or [])
     print(f"{output}: open it in a browser")

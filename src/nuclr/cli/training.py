@@ -104,10 +104,12 @@ class _Run(NamedTuple):
 def _of_splits(populations: list[Path], groups: Splits, animals: int, seed: int, options: Config) -> _Run:
     """Take the first of the animals that splits.json puts in order."""
     from nuclr.data.archives.left_out import members_left_out
+    from nuclr.data.remote import on_disk
     from nuclr.data.store import stores
     from nuclr.evaluation.label_score import label_score
     from nuclr.training.run import Cohort
 
+    populations = [on_disk(path) for path in populations]
     members = groups.pretraining(animals, seed)
     # An untrained encoder takes its bin from some.
     read = members or groups.orders[min(seed, len(groups.orders) - 1)][:3]

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 FRAMES_S = (1e-5, 1e3)  # shorter and longer frames than any camera's
 
+
 def chunk_recording(
     populations: list[SpikeTrains] | list[Traces],
     folder: Path,
@@ -337,8 +338,8 @@ def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.n
     """
     if not FRAMES_S[0] <= raw.frame_s <= FRAMES_S[1]:
         raise DataError(
-            f"{raw.path}: population {raw.population}: frames of {raw.frame_s:.3g} s; imaging.rate_hz gives the "
-            "frames in a second"
+            f"{raw.path}: population {raw.population}: frames of {raw.frame_s:.3g} s; imaging.rate_hz gives "
+            "the frames in a second"
         )
     check_seconds(raw.valid_spans, raw.path)
     _, shard = shard_bins(raw.count, raw.frame_s, options.chunk_s, options.shard_s, 4 * len(raw.units))

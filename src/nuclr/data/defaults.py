@@ -6,13 +6,16 @@ Everything that is chosen is said, so that nobody has to guess what was tested o
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
-from nuclr.config import Config, Probe, Protocol, Split, Task
+from nuclr.config import TRANSDUCTIVE, Config, Probe, Protocol, Split, Task
 from nuclr.data.recording import Recording, distinct
+from nuclr.data.splits import Splits, make_splits
 from nuclr.data.text import NO_REGION, UNKNOWN, as_text, is_label
 from nuclr.errors import SplitError
 from nuclr.words import counted
@@ -50,18 +53,21 @@ def completed(
         If there is one animal alone, and the configuration does not say what to do with it.
     """
     said = []
-    tasks = config.probe.tasks
-    if tasks is None:
-        tasks, why = tasks_of(recordings, labels, config.probe.min_units)
-        said.append(f"probe.tasks: {', '.join(task.name for task in tasks) or 'none'} ({why})")
     animals = {recording.animal for recording in recordings}
     labelled = labelled_animals(recordings) or animals
-    split = config.split
-    if split.by == "animal":
-        split, why = _split(split, len(labelled), bool(tasks))
-        if split != config.split:
-            numbers = f"test_animals: {split.test_animals}, label_animals: {split.label_animals}"
-            said.append(f"split: {numbers} ({why})")
+    candidates, why = tasks_of(recordings, labels, config.probe.min_units)
+    tasks = candidates if config.probe.tasks is None else config.probe.tasks
+    made, why_split = _split(config.split, len(labelled), bool(tasks))
+    if config.probe.tasks is None:
+        tasks = _that_can_be_tested(candidates, recordings, config.model_copy(update={"split": made}))
+        passed_over = [task.name for task in candidates if task not in tasks]
+        if passed_over:
+            why += f"; too few units of a class in an animal: {', '.join(passed_over)}"
+            made, why_split = _split(config.split, len(labelled), bool(tasks))
+        said.append(f"probe.tasks: {', '.join(task.name for task in tasks) or 'none'} ({why})")
+    if made != config.split:
+        numbers = f"test_animals: {made.test_animals}, label_animals: {made.label_animals}"
+        said.append(f"split: {numbers} ({why_split})")
     protocols = config.probe.protocols
     if protocols is None:
         if len(animals) == 1 and tasks:
@@ -70,13 +76,69 @@ def completed(
                 "`nuclr embed` give its units' embeddings, `nuclr predict` what a probe of other animals "
                 "says of them; or set probe.protocols: [transductive] to test some units by the others"
             )
-        apart = bool(split.test_animals and split.label_animals) or split.by == "paper"
+        apart = sets_apart(made)
         protocols = _protocols(apart)
         if tasks:
             first = "animals that were never seen" if apart else "each animal left out in turn"
             said.append(f"probe.protocols: {', '.join(protocols)} ({first}; other units of the same animals)")
     probe = config.probe.model_copy(update={"tasks": tasks, "protocols": protocols})
-    return config.model_copy(update={"split": split, "probe": probe}), said
+    return config.model_copy(update={"split": made, "probe": probe}), said
+
+
+def sets_apart(split: Split) -> bool:
+    """Whether there are animals that no encoder sees, to learn labels from and to be tested."""
+    return split.by == "paper" or bool(split.test_animals and split.label_animals)
+
+
+def _that_can_be_tested(tasks: Sequence[Task], recordings: Sequence[Recording], config: Config) -> list[Task]:
+    """Keep the tasks that the smallest runs of which any task can be tested, can be tested in."""
+    animals = [recording.animal for recording in recordings]
+    split = config.split
+    tested, labelled = split.test_animals or 0, split.label_animals or 0
+    known = any(recording.labels for recording in recordings)
+    if not known or split.by == "paper" or tested + labelled >= len(set(animals)) or len(set(animals)) < 2:
+        return list(tasks)
+    splits = make_splits(animals, tested, labelled, split.seed, labelled=labelled_animals(recordings))
+    for count in splits.counts:
+        if can := [task for task in tasks if can_be_tested(task, recordings, splits, count, config)]:
+            return can
+    return []
+
+
+def can_be_tested(
+    task: Task, recordings: Sequence[Recording], splits: Splits, animals: int, config: Config
+) -> bool:
+    """Whether a run of so many animals, of any seed, has labels enough for the protocols.
+
+    As :func:`nuclr.evaluation.protocols.folds` needs them: classes have ``probe.min_units`` units among those
+    that the run is probed on, and animals that are tested have two of these classes.
+    """
+    protocols = config.probe.protocols or _protocols(sets_apart(config.split))
+    units = _units_of_classes(task, recordings)
+    for seed, protocol in product(range(config.scaling.seeds), protocols):
+        needed = TRANSDUCTIVE.get(protocol, 0)
+        if animals < needed:
+            continue
+        total: Counter[str] = Counter()
+        for animal in splits.probed(animals, seed):
+            total.update(units[animal])
+        kept = [name for name, count in total.items() if count >= config.probe.min_units]
+        tested = splits.panel(animals, seed) if needed else splits.test
+        can = [name for name in tested if sum(units[name][own] > 1 for own in kept) > 1]
+        if len(can) < max(needed, 1):
+            return False
+    return True
+
+
+def _units_of_classes(task: Task, recordings: Sequence[Recording]) -> dict[str, Counter[str]]:
+    """Count the units of each class of a task, by animal."""
+    found: dict[str, Counter[str]] = {}
+    for recording in recordings:
+        own = found.setdefault(recording.animal, Counter())
+        for value, count in recording.labels.get(task.column, {}).items():
+            for name in _classes([value], task):
+                own[name] += count
+    return found
 
 
 def labelled_animals(recordings: Sequence[Recording], tasks: Sequence[Task] | None = None) -> set[str]:
@@ -90,10 +152,7 @@ def labelled_animals(recordings: Sequence[Recording], tasks: Sequence[Task] | No
 
 
 def _with_two_classes(recordings: Sequence[Recording], task: Task) -> set[str]:
-    values: dict[str, set[str]] = {}
-    for recording in recordings:
-        values.setdefault(recording.animal, set()).update(recording.labels.get(task.column, {}))
-    return {animal for animal, own in values.items() if len(_classes(own, task)) > 1}
+    return {animal for animal, own in _units_of_classes(task, recordings).items() if len(own) > 1}
 
 
 def _classes(values: Iterable[str], task: Task) -> set[str]:
@@ -104,7 +163,9 @@ def _classes(values: Iterable[str], task: Task) -> set[str]:
 
 
 def _split(split: Split, animals: int, probed: bool) -> tuple[Split, str]:
-    """Set animals apart where there are enough."""
+    """Set animals apart where there are enough; a published split is taken as it is."""
+    if split.by == "paper":
+        return split, ""
     few = animals < FEWEST_TO_SET_APART
     tested = 0 if few or not probed else min(MOST_TESTED, max(3, animals // 4))
     labelled = 0 if few or not probed else min(MOST_LABELLED, max(2, animals // 4))

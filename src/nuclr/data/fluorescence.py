@@ -43,7 +43,8 @@ class Correction:
 
     @property
     def _window(self) -> int:
-        return max(1, round(WINDOW_S / self.frame_s))
+        # Suite2p's int(60 * fs): whole frames; a frame's length may be rounded.
+        return max(1, int(WINDOW_S / self.frame_s + 1e-6))
 
     def baseline(self, traces: np.ndarray) -> np.ndarray:
         """Slow lower edge of traces ``(unit, time)``."""
@@ -58,6 +59,14 @@ class Correction:
         own = self.baseline(corrected) if neuropil is not None else divisor
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where(divisor > 0, (corrected - own) / divisor, np.nan)
+
+
+def frame_length(gaps: np.ndarray) -> float | None:
+    """Length of evenly spaced frames (s), of the times between them; None where they are not even."""
+    frame_s = float(np.median(gaps))
+    # Asked so that what is not a number is refused too.
+    even = (gaps > 0).all() and (np.abs(gaps - frame_s) <= 0.5 * frame_s).all()
+    return frame_s if even else None
 
 
 def _filled(traces: np.ndarray) -> np.ndarray:
@@ -117,6 +126,12 @@ class Frames:
         around = self._read(neuropil, low, high) if neuropil is not None else None
         made = self.correction.dff(self._read(self.data, low, high), around)
         return made[:, first - low : last - low]
+
+    def raw(self) -> bool:
+        """Whether this is fluorescence above 0, as a camera counts it, and not centred as dF/F is."""
+        some = self.read(0, min(self.count, 1000))
+        lowest = np.min(np.where(np.isfinite(some), some, np.inf), axis=1)
+        return bool(np.mean(lowest[np.isfinite(lowest)] > 0) >= 0.9) if np.isfinite(lowest).any() else False
 
     def _read(self, column: Column, first: int, last: int) -> np.ndarray:
         with column.opened() as array:

@@ -5,14 +5,50 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
+from pydantic import ValidationError
 
+from nuclr.config import Chunk
 from nuclr.data.population import Population, summary_of
 from nuclr.data.splits import Member
 from nuclr.errors import DataError, TrainingError
 
 logger = logging.getLogger(__name__)
+
+
+class Reads(Protocol):
+    """What a model says of the recordings that it reads."""
+
+    @property
+    def bin_s(self) -> float:
+        """Length of the bins of spike counts (s)."""
+
+    @property
+    def min_rate_hz(self) -> float:
+        """Least firing rate of the units that it learned from (Hz)."""
+
+
+def binning(bin_s: float | None, min_rate_hz: float | None, model: Reads | None) -> Chunk:
+    """Say how spikes are binned: as a model reads them, or as is said; else as the configuration does.
+
+    Raises
+    ------
+    DataError
+        If both a model and a bin are given, or a number is out of range.
+    """
+    if model is not None and bin_s is not None:
+        raise DataError(f"bin_s: the model reads bins of {model.bin_s:g} s; leave out bin_s, or the model")
+    said = {"bin_s": model.bin_s, "min_rate_hz": model.min_rate_hz} if model is not None else {}
+    said |= {
+        name: value for name, value in (("bin_s", bin_s), ("min_rate_hz", min_rate_hz)) if value is not None
+    }
+    try:
+        return Chunk(**said)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise DataError(f"{wrong['loc'][0]}: {wrong['msg']}, not {wrong['input']}") from None
 
 
 def scaled(population: Population) -> Population:

@@ -1,21 +1,27 @@
-"""Recordings that lie somewhere on a disk, in any form: what needs no data set and no workflow."""
+"""Recordings that lie somewhere on a disk or a server: what needs no data set and no workflow."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from nuclr.config import Chunk, Nwb, Reading, Sorter
+from nuclr.config import Chunk, Download, Nwb, Reading, Sorter
 from nuclr.data.archives.left_out import reason_left_out
 from nuclr.data.chunk import chunk_recording, to_population, why_left_out
-from nuclr.data.formats import FORMATS, Format, Raw, animal_of, format_of, warn_of_animals
+from nuclr.data.formats import FORMATS, NWB, Format, Raw, animal_of, format_of, warn_of_animals
+from nuclr.data.formats.memory import read_object
+from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
+from nuclr.data.inputs import Reads, binning
 from nuclr.data.population import Population
 from nuclr.data.recording import name_of
+from nuclr.data.remote import DANDI, Remote, looked_at, place_of
 from nuclr.data.store import identity_of, open_population, stores
-from nuclr.errors import DataError
+from nuclr.errors import DataError, NothingToLearn, NuclrError
 from nuclr.files import check_writable
 from nuclr.words import counted
 
@@ -23,11 +29,12 @@ logger = logging.getLogger(__name__)
 
 FORMS = ", ".join(["a population store", *(form.name for form in FORMATS)])
 DATASET = "own"
+DANDI_TRIES = 4
 
 
 @dataclass(frozen=True)
 class Found:
-    """A recording on a disk.
+    """A recording on a disk, or on a server.
 
     Attributes
     ----------
@@ -39,7 +46,7 @@ class Found:
         What it is; None for a population store, which is opened as it is.
     """
 
-    path: Path
+    path: Path | Remote
     recording: str
     form: Format | None
 
@@ -47,6 +54,17 @@ class Found:
         """Read what populations it holds; the animal begins the ids of units that have none of their own."""
         assert self.form is not None
         return self.form.read(self.path, options, animal)
+
+    @property
+    def local(self) -> Path:
+        """Where on the disk it is."""
+        assert isinstance(self.path, Path)
+        return self.path
+
+    @property
+    def called(self) -> str:
+        """What records call it: a file's name, or all of an address."""
+        return self.path.name if isinstance(self.path, Path) else str(self.path)
 
 
 def animals_of(found: Sequence[Found], options: Reading) -> list[str]:
@@ -62,7 +80,12 @@ def animals_of(found: Sequence[Found], options: Reading) -> list[str]:
         if recording.form is None:
             animals.append("")
             continue
-        animal, sure = animal_of(recording.path, recording.form, options)
+        try:
+            animal, sure = animal_of(recording.path, recording.form, options)
+        except DataError as error:
+            if len(found) == 1 or not _done_without(error, options):
+                raise
+            animal, sure = recording.recording, True  # why it is left out is said when it is read
         animals.append(animal)
         if not sure:
             unknown.append(recording)
@@ -73,24 +96,50 @@ def animals_of(found: Sequence[Found], options: Reading) -> list[str]:
     return animals
 
 
-def find(paths: Sequence[Path]) -> list[Found]:
+def find(paths: Sequence[Path | Remote], download: Download | None = None) -> list[Found]:
     """List the recordings that some paths are, or hold at any depth.
+
+    Parameters
+    ----------
+    paths
+        Files and folders, on the disk or on servers.
+    download
+        Says where DANDI is; None: where it is by default.
 
     Raises
     ------
     DataError
         If a path is not there or holds none, or two recordings have one name.
+    DownloadError
+        If DANDI does not answer, or has nothing of the kind.
     """
-    # A recording that could not be had left its reason behind, and is done without.
-    found = [recording for path in paths if reason_left_out(path) is None for recording in _find(path)]
+    found: list[Found] = []
+    for path in paths:
+        if isinstance(path, Remote):
+            found += _find_on_server(path, download or Download())
+        # A recording that could not be had left its reason behind, and is done without.
+        elif reason_left_out(path) is None:
+            found += _find(path)
     if not found:
         raise DataError(f"{', '.join(map(str, paths))}: nothing there; all is left out")
-    seen: dict[str, Path] = {}
+    seen: dict[str, Path | Remote] = {}
     for recording in found:
         name, file = recording.recording, recording.path
         if recording.form is not None and seen.setdefault(name, file) != file:
             raise DataError(f"{file} and {seen[name]} would both be recording {name}; rename one")
     return found
+
+
+def _find_on_server(place: Remote, download: Download) -> list[Found]:
+    if place.url.startswith(DANDI):
+        from nuclr.data.archives import dandi
+        from nuclr.data.archives.download import Fetcher
+
+        # Somebody waits for an answer: not as long as for a download.
+        fetcher = Fetcher(min(download.tries, DANDI_TRIES))
+        return [Found(file, name_of(file), NWB) for file in dandi.find(place.url, download.dandi, fetcher)]
+    file = looked_at(place)
+    return [Found(file, name_of(file), NWB)]
 
 
 def _find(path: Path) -> list[Found]:
@@ -106,7 +155,7 @@ def _find(path: Path) -> list[Found]:
     inside = [
         recording
         for recording in inside
-        if not any(other.path in recording.path.parents for other in inside)
+        if not any(other.path in recording.local.parents for other in inside)
         and (recording.form is not None or recording.path in whole)
     ]
     if not inside:
@@ -126,7 +175,7 @@ def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:
     kept = []
     for recording in inside:
         if recording.form is None:
-            identity = identity_of(recording.path)
+            identity = identity_of(recording.local)
             if identity.get("dataset") == DATASET or identity.get("recording") in files:
                 continue
         kept.append(recording)
@@ -145,8 +194,50 @@ def _recognised(path: Path) -> Found | None:
     return None
 
 
-def open_found(found: Sequence[Found], options: Reading, chunk: Chunk) -> Iterator[Population]:
+def _done_without(error: DataError, options: Reading) -> bool:
+    """Whether a folder of recordings goes on without one."""
+    return isinstance(error, NothingToLearn) or options.nwb.on_damaged == "leave_out"
+
+
+class _LeftOut:
+    """Recordings of many that are done without: said once."""
+
+    def __init__(self, found: Sequence[Found], options: Reading) -> None:
+        self._found, self._options = found, options
+        self._reasons: list[str] = []
+
+    @contextmanager
+    def __call__(self, recording: Found) -> Iterator[None]:
+        """Keep the reason why a recording is left out; raise it where that recording is all there is."""
+        try:
+            yield
+        except DataError as error:
+            if len(self._found) == 1 or not _done_without(error, self._options):
+                raise
+            reason = str(error).removeprefix(f"{recording.path}: ")
+            self._reasons.append(f"{recording.path.name} ({reason})")
+
+    def say(self) -> None:
+        """Warn of them; it is an error if nothing is left."""
+        if not self._reasons:
+            return
+        listed = (
+            f"{len(self._reasons)} of {counted(len(self._found), 'recording')}: {'; '.join(self._reasons)}"
+        )
+        if len(self._reasons) == len(self._found):
+            raise NothingToLearn(f"nothing to learn from in {listed}")
+        logger.warning("left out: %s", listed)
+
+
+def open_found(
+    found: Sequence[Found],
+    options: Reading,
+    chunk: Chunk,
+    shown: Callable[[Sequence[Found]], Iterable[Found]] = iter,
+) -> Iterator[Population]:
     """Open recordings one after another; spikes are binned when activity is computed.
+
+    Of several, those that hold nothing to learn from are left out, with one warning.
 
     Parameters
     ----------
@@ -156,31 +247,63 @@ def open_found(found: Sequence[Found], options: Reading, chunk: Chunk) -> Iterat
         How recordings are read.
     chunk
         How spikes are binned, and the least rate of a unit.
+    shown
+        Shows how far it has come.
 
     Raises
     ------
     DataError
-        If a file is damaged, or its spikes cannot be trusted.
+        If a file is damaged, its spikes cannot be trusted, or there is nothing to learn from.
     """
-    for recording, animal in zip(found, animals_of(found, options), strict=True):
-        if recording.form is None:
-            yield open_population(recording.path)
+    left_out = _LeftOut(found, options)
+    for recording, animal in zip(shown(found), animals_of(found, options), strict=True):
+        with left_out(recording):
+            yield from _open(recording, animal, options, chunk)
+    left_out.say()
+
+
+def _open(recording: Found, animal: str, options: Reading, chunk: Chunk) -> Iterator[Population]:
+    if recording.form is None:
+        yield open_population(recording.local)
+        return
+    for raw in recording.read(options, animal):
+        population = to_population(
+            raw,
+            dataset=DATASET,
+            animal=animal,
+            recording=recording.recording,
+            options=chunk,
+            source={"file": recording.called},
+        )
+        # A silent one can be looked at; one without units cannot.
+        if len(population.units):
+            yield population
+        else:
+            why = why_left_out(population, chunk)
+            logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
+
+
+def open_what_can_be(
+    found: Sequence[Found], options: Reading, chunk: Chunk
+) -> Iterator[tuple[Found, list[Population], NuclrError | None]]:
+    """Open recordings one after another, and of each that cannot be used give the reason in its place."""
+    unknown, files = [], 0
+    for recording in found:
+        try:
+            animal, sure = "", True
+            if recording.form is not None:
+                files += 1
+                animal, sure = animal_of(recording.path, recording.form, options)
+            populations = list(_open(recording, animal, options, chunk))
+            if not populations:
+                raise NothingToLearn(f"{recording.path}: no unit is left")
+        except NuclrError as error:
+            yield recording, [], error
             continue
-        for raw in recording.read(options, animal):
-            population = to_population(
-                raw,
-                dataset=DATASET,
-                animal=animal,
-                recording=recording.recording,
-                options=chunk,
-                source={"file": recording.path.name},
-            )
-            # A silent one can be looked at; one without units cannot.
-            if len(population.units):
-                yield population
-            else:
-                why = why_left_out(population, chunk)
-                logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
+        if not sure and (len(found) > 1 or (recording.form is not None and recording.form.subject_of)):
+            unknown.append(recording.path)
+        yield recording, populations, None
+    warn_of_animals(unknown, files)
 
 
 def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: Chunk) -> list[Path]:
@@ -200,16 +323,17 @@ def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: C
     """
     from filelock import FileLock
 
-    made = []
+    made: list[Path] = []
+    left_out = _LeftOut(found, options)
     for recording, animal in zip(found, animals_of(found, options), strict=True):
         if recording.form is None:
-            made.append(recording.path)
+            made.append(recording.local)
             continue
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # As `srun nuclr pretrain` starts several at once.
         lock = folder / f".{recording.recording}.lock"
-        with _nothing_left(lock), FileLock(lock):
+        with left_out(recording), _nothing_left(lock), FileLock(lock):
             populations = chunk_recording(
                 recording.read(options, animal),
                 folder / recording.recording,
@@ -219,7 +343,8 @@ def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: C
                 options=chunk,
                 licence=options.nwb.licence,
             )
-        made += [folder / f"{population}.zarr" for population in populations]
+            made += [folder / f"{population}.zarr" for population in populations]
+    left_out.say()
     return list(dict.fromkeys(made))
 
 
@@ -236,28 +361,38 @@ def _nothing_left(lock: Path) -> Iterator[None]:
 
 
 def read(
-    path: Path | str,
+    path: Any,
     *,
-    bin_s: float = 0.02,
-    min_rate_hz: float = 0.0,
+    model: Reads | None = None,
+    bin_s: float | None = None,
+    min_rate_hz: float | None = None,
     unit_columns: Sequence[str] | None = None,
     region_column: str | None = None,
     sample_rate_hz: float | None = None,
 ) -> Iterator[Population]:
-    """Yield the populations of a recording, or of a folder of them: what ``nuclr.read`` is.
+    """Yield the populations of a recording, a folder of them, or an object in memory.
 
     Files are found at once and opened one after another, so a folder of any size can be gone through.
+    ``model.read(path)`` is this with ``model=model``.
 
     Parameters
     ----------
     path
-        An NWB file, a Kilosort or phy folder, a sorting that SpikeInterface saved, or a folder of these.
+        An NWB file, a Kilosort or phy folder, a sorting that SpikeInterface saved, or a folder of these; or
+        the address of NWB files: ``https://...``, ``s3://bucket/key``, ``dandi://000006/...``.
+        Or an object in memory: what :func:`nuclr.from_spike_times` takes, pynapple's ``TsdFrame``, xarray's
+        ``DataArray``, or pynwb's ``NWBFile``, of which the file is read that it came from, or its units
+        where it is not saved or was changed.
+    model
+        Of ``nuclr.load_model``: spikes are binned as it reads them, and units that fire less than those it
+        learned from are left out.
     bin_s
-        Bin of spike counts (s): a model's ``bin_s``. Calcium keeps its frames.
+        Bin of spike counts (s), without a model; None: 0.02. Calcium keeps its frames.
     min_rate_hz
-        Units that fire less are left out: a model's ``min_rate_hz``.
+        Units that fire less are left out; None: as the model has it, else none are.
     unit_columns
-        Which columns of an NWB file's unit table are kept as labels; None: those of text or truth values.
+        Which columns of an NWB file's unit table, or of an object's metadata, are kept as labels; None: those
+        of text or truth values.
     region_column
         Which of them is the brain region; None: the location of a unit's electrode.
     sample_rate_hz
@@ -266,12 +401,25 @@ def read(
     Raises
     ------
     DataError
-        If nothing of the kind is there, or it cannot be trusted.
+        If nothing of the kind is there, it cannot be trusted, or both a model and ``bin_s`` are given.
+
+    Examples
+    --------
+    >>> import nuclr
+    >>> (population,) = nuclr.read({12: [0.5, 1.2, 7.9], 31: [0.1, 3.3, 9.5]}, bin_s=0.1)
+    >>> population.units["unit_id"].tolist()
+    ['12', '31']
     """
+    chunk = binning(bin_s, min_rate_hz, model)
     columns = None if unit_columns is None else list(unit_columns)
     options = Reading(
         nwb=Nwb(unit_columns=columns, region_column=region_column),
         sorter=Sorter(sample_rate_hz=sample_rate_hz),
     )
+    if not isinstance(path, str | PathLike):
+        saved = saved_at(path) if is_nwbfile(path) else None
+        if saved is None:
+            return iter(read_object(path, options.nwb, chunk))
+        path = saved
     # Found here, not when the first is asked for: a wrong path is an error where it is given.
-    return open_found(find([Path(path)]), options, Chunk(bin_s=bin_s, min_rate_hz=min_rate_hz))
+    return open_found(find([place_of(path if isinstance(path, str) else Path(path))]), options, chunk)

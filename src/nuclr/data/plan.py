@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from nuclr.config import JOINED, TRANSDUCTIVE, Config
+from nuclr.config import JOINED, Config
 from nuclr.data.archives import data_set, every_recording, splits_of
-from nuclr.data.defaults import completed, labelled_animals
+from nuclr.data.defaults import can_be_tested, completed
 from nuclr.data.formats.folder import say_left_out
 from nuclr.data.recording import Recording
 from nuclr.data.splits import Splits
@@ -157,20 +157,15 @@ def pretraining_memory_gb(config: Config) -> float:
 
 
 def _counts(config: Config, splits: Splits, found: Sequence[Recording]) -> list[int]:
-    """Take the counts of the splits from the least whose panels of every seed have labels."""
-    labelled = labelled_animals(found, config.probe.tasks)
-    needed = max(
-        (TRANSDUCTIVE[name] for name in config.probe.protocols or () if name in TRANSDUCTIVE), default=0
-    )
-    if not labelled or splits.published:
+    """Take the counts of the splits from the least whose runs can be tested."""
+    if splits.published or not any(recording.labels for recording in found):
         return splits.counts
-
-    def tested(animals: int) -> bool:
-        size = min(max(animals, needed), splits.counts[-1])
-        panels = (splits.panel(size, seed) for seed in range(config.scaling.seeds))
-        return all(len(labelled.intersection(panel)) >= needed for panel in panels)
-
-    return [animals for animals in splits.counts if tested(animals)] or splits.counts[-1:]
+    can = [
+        animals
+        for animals in splits.counts
+        if all(can_be_tested(task, found, splits, animals, config) for task in config.probe.tasks or ())
+    ]
+    return can or splits.counts[-1:]
 
 
 def make_plan(config: Config) -> Plan:

@@ -247,7 +247,8 @@ def check_seconds(spans: np.ndarray, path: Path | Remote) -> None:
     start, stop = float(spans[0, 0]), float(spans[-1, 1])
     if not (-LATEST_S <= start <= stop <= LATEST_S):
         raise DataError(
-            f"{path}: goes from {start:.6g} to {stop:.6g} s; times must be in seconds, are these samples or ms?"
+            f"{path}: goes from {start:.6g} to {stop:.6g} s; spike times must be in seconds, are these "
+            "samples or ms?"
         )
     if (length := stop - start) > LONGEST_S:
         raise DataError(

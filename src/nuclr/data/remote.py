@@ -1,28 +1,34 @@
 """Files on a server, of which only the bytes that are needed are read; and files on the disk in the same way.
 
-An HDF5 file is asked for by ranges of bytes (HTTP), a Zarr folder by its chunks.
+An HDF5 file is asked for by ranges of bytes (HTTP), a Zarr folder by its chunks. Only what is public is read.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import h5py
 import zarr
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import FsspecStore, LocalStore, WrapperStore
+from zarr.storage import LocalStore, WrapperStore
 
+from nuclr.data.ranges import RangedFile, ServedFolder
 from nuclr.errors import DataError
 
-BLOCK = 2**20  # bytes that are asked for at a time
+DANDI = "dandi://"
+# One slash is what a path leaves of two.
+ADDRESS = re.compile(r"(https?|s3|dandi):/{1,2}(?=[^/])", re.IGNORECASE)
+OTHER_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -32,16 +38,22 @@ class Remote:
     Attributes
     ----------
     url
-        Its address: ``https://...`` or ``http://...``.
+        Its address: ``https://...`` or ``http://...``; ``dandi://...`` until DANDI is asked.
     title
-        What its archive calls it; "" takes the end of the address.
+        What its archive calls it; "" takes the address, without what may be secret in it.
+    file
+        Name of the file, where neither ends with it.
     """
 
     url: str
     title: str = ""
+    file: str = ""
 
     def __str__(self) -> str:
-        return self.title or self.url
+        if self.title:
+            return self.title
+        parts = urlsplit(self.url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
     def __fspath__(self) -> str:
         return self.name
@@ -49,7 +61,7 @@ class Remote:
     @property
     def name(self) -> str:
         """Name of the file."""
-        return PurePosixPath(self.title or urlsplit(self.url).path).name
+        return PurePosixPath(self.file or self.title or unquote(urlsplit(self.url).path)).name
 
     @property
     def suffix(self) -> str:
@@ -61,24 +73,105 @@ class Remote:
         return self.suffix == ".zarr"
 
 
-@lru_cache(maxsize=4)
-def _open_remote(url: str) -> Any:
-    """Open a file on a server once: what was read of it is kept."""
-    try:
-        import fsspec  # type: ignore[import-untyped]
+def place_of(place: Path | str) -> Path | Remote:
+    """Say where a recording is, from what a user wrote: an address, or a path.
 
-        filesystem, path = fsspec.core.url_to_fs(url)
-        return filesystem.open(path, "rb", block_size=BLOCK, cache_type="blockcache")
-    except ImportError:
-        raise DataError(f'{url}: reading from a server needs aiohttp: pip install "nuclr[remote]"') from None
-    except (FileNotFoundError, OSError, ValueError) as error:
-        raise DataError(f"{url}: cannot be had ({error}); look at the address and the connection") from None
+    Parameters
+    ----------
+    place
+        ``https://...``, ``s3://bucket/key``, ``dandi://000006/...``, or a path on the disk.
+
+    Raises
+    ------
+    DataError
+        If it is an address of another kind, or of no file.
+    """
+    text = place.as_posix() if isinstance(place, Path) else place
+    found = ADDRESS.match(text)
+    if found is None:
+        if OTHER_ADDRESS.match(text):
+            raise DataError(f"{text}: not an address that is read; give https://, s3://, dandi:// or a path")
+        return Path(place)
+    scheme, rest = found[1].lower(), text[found.end() :]
+    if scheme == "dandi":
+        return Remote(f"{DANDI}{rest}", f"{DANDI}{rest}")
+    if scheme == "s3":
+        bucket, _, key = rest.partition("/")
+        if not key.strip("/"):
+            raise DataError(f"{text}: names no file; give s3://bucket/key of one")
+        # The certificate of the buckets' servers is not valid for names with dots.
+        host = f"s3.amazonaws.com/{bucket}" if "." in bucket else f"{bucket}.s3.amazonaws.com"
+        return Remote(f"https://{host}/{quote(key)}", f"s3://{rest}")
+    try:
+        named = urlsplit(f"{scheme}://{rest}").hostname
+    except ValueError:
+        named = None
+    if not named:
+        raise DataError(f"{text}: not an address; give it as https://server/file.nwb")
+    return Remote(f"{scheme}://{rest}")
+
+
+def on_disk(place: Path | str) -> Path:
+    """Make sure that a recording is on the disk, where it is read many times.
+
+    Raises
+    ------
+    DataError
+        If it is on a server.
+    """
+    found = place_of(place)
+    if isinstance(found, Remote):
+        raise DataError(
+            f"{found}: on a server, but recordings are read many times here: download it first (`nuclr "
+            "download` with nwb.dandi, or a browser), and give the file"
+        )
+    return found
+
+
+def looked_at(place: Remote) -> Remote:
+    """Look at an NWB file on a server, and name it as its server does where the address does not tell.
+
+    What was kept of it is forgotten where it has changed since.
+
+    Raises
+    ------
+    DataError
+        If it cannot be had, or is no NWB file.
+    """
+    if place.is_dir():
+        _open_folder.cache_clear()
+        return place
+    if not _open_remote(place.url, str(place)).unchanged():
+        _open_remote.cache_clear()
+    if place.suffix == ".nwb":
+        return place
+    file = _open_remote(place.url, str(place))
+    file.seek(0)
+    if file.read(len(HDF5)) != HDF5:
+        raise DataError(
+            f"{place}: neither an NWB file nor an NWB folder (.nwb.zarr); recordings of other forms are read "
+            "from a disk: download it first"
+        )
+    name = file.filename or place.name or "session"
+    return replace(place, file=f"{name.removesuffix('.nwb')}.nwb")
+
+
+@lru_cache(maxsize=4)
+def _open_remote(url: str, title: str) -> RangedFile:
+    """Open a file on a server once: what was read of it is kept."""
+    return RangedFile(url, title)
+
+
+@lru_cache(maxsize=4)
+def _open_folder(url: str, title: str) -> ServedFolder:
+    """Open a Zarr folder on a server once: what was read of it is kept."""
+    return ServedFolder(url, title)
 
 
 @contextmanager
 def open_hdf5(path: Path | Remote) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading, wherever it is."""
-    with h5py.File(_open_remote(path.url) if isinstance(path, Remote) else path, "r") as file:
+    with h5py.File(_open_remote(path.url, str(path)) if isinstance(path, Remote) else path, "r") as file:
         yield file
 
 
@@ -89,7 +182,7 @@ def open_zarr(path: Path | Remote) -> zarr.Group:
     reading one could run anything.
     """
     if isinstance(path, Remote):
-        store: Store = FsspecStore.from_url(path.url, read_only=True)
+        store: Store = _open_folder(path.url, str(path))
     else:
         store = LocalStore(path, read_only=True)
     return zarr.open_group(_Format2(store), mode="r")
@@ -113,7 +206,7 @@ class _Format2(WrapperStore[Any]):
             if (mended := _mended(content)) is None:
                 return None
             return prototype.buffer.from_bytes(json.dumps(mended).encode())
-        every = content.get("metadata")
+        every = content.get("metadata") if isinstance(content, dict) else None
         if isinstance(every, dict):
             mended = {path: _mended(own) if path.endswith(".zarray") else own for path, own in every.items()}
             pickled = {path.rpartition("/")[0] for path, own in mended.items() if own is None}
@@ -125,10 +218,21 @@ class _Format2(WrapperStore[Any]):
 
 def _mended(array: Any) -> Any:
     """Give an array's metadata with a fill value of its own type; None where it is pickled, or of objects."""
-    if not isinstance(array, dict) or array.get("dtype") != "|O":
+    if not isinstance(array, dict):
         return array
-    codecs = [codec.get("id") for codec in array.get("filters") or () if isinstance(codec, dict)]
+    if "pickle" in _codecs(array):
+        return None
+    if array.get("dtype") != "|O":
+        return array
+    codecs = _codecs(array)
     if not codecs or codecs[0] not in ("vlen-utf8", "vlen-bytes"):
         return None
     # hdmf-zarr writes 0 for text, which zarr 2 took.
     return array if isinstance(array.get("fill_value"), str) else {**array, "fill_value": ""}
+
+
+def _codecs(array: dict[str, Any]) -> list[Any]:
+    """Name what an array's bytes are decoded by: its filters, then its compressor."""
+    filters = array.get("filters")
+    every = [*(filters if isinstance(filters, list) else []), array.get("compressor")]
+    return [codec.get("id") for codec in every if isinstance(codec, dict)]

@@ -179,6 +179,9 @@ def make_splits(
     orders = [
         [rest[i] for i in np.random.default_rng([seed, s]).permutation(len(rest))] for s in range(ORDERS)
     ]
+    if labelled:
+        # The first of an order are those that the transductive protocols test.
+        orders = [sorted(order, key=lambda animal: animal not in labelled) for order in orders]
     return Splits(test=sorted(drawn[:test]), label=sorted(drawn[test : test + label]), orders=orders)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib import colormaps, style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
@@ -77,6 +78,7 @@ def activity_figure(population: Population, start_s: float, seconds: float) -> F
         ax.set_ylim(0, units)
         ax.set_xlabel("time (s)")
         ax.set_ylabel("unit (row of the table)")
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         whose = f"animal {population.animal}, {counted(units, 'unit')}"
         ax.set_title(f"{population.population}: {whose}", loc="left")
     return figure
@@ -169,7 +171,9 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
             most = [value for value in own[own != ""].value_counts().index][:SHOWN_CLASSES]
             place = own.map({value: i for i, value in enumerate(most)})
             colour = [("#BBBBBB" if np.isnan(i) else _colour(int(i))) for i in place.astype(float)]
-            ax.scatter(*points[chosen].T, s=3, c=colour, linewidths=0, alpha=0.7)
+            # Of few units each is to be seen, of many the cloud.
+            size = np.clip(1000 / max(1, len(chosen)), 3, 25)
+            ax.scatter(*points[chosen].T, s=size, c=colour, linewidths=0, alpha=0.7)
             ax.set_xlabel("first principal component")
             ax.set_xticks([])
             ax.set_yticks([])

@@ -8,6 +8,7 @@ from typing import Any
 
 from nuclr.config import Config, load_config
 from nuclr.data.own import find, store_found
+from nuclr.data.remote import on_disk
 from nuclr.data.store import open_population
 from nuclr.model.card import CARD, write_card
 from nuclr.model.tensor_files import read_record
@@ -78,6 +79,7 @@ def pretrain_own(
 
     Parameters, return value and errors are those of :func:`nuclr.training.run.pretrain_run`.
     """
-    stores = store_found(find(recordings), output.parent / "populations", config.reading, config.chunk)
+    here = [on_disk(place) for place in recordings]
+    stores = store_found(find(here), output.parent / "populations", config.reading, config.chunk)
     cohort = Cohort(stores, sorted({open_population(store).animal for store in stores}))
     return pretrain_run(cohort, config, seed, output=output, checkpoints=checkpoints, about=about)

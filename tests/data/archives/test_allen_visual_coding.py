@@ -118,9 +118,7 @@ def test_cell_types_can_come_from_a_table(server: Server, tmp_path: Path) -> Non
     pd.concat([table, table]).to_csv(tmp_path / "labels.csv", index=False)
     with pytest.raises(DataError, match=r"labels\.csv: unit_id 950000001 stands twice"):
         fetched(server, tmp_path, labels=str(tmp_path / "labels.csv"))
-    with pytest.raises(
-        DataError, match=r"allen_visual_coding\.labels: .*nowhere\.csv: cannot be read"
-    ):
+    with pytest.raises(DataError, match=r"allen_visual_coding\.labels: .*nowhere\.csv: cannot be read"):
         fetched(server, tmp_path, labels=str(tmp_path / "nowhere.csv"))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from archives import fetch_and_chunk
-from servers import Server, dandi, serving
+from servers import Server, dandi, folder_files, serving
 from strategies import poisson_trains, write_units
+from zarr_folders import to_zarr
 
 from nuclr.config import Config, load_config
 from nuclr.data.archives import recordings
@@ -105,3 +106,59 @@ def test_dandisets_that_are_not_there_or_hold_no_nwb_are_named(server: Server, t
 def test_a_folder_and_dandisets_exclude_each_other(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"needs the folder of its NWB files, or nwb\.dandi"):
         config(server, tmp_path, folder=str(tmp_path))
+
+
+BUCKET = "/bucket/zarr/00000009-0000-5000-8000-000000000001"
+
+
+@pytest.fixture
+def zarr(server: Server, tmp_path: Path) -> dict[str, bytes]:
+    """Serve a Zarr folder as the one asset of dandiset 000009; its files."""
+    path = write_units(tmp_path / "h.nwb", poisson_trains(12, 30.0), animal="m3", obs_intervals=[[0.0, 30.0]])
+    files = folder_files(to_zarr(path, tmp_path / "h.nwb.zarr", consolidated=True))
+    dandi(server, "000009", {"sub-m3/sub-m3_ses-a.nwb.zarr": files, "sub-m3/image.ome.zarr": {"a": b"b"}})
+    return files
+
+
+def test_a_zarr_folder_is_downloaded_and_chunked(
+    server: Server, zarr: dict[str, bytes], tmp_path: Path
+) -> None:
+    made = config(server, tmp_path, dandi=["000009"])
+    (found,) = recordings(made)
+    assert (found.recording, found.animal) == ("sub-m3_ses-a", "m3")
+    (population,) = fetch_and_chunk(made, ["sub-m3_ses-a"])
+    assert (population.animal, len(population.units)) == ("m3", 12)
+    assert folder_files(found.path / "sub-m3_ses-a.nwb.zarr") == zarr
+
+
+def test_a_zarr_folder_is_there_whole_or_not_at_all_and_goes_on(
+    server: Server, zarr: dict[str, bytes], tmp_path: Path
+) -> None:
+    made = config(server, tmp_path, dandi=["000009"])
+    damaged = f"{BUCKET}/units/spike_times/0"
+    server.faults[damaged] = ["garbled"] * 4
+    with pytest.raises(DownloadError, match="units/spike_times/0: its md5 is"):
+        fetch_and_chunk(made, ["sub-m3_ses-a"])
+    assert not (made.raw / "sub-m3_ses-a").exists()
+    (begun,) = (made.raw / ".downloads").rglob("*.nwb.zarr")
+    (begun / ".zgroup").write_bytes(b"x" * len(zarr[".zgroup"]))  # such as a crash leaves
+    (begun / "gone.since").touch()
+    before = len(server.requests)
+    server.faults[damaged] = ["cut", 503]
+    assert len(fetch_and_chunk(made, ["sub-m3_ses-a"])) == 1
+    asked = {path for path, _ in server.requests[before:] if path.startswith(BUCKET)}
+    assert {damaged, f"{BUCKET}/.zgroup"} <= asked
+    assert len(asked) < len(zarr)
+    assert folder_files(made.raw / "sub-m3_ses-a" / "sub-m3_ses-a.nwb.zarr") == zarr
+
+
+@pytest.mark.parametrize("key", ["../out", "/etc/out", "a/../../out", "a\\..\\out", "C:/out", "a//out"])
+def test_files_that_would_lie_outside_of_a_zarr_folder_are_refused(
+    server: Server, tmp_path: Path, key: str
+) -> None:
+    dandi(server, "000010", {"sub-m4/x.nwb.zarr": {".zgroup": b"{}", key: b"content"}})
+    made = config(server, tmp_path, dandi=["000010"])
+    with pytest.raises(DownloadError, match="would lie outside of its folder; nothing was fetched"):
+        fetch_and_chunk(made, ["x"])
+    assert not list(tmp_path.rglob("out"))
+    assert not list(tmp_path.rglob(".zgroup"))

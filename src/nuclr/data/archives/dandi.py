@@ -1,22 +1,44 @@
-"""NWB files on DANDI, found through the dandi client (https://dandi.readthedocs.io)."""
+"""NWB files on DANDI, in HDF5 or Zarr, found through the dandi client (https://dandi.readthedocs.io).
+
+A file is addressed as ``dandi://000006@0.220126.1855/sub-x/sub-x_ses-y.nwb``; without a version it is the
+last that was published (or the draft), and a folder or a dandiset is all NWB files in it.
+"""
 
 from __future__ import annotations
 
 import csv
+import logging
 import os
-from collections.abc import Iterator, Sequence
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+from urllib.parse import quote, urlsplit
 
 import requests
 
-from nuclr.data.archives.download import Fetcher, Remote
+from nuclr.data.archives.download import Fetcher, Remote, digest_of
+from nuclr.data.ranges import TIMEOUT
 from nuclr.data.recording import Recording, safe_name
+from nuclr.data.remote import Remote as Streamed
 from nuclr.errors import DataError, DownloadError
 from nuclr.files import whole
 
 LISTING = "dandi.tsv"
+NWB = (".nwb", ".nwb.zarr")
+# The client writes dandi://dandi/000006@version/path; the web page, 000006/version.
+ADDRESS = re.compile(
+    r"dandi://(?:dandi/)?(?:DANDI:)?(?P<number>\d{6})"
+    r"(?:@(?P<version>[^/]+)|/(?P<other>draft|\d+\.\d{6}\.\d{4})(?=/|$))?(?:/(?P<path>.*))?",
+    re.IGNORECASE,
+)
+AT_ONCE = 8  # files of a Zarr folder, most of which are small
+
+Asked = TypeVar("Asked")
 
 
 @contextmanager
@@ -27,6 +49,9 @@ def _dandiset(identifier: str, server: str) -> Iterator[Any]:
         from dandi.exceptions import NotFoundError
     except ImportError:
         raise DownloadError('DANDI needs its client: pip install "nuclr[dandi]"') from None
+    logging.getLogger("dandi").setLevel(logging.CRITICAL)  # it logs whole tracebacks of what is raised too
+    # The client would try for minutes to reach a server that is not there.
+    requests.get(server, timeout=TIMEOUT, stream=True).close()
     number, _, version = identifier.removeprefix("DANDI:").partition("/")
     try:
         client = DandiAPIClient(server)
@@ -63,8 +88,8 @@ def recordings(raw: Path, dandisets: Sequence[str], server: str, fetcher: Fetche
             table.writerows(rows)
     found: dict[str, Recording] = {}
     for row in rows:
-        path = Path(row["path"])
-        name = safe_name(path.stem)
+        path = PurePosixPath(row["path"])
+        name = _recording_of(path.name)
         if row["dandiset"] not in dandisets:
             continue
         if name in found:
@@ -78,7 +103,7 @@ def recordings(raw: Path, dandisets: Sequence[str], server: str, fetcher: Fetche
 def _paths(dandiset: str, server: str, fetcher: Fetcher) -> list[str]:
     def ask() -> list[str]:
         with _dandiset(dandiset, server) as found:
-            return sorted(asset.path for asset in found.get_assets() if asset.path.endswith(".nwb"))
+            return sorted(asset.path for asset in found.get_assets() if asset.path.endswith(NWB))
 
     paths: list[str] = fetcher.patiently(ask, f"{server}: dandiset {dandiset}")
     if not paths:
@@ -86,8 +111,12 @@ def _paths(dandiset: str, server: str, fetcher: Fetcher) -> list[str]:
     return paths
 
 
+def _recording_of(name: str) -> str:
+    return safe_name(name.removesuffix(".zarr").removesuffix(".nwb"))
+
+
 def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) -> None:
-    """Fetch a recording to ``folder / recording / recording.nwb``.
+    """Fetch a recording to ``folder / recording / recording.nwb``; a Zarr folder to ``recording.nwb.zarr``.
 
     Raises
     ------
@@ -95,13 +124,25 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
         If it cannot be had.
     """
     dandiset, _, path = recording.origin.partition(" ")
-    file = remote(dandiset, path, f"{recording.recording}.nwb", server, fetcher)
-    fetcher.fetch(file, folder / recording.recording)
+    place = folder / recording.recording
+    name = f"{recording.recording}.nwb"
+    found = _ask_of(
+        dandiset,
+        path,
+        server,
+        fetcher,
+        lambda asset: _zarr_folder(asset) if _is_zarr(asset) else _file(asset, name),
+    )
+    if isinstance(found, _ZarrFolder):
+        _fetch_folder(found, place / f"{name}.zarr", fetcher)
+    else:
+        fetcher.fetch(found, place)
 
 
 def file_of(recording: Recording) -> Path:
-    """Say where a downloaded recording's NWB file is."""
-    return recording.path / f"{recording.recording}.nwb"
+    """Say where a downloaded recording's NWB file, or its Zarr folder, is."""
+    folder = recording.path / f"{recording.recording}.nwb.zarr"
+    return folder if folder.is_dir() else folder.with_suffix("")
 
 
 def remote(identifier: str, path: str, name: str, server: str, fetcher: Fetcher) -> Remote:
@@ -127,8 +168,13 @@ def remote(identifier: str, path: str, name: str, server: str, fetcher: Fetcher)
     DownloadError
         If it is not there, or the server does not answer.
     """
+    return _ask_of(identifier, path, server, fetcher, lambda asset: _file(asset, name))
 
-    def ask() -> Remote:
+
+def _ask_of(identifier: str, path: str, server: str, fetcher: Fetcher, what: Callable[[Any], Asked]) -> Asked:
+    """Ask something of one asset of a dandiset."""
+
+    def ask() -> Asked:
         with _dandiset(identifier, server) as dandiset:
             if "*" in path:
                 found = list(dandiset.get_assets_by_glob(path))
@@ -137,12 +183,144 @@ def remote(identifier: str, path: str, name: str, server: str, fetcher: Fetcher)
                 found = [asset for asset in dandiset.get_assets_with_path_prefix(path) if asset.path == path]
             if len(found) != 1:
                 raise DownloadError(f"{server}: dandiset {identifier} has {len(found)} files {path}, not one")
-            digest = found[0].get_raw_metadata().get("digest", {}).get("dandi:sha2-256")
-            return Remote(
-                found[0].base_download_url, name, found[0].size, f"sha256:{digest}" if digest else None
-            )
+            return what(found[0])
 
-    return fetcher.patiently(ask, f"{server}: dandiset {identifier}")
+    answer: Asked = fetcher.patiently(ask, f"{server}: dandiset {identifier}")
+    return answer
+
+
+def _file(asset: Any, name: str) -> Remote:
+    digest = asset.get_raw_metadata().get("digest", {}).get("dandi:sha2-256")
+    return Remote(asset.base_download_url, name, asset.size, f"sha256:{digest}" if digest else None)
+
+
+def _is_zarr(asset: Any) -> bool:
+    return bool(getattr(asset, "zarr", None))
+
+
+def _address_of_zarr(asset: Any) -> str:
+    """Say where the files of a Zarr asset are; DANDI's own address of one gives nothing."""
+    for url in asset.get_raw_metadata().get("contentUrl", []):
+        if asset.zarr in urlsplit(url).path:
+            return str(url).rstrip("/")
+    raise DownloadError(f"{asset.path}: DANDI does not say where this Zarr folder is (contentUrl)")
+
+
+@dataclass(frozen=True)
+class _ZarrFolder:
+    """A Zarr folder on DANDI: its path there, and its files by their paths in it."""
+
+    path: str
+    files: dict[str, Remote]
+
+
+def _zarr_folder(asset: Any) -> _ZarrFolder:
+    address = _address_of_zarr(asset)
+    files = {}
+    for entry in asset.iterfiles():
+        key = str(entry)
+        inside = PurePosixPath(key)
+        if inside.is_absolute() or {"..", ".", ""} & set(entry.parts) or "\\" in key or ":" in key:
+            raise DownloadError(
+                f"{asset.path}: its file {key} would lie outside of its folder; nothing was fetched"
+            )
+        # S3's tag of a file is its md5, except of one that was sent in several parts.
+        tag = entry.digest.value.strip('"')
+        digest = f"md5:{tag}" if re.fullmatch("[0-9a-f]{32}", tag) else None
+        files[key] = Remote(f"{address}/{quote(key)}", inside.name, entry.size, digest)
+    if not files:
+        raise DownloadError(f"{asset.path}: DANDI lists no file in this Zarr folder")
+    return _ZarrFolder(asset.path, files)
+
+
+def _fetch_folder(zarr: _ZarrFolder, folder: Path, fetcher: Fetcher) -> None:
+    """Fetch the files of a Zarr folder; of an earlier try is kept what is the same."""
+    wanted = {folder / key: file for key, file in zarr.files.items()}
+    for path, file in wanted.items():
+        if path.exists() and not _same(path, file):
+            path.unlink()
+    total, lock = sum(file.size or 0 for file in wanted.values()), threading.Lock()
+    came: dict[Path, int] = {}
+
+    def fetch(path: Path, file: Remote) -> None:
+        def told(name: str, done: int, size: int | None) -> None:
+            with lock:
+                came[path] = done
+                fetcher.progress(folder.name, sum(came.values()), total)
+
+        replace(fetcher, progress=told).fetch(file, path.parent)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        waiting = [pool.submit(fetch, path, file) for path, file in wanted.items()]
+        try:
+            for each in waiting:
+                each.result()
+        finally:
+            for each in waiting:
+                each.cancel()
+    for there in folder.rglob("*"):
+        if there.is_file() and there not in wanted:  # of an earlier try, and gone from DANDI since
+            there.unlink()
+
+
+def _same(path: Path, file: Remote) -> bool:
+    same_size = path.stat().st_size == file.size
+    return same_size and file.digest in (None, f"md5:{digest_of(path, 'md5')}")
+
+
+def find(address: str, server: str, fetcher: Fetcher) -> list[Streamed]:
+    """List the NWB files that an address (``dandi://...``) names, to be read where they are.
+
+    Parameters
+    ----------
+    address
+        Of a file, of a folder, or of a dandiset.
+    server
+        Address of DANDI's interface.
+    fetcher
+        How often it is asked.
+
+    Raises
+    ------
+    DataError
+        If it is not such an address.
+    DownloadError
+        If no NWB file is there, or the server does not answer.
+    """
+    named = ADDRESS.fullmatch(address)
+    if named is None:
+        raise DataError(
+            f"{address}: not an address on DANDI; give it as dandi://000006/sub-x/sub-x_ses-y.nwb, or with a "
+            "version, dandi://000006@0.220126.1855/..."
+        )
+    number, version = named["number"], named["version"] or named["other"]
+    path = (named["path"] or "").strip("/")
+    identifier = f"{number}/{version}" if version else number
+
+    def ask() -> list[Streamed]:
+        with _dandiset(identifier, server) as dandiset:
+            assets = dandiset.get_assets_with_path_prefix(path) if path else dandiset.get_assets()
+            chosen = [asset for asset in assets if _is_at(path, asset.path)]
+            where = f"dandi://{number}@{dandiset.version_id}" if chosen else ""
+            return [_streamed(asset, f"{where}/{asset.path}") for asset in chosen]
+
+    found: list[Streamed] = fetcher.patiently(ask, f"{server}: dandiset {identifier}")
+    if not found:
+        raise DownloadError(f"{address}: dandiset {identifier} has no NWB file there; look at the path")
+    return sorted(found, key=str)
+
+
+def _is_at(path: str, asset: str) -> bool:
+    if asset == path:
+        return asset.endswith((".nwb", ".zarr"))
+    return asset.endswith(NWB) and (not path or asset.startswith(f"{path}/"))
+
+
+def _streamed(asset: Any, title: str) -> Streamed:
+    if not _is_zarr(asset):
+        return Streamed(asset.base_download_url, title)
+    name = PurePosixPath(asset.path).name
+    return Streamed(_address_of_zarr(asset), title, f"{name.removesuffix('.zarr')}.zarr")
 
 
 def licence_of(identifier: str, server: str, fetcher: Fetcher) -> str:

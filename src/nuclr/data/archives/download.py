@@ -24,17 +24,14 @@ from typing import Any
 
 import requests
 
+from nuclr.data.ranges import PASSING, TIMEOUT
 from nuclr.errors import DownloadError
 from nuclr.files import partial_of, whole_folder
 
 logger = logging.getLogger(__name__)
 
 BLOCK = 2**16
-# Seconds to connect, and without a byte, before a server counts as silent.
-TIMEOUT = (20.0, 60.0)
 LONGEST_PAUSE_S = 120.0
-# Statuses that another try may mend.
-PASSING = {408, 425, 429, 500, 502, 503, 504}
 # What the archives' readers raise on damaged ones; RuntimeError: packed in a way that they do not know.
 DAMAGED = (
     zipfile.BadZipFile,
@@ -219,15 +216,18 @@ def _verify(remote: Remote, partial: Path) -> None:
     wrong = f"{size} bytes came, {remote.size} should have" if remote.size not in (None, size) else ""
     if not wrong and remote.digest is not None:
         algorithm, _, expected = remote.digest.partition(":")
-        with partial.open("rb") as file:
-            found = hashlib.file_digest(
-                file, lambda: hashlib.new(algorithm, usedforsecurity=False)
-            ).hexdigest()
+        found = digest_of(partial, algorithm)
         if found != expected.lower():
             wrong = f"its {algorithm} is {found}, not {expected}"
     if wrong:
         partial.unlink()
         raise _WrongContent(wrong)
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Hash of a file's content, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def _may_pass(error: Exception) -> bool:

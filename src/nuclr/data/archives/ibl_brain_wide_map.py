@@ -120,8 +120,9 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
     """
     folder, found = recording.path, []
     for probe in sorted(path for path in folder.iterdir() if path.is_dir()):
-        metrics, channels = _metrics(probe / METRICS), alf.load(probe, "clusters.channels.npy")
-        uuids = _uuids(probe / UUIDS)
+        sorting = alf.sorting_in(probe)
+        metrics, channels = _metrics(sorting), sorting.array("clusters.channels")
+        uuids = _uuids(sorting)
         alf.check_lengths(probe, ("clusters.channels.npy", UUIDS), (channels, uuids))
         # Clusters without a row in the table were too small to be measured.
         label = metrics["label"].reindex(range(len(channels)))
@@ -129,16 +130,16 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
         if not len(passed):
             logger.warning("%s: no cluster of %s passes all metrics: left out", folder, probe.name)
             continue
-        region, cosmos = _regions(probe, np.asarray(channels, np.int64)[passed])
+        region, cosmos = _regions(sorting, np.asarray(channels, np.int64)[passed])
         units = pd.DataFrame(
             {
                 "unit_id": uuids[passed],
                 "brain_region": region,
                 "cosmos": cosmos,
-                "depth_um": alf.load_if_there(probe, DEPTHS, len(channels))[passed],
+                "depth_um": sorting.array_if_there("clusters.depths", len(channels))[passed],
             }
         )
-        spikes = alf.spikes(probe, passed)
+        spikes = sorting.spikes(passed)
         span = spikes.span(drop_last_s)
         if not len(span):
             raise DataError(f"{probe}: shorter than ibl_brain_wide_map.drop_last_s = {drop_last_s:g} s")
@@ -148,33 +149,29 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
     return found
 
 
-def _metrics(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_parquet(path)
-        return table.set_index("cluster_id")[["label"]]
-    except FileNotFoundError:
-        raise DataError(f"{path}: not there; delete the folder and fetch the recording again") from None
-    except (KeyError, ValueError, OSError) as error:
-        raise DataError(f"{path}: damaged, or no column label ({error}); fetch the recording again") from None
+def _metrics(sorting: alf.Sorting) -> pd.DataFrame:
+    table = sorting.table("clusters.metrics", ".pqt")
+    if missing := [name for name in ("cluster_id", "label") if name not in table]:
+        path = sorting.path("clusters.metrics")
+        raise DataError(f"{path}: damaged, or no column label ({missing[0]}); fetch the recording again")
+    return table.set_index("cluster_id")[["label"]]
 
 
-def _uuids(path: Path) -> np.ndarray:
-    try:
-        return pd.read_csv(path)["uuids"].to_numpy(object)
-    except FileNotFoundError:
-        raise DataError(f"{path}: not there; delete the folder and fetch the recording again") from None
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: no column uuids in it ({error}); fetch the recording again") from None
+def _uuids(sorting: alf.Sorting) -> np.ndarray:
+    table = sorting.table("clusters.uuids", ".csv")
+    if "uuids" not in table:
+        path = sorting.path("clusters.uuids")
+        raise DataError(f"{path}: no column uuids in it; fetch the recording again")
+    return table["uuids"].to_numpy(object)
 
 
-def _regions(probe: Path, channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _regions(sorting: alf.Sorting, channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Acronym and Cosmos acronym of each unit's channel."""
-    if not (probe / LOCATIONS).exists():
-        logger.warning("%s: no %s: its units have no brain_region", probe, LOCATIONS)
+    if LOCATIONS.removesuffix(".npy") not in sorting.files:
+        logger.warning("%s: no %s: its units have no brain_region", sorting.folder, LOCATIONS)
         return np.full(len(channels), "", object), np.full(len(channels), "", object)
-    ids = alf.load(probe, LOCATIONS)
-    if channels.min() < 0 or channels.max() >= len(ids):
-        raise DataError(f"{probe}: clusters.channels beyond the {len(ids)} channels of {LOCATIONS}")
+    ids = sorting.array(LOCATIONS.removesuffix(".npy"))
+    sorting.check_channels("clusters.channels", channels, LOCATIONS, len(ids))
     try:
         from iblatlas.regions import BrainRegions
     except ImportError:

@@ -62,27 +62,24 @@ def read(recording: Recording) -> list[SpikeTrains]:
     """
     folder = recording.path
     inside = _where(folder)
-    probes, channels, annotation = (alf.load(inside, name) for name in OF_CLUSTERS)
+    sorting = alf.sorting_in(inside)
+    probes, channels, annotation = (sorting.array(name.removesuffix(".npy")) for name in OF_CLUSTERS)
     alf.check_lengths(inside, OF_CLUSTERS, (probes, channels, annotation))
     regions = _regions(inside / REGIONS)
-    if len(channels) and not 1 <= channels.min() <= channels.max() <= len(regions):
-        raise DataError(f"{inside}: clusters.peakChannel beyond the {len(regions)} channels of {REGIONS}")
+    channels = np.asarray(channels, np.int64) - 1
+    sorting.check_channels("clusters.peakChannel", channels, REGIONS, len(regions))
     units = pd.DataFrame(
         {
             "unit_id": [f"{recording.recording}_{cluster}" for cluster in range(len(probes))],
-            "brain_region": regions[np.asarray(channels, np.int64) - 1],
-            "depth_um": alf.load_if_there(inside, OPTIONAL, len(probes)),
+            "brain_region": regions[channels],
+            "depth_um": sorting.array_if_there("clusters.depths", len(probes)),
             "phy_annotation": np.asarray(annotation, np.int64),
         }
     )
-    spikes = alf.spikes(inside, np.arange(len(units)))
+    spikes = sorting.spikes(np.arange(len(units)))
     span = spikes.span()
     everything = SpikeTrains(folder, "", units, spikes, span)
-    good = np.asarray(annotation) >= GOOD
-    found = []
-    for probe in np.unique(np.asarray(probes)[good]):
-        here = everything.only(good & (probes == probe))
-        found.append(SpikeTrains(folder, f"probe{probe:g}", here.units, here.spikes, span))
+    found = alf.by_probe(everything, np.asarray(probes), np.asarray(annotation) >= GOOD)
     if not found or not len(span):
         raise DataError(f"{folder}: no cluster is annotated as good, or none fires")
     return found

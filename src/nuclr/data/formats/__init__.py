@@ -5,19 +5,19 @@ A new format is one file here and one line in :data:`FORMATS`.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nuclr.config import Reading
-from nuclr.data.formats import kilosort, nwb, spikeinterface
+from nuclr.data.formats import alf, caiman, kilosort, nwb, spikeinterface, suite2p
 from nuclr.data.formats.sorting import recording_of
-from nuclr.data.recording import Recording, SpikeTrains, Traces, name_of
+from nuclr.data.recording import SpikeTrains, Traces, name_of
+from nuclr.data.remote import Remote
 from nuclr.errors import DataError
-from nuclr.files import whole
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ Raw = list[SpikeTrains] | list[Traces]
 
 @dataclass(frozen=True)
 class Format:
-    """One form that recordings have on a disk.
+    """One form that recordings have on a disk, or NWB files on a server: then paths are ``Remote``.
 
     Attributes
     ----------
@@ -35,6 +35,10 @@ class Format:
         What it is, with its article.
     known_by
         How it is recognised, in words.
+    animal
+        Where its animal's name comes from, in words.
+    labels
+        What becomes labels of units, in words.
     recognised
         Whether a path is a recording of this form.
     read
@@ -47,34 +51,71 @@ class Format:
 
     name: str
     known_by: str
-    recognised: Callable[[Path], bool]
-    read: Callable[[Path, Reading, str], Raw]
-    recording_of: Callable[[Path], str]
-    subject_of: Callable[[Path], str] | None = None
+    animal: str
+    labels: str
+    recognised: Callable[[Any], bool]
+    read: Callable[[Any, Reading, str], Raw]
+    recording_of: Callable[[Any], str]
+    subject_of: Callable[[Any], str] | None = None
 
 
+NWB = Format(
+    "an NWB file",
+    "the suffix `.nwb`, also of a Zarr folder (`.nwb.zarr`)",
+    "`subject_id`, or `nwb.animal_pattern` in the path",
+    "electrodes' `location` as `brain_region`; columns of text or truth values",
+    nwb.is_nwb,
+    nwb.read_populations,
+    name_of,
+    nwb.subject_of,
+)
 FORMATS = (
-    Format(
-        "an NWB file",
-        "the suffix `.nwb`, also of a Zarr folder (`.nwb.zarr`)",
-        nwb.is_nwb,
-        nwb.read_populations,
-        name_of,
-        nwb.subject_of,
-    ),
+    NWB,
     Format(
         "a Kilosort or phy folder",
         "`spike_times.npy` in it",
+        "the folder",
+        "`quality`: a person's word, else Kilosort's; `noise` is left out",
         kilosort.is_kilosort,
         lambda folder, options, _: kilosort.read_kilosort(folder, options.sorter),
         recording_of,
     ),
     Format(
-        "a saved SpikeInterface sorting",
-        "`numpysorting_info.json` or `spikes/sample_index` in it",
+        "a saved SpikeInterface sorting or SortingAnalyzer",
+        "`numpysorting_info.json` or `spikes/` in it, or `sorting/` beside `recording_info/`",
+        "the folder",
+        "properties of text; what `quality` calls noise is left out",
         spikeinterface.is_spikeinterface,
         lambda folder, options, _: spikeinterface.read_spikeinterface(folder, options.sorter),
         recording_of,
+    ),
+    Format(
+        "an ALF session",
+        "`spikes.times.npy` and `spikes.clusters.npy` in it, below its `alf`, or in its `probe*` folders",
+        "`subject/date/number` in the path, else the folder",
+        "regions of clusters or channels as `brain_region`; `quality`, `depth_um`",
+        alf.is_alf,
+        lambda folder, options, _: alf.read_alf(folder, options.sorter),
+        alf.recording_of,
+        alf.subject_of,
+    ),
+    Format(
+        "Suite2p's output",
+        "`plane*/F.npy` in it, or `F.npy` with `iscell.npy`, `Fneu.npy` or `ops.npy`",
+        "the folder",
+        "none; `iscell.npy` says which ROIs are kept",
+        suite2p.is_suite2p,
+        lambda folder, options, _: suite2p.read_suite2p(folder, options),
+        suite2p.recording_of,
+    ),
+    Format(
+        "CaImAn's results",
+        "the suffix `.hdf5` or `.h5`, with `estimates` in it",
+        "the file",
+        "none; `idx_components` says which are kept",
+        caiman.is_caiman,
+        lambda path, options, _: caiman.read_caiman(path, options),
+        caiman.recording_of,
     ),
 )
 
@@ -100,7 +141,7 @@ def below(folder: Path) -> list[tuple[Path, Format]]:
     return found
 
 
-def animal_by_pattern(path: Path, pattern: str) -> str:
+def animal_by_pattern(path: Path | Remote, pattern: str) -> str:
     """Take the animal's name out of a path (``nwb.animal_pattern``).
 
     Raises
@@ -108,14 +149,14 @@ def animal_by_pattern(path: Path, pattern: str) -> str:
     DataError
         If the pattern does not fit.
     """
-    found = re.search(pattern, path.absolute().as_posix())
+    found = re.search(pattern, str(path) if isinstance(path, Remote) else path.absolute().as_posix())
     name = (found[1] if found.re.groups else found[0]) if found else ""
     if not (name or "").strip():
         raise DataError(f"{path}: nwb.animal_pattern: {pattern} finds no animal in this path")
     return name.strip()
 
 
-def animal_of(path: Path, form: Format, options: Reading) -> tuple[str, bool]:
+def animal_of(path: Path | Remote, form: Format, options: Reading) -> tuple[str, bool]:
     """Name the animal of a recording, and say whether that is known.
 
     By the pattern of the configuration, or as the file says; else the recording's name stands for it.
@@ -126,7 +167,7 @@ def animal_of(path: Path, form: Format, options: Reading) -> tuple[str, bool]:
     return subject or form.recording_of(path), bool(subject)
 
 
-def warn_of_animals(unknown: Sequence[Path], of: int) -> None:
+def warn_of_animals(unknown: Sequence[Path | Remote], of: int) -> None:
     """Say of which recordings the animal is not known, once for all."""
     if not unknown:
         return
@@ -139,75 +180,3 @@ def warn_of_animals(unknown: Sequence[Path], of: int) -> None:
         named,
         "names" if len(unknown) == 1 else "name",
     )
-
-
-def find_recordings(folder: Path, options: Reading, known: Path | None = None) -> list[Recording]:
-    """List the recordings below a folder with their animals, by name.
-
-    Parameters
-    ----------
-    folder
-        The user's; nothing is written there.
-    options
-        How recordings are read.
-    known
-        File that keeps the animal of each recording, by name, size and time: of one that is still the
-        same, it is not asked again. None keeps nothing.
-
-    Raises
-    ------
-    DataError
-        If there are none, one cannot be read, or two have the same name.
-    """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; set nwb.folder to the folder of your recordings")
-    paths = below(folder)
-    if not paths:
-        names = ", ".join(form.name for form in FORMATS)
-        raise DataError(
-            f"{folder}: no recording there ({names}); set nwb.folder to the folder of your recordings"
-        )
-    before = _known_animals(known)
-    now: dict[str, str] = {}
-    found: dict[str, Recording] = {}
-    unknown = []
-    for path, form in paths:
-        key = f"{_state_of(path)} {options.nwb.animal_pattern or ''}"
-        if key not in before:
-            animal, sure = animal_of(path, form, options)
-            now[key] = animal if sure else ""
-        else:
-            now[key] = before[key]
-        if not now[key]:
-            unknown.append(path)
-        recording = Recording(path, form.recording_of(path), now[key] or form.recording_of(path))
-        if recording.recording in found:
-            raise DataError(
-                f"{path} and {found[recording.recording].path} would both be recording "
-                f"{recording.recording}; rename one"
-            )
-        found[recording.recording] = recording
-    warn_of_animals(unknown, len(found))
-    if known is not None and now != before:
-        with whole(known, alone=False) as partial:
-            partial.write_text(json.dumps(now, indent=0))
-    return list(found.values())
-
-
-def _state_of(path: Path) -> str:
-    """Name, size and time: the same as long as nobody writes to a file."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); remove it, or mend the link") from None
-    return f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
-
-
-def _known_animals(known: Path | None) -> dict[str, str]:
-    """Read what :func:`find_recordings` kept; nothing where it cannot be read."""
-    try:
-        content = json.loads(known.read_text()) if known is not None else {}
-    except (OSError, ValueError):
-        return {}
-    whole_table = isinstance(content, dict) and all(isinstance(animal, str) for animal in content.values())
-    return content if whole_table else {}

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from nuclr.config import Sorter
-from nuclr.data.formats.sorting import open_column, sorted_population
+from nuclr.data.formats.sorting import clusters_in, open_column, sorted_population
 from nuclr.data.recording import SpikeTrains
-from nuclr.data.spikes import PART, SpikesByTime
+from nuclr.data.spikes import SpikesByTime
 from nuclr.data.text import read_table
 from nuclr.errors import DataError
 
@@ -56,11 +56,9 @@ def read_kilosort(folder: Path, options: Sorter | None = None) -> list[SpikeTrai
         raise DataError(f"{folder}: neither {' nor '.join(names)} there; copy the whole folder")
     rate_hz, rate_from = _rate_hz(folder, options)
     spikes = open_column(folder / "spike_times.npy"), open_column(clusters)
-    ids = np.unique(
-        np.concatenate([np.unique(part) for part in spikes[1].parts(PART)] or [np.zeros(0, np.int64)])
-    )
+    ids = clusters_in(spikes[1])
     quality, said_in = _quality(folder, ids)
-    where = SpikesByTime(*spikes, ids.astype(np.int64), rate_hz)
+    where = SpikesByTime(*spikes, ids, rate_hz)
     read = (*rate_from, folder / "spike_times.npy", clusters, *said_in)
     return sorted_population(folder, where, ids, quality, read, options.keep)
 
@@ -107,7 +105,7 @@ def _quality(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path]]:
                 )
             try:
                 clusters = [int(float(text)) for text in columns[key]]
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise DataError(f"{path}: cluster_id: not all are numbers; mend the table") from None
             for column in sorted(words, key=(*PERSON, *KILOSORT).index):
                 into = person if column in PERSON else kilosort

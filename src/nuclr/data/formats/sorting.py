@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -13,16 +14,18 @@ import pandas as pd
 
 from nuclr.data.columns import Column
 from nuclr.data.recording import SpikeTrains, distinct, name_of, safe_name
-from nuclr.data.spikes import SpikesByTime
+from nuclr.data.spikes import PART, SpikesByTime
 from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 NOISE = "noise"
+RATES_HZ = (1.0, 1e7)
+MOST_CLUSTERS = 10_000_000  # of each number up to the largest, a place is kept in memory
 # What sorters, and those who run them, call folders: it tells no recording from another.
 OF_ANY_SORTER = re.compile(
     r"(?:(?:kilosort|ks|phy|spikeinterface|spykingcircus|mountainsort|sort|sorter|sorting|sorted|spikes|curated"
-    r"|output|results|imec|probe)[0-9._ -]*)+",
+    r"|output|results|analyzer|imec|probe)[0-9._ -]*)+",
     re.IGNORECASE,
 )
 
@@ -56,40 +59,80 @@ def sorted_population(
     name = recording_of(folder)
     names = distinct([safe_name(unit) for unit in ids])
     units = pd.DataFrame({"unit_id": [f"{name}_{unit}" for unit in names], "quality": quality})
+    if not RATES_HZ[0] <= spikes.rate_hz <= RATES_HZ[1]:
+        raise DataError(
+            f"{folder}: {spikes.rate_hz:g} samples in a second, which no probe has; sorter.sample_rate_hz "
+            "gives them"
+        )
     span = spikes.span()
     if not len(units) or not len(span):
         raise DataError(f"{folder}: no spikes in it")
     # Samples are counted from the beginning of the recording, and the last one is a sample long.
     span = np.array([[0.0, span[0, 1] + 1 / spikes.rate_hz]])
     everything = SpikeTrains(folder, "sorting", units, spikes, span, files=read)
+    kept, why = kept_clusters(quality, keep)
+    if not kept.any():
+        raise DataError(f"{folder}: {none_kept(quality, why)}")
+    if not kept.all():
+        logger.info("%s: %d of %d clusters are %s: left out", folder, (~kept).sum(), len(units), why)
+    return [everything.only(kept)]
+
+
+def kept_clusters(quality: np.ndarray, keep: Sequence[str] | None) -> tuple[np.ndarray, str]:
+    """Say which clusters are kept by what they are called, ``(cluster,)``, and why the others are not."""
     called = np.char.lower(quality.astype(str))
     if keep is None:
-        left_out, why = called == NOISE, "called noise"
-    else:
-        left_out = ~np.isin(called, [name.lower() for name in keep])
-        why = f"not called {' or '.join(keep)} (sorter.keep)"
-    if left_out.all():
-        kinds = ", ".join(sorted({str(name) or "nothing" for name in called}))
-        raise DataError(f"{folder}: all {len(units)} clusters are {why}; they are called {kinds}")
-    if left_out.any():
-        logger.info("%s: %d of %d clusters are %s: left out", folder, left_out.sum(), len(units), why)
-    return [everything.only(~left_out)]
+        return called != NOISE, "called noise"
+    kept = np.isin(called, [name.lower() for name in keep])
+    return kept, f"not called {' or '.join(keep)} (sorter.keep)"
+
+
+def none_kept(quality: np.ndarray, why: str) -> str:
+    """Say what clusters are called of which none is kept."""
+    kinds = sorted({str(name) or "nothing" for name in np.char.lower(quality.astype(str))})
+    return f"all {len(quality)} clusters are {why}; they are called {', '.join(kinds)}"
+
+
+def clusters_in(column: Column) -> np.ndarray:
+    """Find the clusters that have spikes, in order, ``(cluster,)``.
+
+    Raises
+    ------
+    DataError
+        If they are not called by whole numbers from 0.
+    """
+    parts = [np.unique(part) for part in column.parts(PART)]
+    ids = np.unique(np.concatenate(parts or [np.zeros(0, np.int64)]))
+    if ids.dtype.kind == "f":
+        ids = ids.astype(np.float64)  # of 16 bits, numbers could not be compared with the most
+    whole = ids.dtype.kind in "iuf" and np.isfinite(ids).all() and (ids == np.floor(ids)).all()
+    if not (whole and (ids <= MOST_CLUSTERS).all()):
+        raise DataError(f"{column.path}: clusters are no whole numbers up to {MOST_CLUSTERS:,}; sort again")
+    # A cluster below 0 is none: some sorters put there what they could not sort.
+    return ids[ids >= 0].astype(np.int64)
 
 
 def open_column(path: Path, field: str = "") -> Column:
-    """Open a ``.npy`` column once, to see that it is whole.
+    """Open a ``.npy`` column once, to see that it is whole and holds numbers.
 
     Raises
     ------
     DataError
         If not.
     """
-    try:
-        opened = np.load(path, mmap_mode="r", allow_pickle=False)
-        if field and field not in (opened.dtype.names or ()):
-            raise ValueError(f"no field {field}")
-    except FileNotFoundError:
-        raise DataError(f"{path}: not there; copy the whole folder") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path}: damaged ({error}); copy the whole folder again") from None
-    return Column(path, field)
+    if not path.is_file():
+        raise DataError(f"{path}: not there; copy the whole folder")
+    column = Column(path, field)
+    with column.opened() as opened:
+        dtype, shape = opened.dtype, tuple(opened.shape)
+    if field and field not in (dtype.names or ()):
+        raise DataError(f"{path}: damaged (no field {field}); copy the whole folder again")
+    own = dtype[field] if field else dtype
+    # Kilosort writes (n, 1), and MATLAB (1, n).
+    numeric = own.kind in "iuf" and own.itemsize <= 8 and not own.shape
+    if not numeric or not shape or math.prod(shape) != max(shape):
+        raise DataError(
+            f"{path}: {own} of shape {shape}, where one column of numbers belongs; copy the whole folder "
+            "again"
+        )
+    return column

@@ -1,63 +1,183 @@
-"""Sortings that SpikeInterface saved: NumpyFolderSorting and ZarrSortingExtractor (0.99 and later).
+"""What SpikeInterface saved, as plain files or Zarr: sortings (0.99 and later), SortingAnalyzers (0.101).
 
-Nothing in these folders is run, and SpikeInterface's provenance is not read.
+An analyzer's sorting is the folder, or the Zarr group, ``sorting`` inside it. Nothing in these folders is
+run, and SpikeInterface's provenance is not read.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import zarr
 
 from nuclr.config import Sorter
 from nuclr.data.columns import Column
+from nuclr.data.formats.kilosort import UNSORTED
+from nuclr.data.formats.nwb.units import may_be_label, names_kinds
 from nuclr.data.formats.sorting import open_column, sorted_population
 from nuclr.data.recording import SpikeTrains
 from nuclr.data.spikes import SpikesByTime
 from nuclr.errors import DataError
 
+logger = logging.getLogger(__name__)
+
+# What a unit is called: by whoever curated, and by Kilosort.
+QUALITY, KILOSORT = "quality", "KSLabel"
+# SpikeInterface writes nan for what phy's table leaves blank.
+UNJUDGED = ("", "nan", UNSORTED)
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """A sorting: ids of its units, samples in a second, where its spikes are, and which files say so."""
+
+    ids: list[object]
+    rate_hz: float
+    segments: int
+    samples: Column
+    units: Column
+    files: tuple[Path, ...]
+
 
 def is_spikeinterface(folder: Path) -> bool:
-    """Whether a folder is a sorting that SpikeInterface saved, as plain files or as Zarr."""
+    """Whether a folder is a sorting or a SortingAnalyzer that SpikeInterface saved."""
+    return _sorting_in(folder) is not None
+
+
+def _sorting_in(folder: Path) -> Path | None:
+    """Find the sorting itself: the folder, or the one in an analyzer's; None where there is none."""
+    if _is_sorting(folder):
+        return folder
+    inside = folder / "sorting"
+    return inside if (folder / "recording_info").is_dir() and _is_sorting(inside) else None
+
+
+def _is_sorting(folder: Path) -> bool:
     return (folder / "numpysorting_info.json").is_file() or (folder / "spikes" / "sample_index").is_dir()
 
 
 def read_spikeinterface(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
-    """Read a sorting that SpikeInterface saved; units whose property ``quality`` is noise are left out.
+    """Read a sorting or an analyzer; units whose property ``quality`` is noise are left out.
+
+    Of units that nobody called anything, Kilosort's word (``KSLabel``) is the quality. Other properties of
+    text or truth values, of which some units share one, become labels.
 
     Raises
     ------
     DataError
         If a file is missing or damaged, or the sorting has several segments.
     """
+    inside = _sorting_in(folder) or folder
     try:
-        if (folder / "numpysorting_info.json").is_file():
-            info = json.loads((folder / "numpysorting_info.json").read_text())
-            ids, rate, segments = info["unit_ids"], info["sampling_frequency"], info["num_segments"]
-            file = folder / "spikes.npy"
-            spikes = open_column(file, "sample_index"), open_column(file, "unit_index")
-            saved = folder / "properties" / "quality.npy"
-            quality = np.load(saved, allow_pickle=False) if saved.is_file() else None
-            read = [folder / "numpysorting_info.json", file, saved]
-        else:
-            if any("pickle" in file.read_text() for file in folder.rglob(".zarray")):
-                raise ValueError("an array in it is pickled, which could run anything")
-            store = zarr.open_group(folder, mode="r", zarr_format=2)
-            ids, rate = np.asarray(store["unit_ids"]).tolist(), store.attrs["sampling_frequency"]
-            segments = store.attrs["num_segments"]
-            spikes = Column(folder / "spikes" / "sample_index"), Column(folder / "spikes" / "unit_index")
-            quality = np.asarray(store["properties/quality"]) if "properties/quality" in store else None
-            named = (".zattrs", "unit_ids", "spikes", "properties/quality")
-            read = [folder / name for name in named]
-        rate = float(rate)
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        plain = (inside / "numpysorting_info.json").is_file()
+        saved = _read_plain(inside) if plain else _read_zarr(inside)
+        properties = _properties(inside, len(saved.ids))
+    except DataError:
+        raise
+    except Exception as error:  # NumPy and zarr have no end of errors for damaged files
         raise DataError(f"{folder}: not a whole SpikeInterface sorting ({error}); save it again") from None
-    if segments != 1:
+    if saved.segments != 1:
         raise DataError(
-            f"{folder}: {segments} segments; save each (sorting.select_segments) to a folder of its own"
+            f"{folder}: {saved.segments} segments; save each (sorting.select_segments) to a folder of its own"
         )
-    where = SpikesByTime(*spikes, np.arange(len(ids)), rate)
-    text = np.full(len(ids), "", object) if quality is None else quality.astype(str).astype(object)
-    return sorted_population(folder, where, ids, text, tuple(read), options.keep if options else None)
+    quality = np.full(len(saved.ids), "", object)
+    for name in (KILOSORT, QUALITY):
+        word = properties.pop(name, quality)
+        judged = np.array([text.lower() not in UNJUDGED for text in word])
+        quality = np.where(judged, word, quality)
+    spikes = SpikesByTime(saved.samples, saved.units, np.arange(len(saved.ids)), saved.rate_hz)
+    keep = options.keep if options else None
+    (trains,) = sorted_population(folder, spikes, saved.ids, quality, saved.files, keep)
+    assert isinstance(trains.spikes, SpikesByTime)
+    labels = pd.DataFrame({name: values[trains.spikes.ids] for name, values in properties.items()})
+    return [replace(trains, units=trains.units.join(labels))]
+
+
+def _read_plain(inside: Path) -> _Saved:
+    info, spikes = inside / "numpysorting_info.json", inside / "spikes.npy"
+    said = json.loads(info.read_text())
+    columns = open_column(spikes, "sample_index"), open_column(spikes, "unit_index")
+    files = (info, spikes, inside / "properties")
+    return _saved(said["unit_ids"], said, columns, files)
+
+
+def _read_zarr(inside: Path) -> _Saved:
+    samples, units = inside / "spikes" / "sample_index", inside / "spikes" / "unit_index"
+    named = np.asarray(_array(inside / "unit_ids")[:])
+    ids = (_text(named) if named.dtype.kind in "USTV" else named).tolist()
+    said = json.loads((inside / ".zattrs").read_text())
+    for column in (samples, units):
+        _array(column)
+    names = (".zattrs", "unit_ids", "spikes", "properties")
+    return _saved(ids, said, (Column(samples), Column(units)), tuple(inside / name for name in names))
+
+
+def _saved(ids: Any, said: Any, columns: tuple[Column, Column], files: tuple[Path, ...]) -> _Saved:
+    """Make sure that what a sorting says of itself can be."""
+    rate_hz = float(said["sampling_frequency"])
+    if not isinstance(ids, list):
+        raise ValueError("its unit_ids are no list")
+    if not 0 < rate_hz < np.inf:
+        raise ValueError(f"a sampling_frequency of {rate_hz:g}")
+    for column in columns:
+        with column.opened() as values:
+            kind = (values.dtype[column.field] if column.field else values.dtype).kind
+            if len(values.shape) != 1 or kind not in "iu":
+                raise ValueError("its spikes are no columns of whole numbers")
+    return _Saved(ids, rate_hz, said["num_segments"], *columns, files)
+
+
+def _array(path: Path) -> Any:
+    """Open an array, a ``.npy`` file or one of Zarr format 2, of which nothing is read yet."""
+    if path.suffix == ".npy":
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    described = json.loads((path / ".zarray").read_text())
+    codecs = [*(described.get("filters") or ()), described.get("compressor") or {}]
+    if any(codec.get("id") == "pickle" for codec in codecs):
+        raise ValueError(f"{path.name}: an array in it is pickled, which could run anything")
+    return zarr.open_array(path, mode="r", zarr_format=2)
+
+
+def _text(values: np.ndarray) -> np.ndarray:
+    """Give values as text; what damage left of it may be signs that there are none, which stop Python."""
+    texts = np.ascontiguousarray(values.astype(str))
+    if texts.itemsize and texts.view(np.uint32).max(initial=0) > sys.maxunicode:
+        raise ValueError("signs that are no text")
+    return texts
+
+
+def _properties(inside: Path, count: int) -> dict[str, np.ndarray]:
+    """Read what units are called and the properties that are labels, each ``(unit,)``."""
+    found = {}
+    for path in sorted((inside / "properties").glob("*")):
+        name = path.name.removesuffix(".npy")
+        if not (path.suffix == ".npy" or path.is_dir()) or not may_be_label(name):
+            continue
+        called = name in (QUALITY, KILOSORT)
+        try:
+            values = _array(path)
+            if values.shape[:1] != (count,):
+                raise ValueError(f"{name} is of shape {values.shape}, with {count} units")
+            if values.ndim != 1 or (values.dtype.kind not in "USTb" and not called):
+                continue
+            read = np.asarray(values[:])
+            if read.dtype.kind != "b" or called:
+                read = _text(read).astype(object)
+        except Exception as error:
+            if name == QUALITY:
+                raise
+            # An error of ours is one line, whatever names hold.
+            logger.warning(
+                "%s: passed over", DataError(f"{inside}: property {name} cannot be read ({error})")
+            )
+            continue
+        if called or names_kinds(read):
+            found[name] = read
+    return found

@@ -8,6 +8,7 @@ Nothing pickled is read: such arrays are passed over.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +22,12 @@ import zarr
 
 from nuclr.data.columns import Column
 from nuclr.data.remote import Remote, open_hdf5, open_zarr
-from nuclr.errors import DataError
+from nuclr.errors import DataError, NothingToLearn
 
 LINKS = "zarr_link"
+MOST_LINKS = 16
+# Bytes beyond which an array is looked at, and how many may be stored as one.
+LARGE, DENSEST = 2**32, 10_000
 SPECIFICATIONS = "specifications"  # the schema that the file was written by
 
 
@@ -78,11 +82,14 @@ class Node:
         The group or dataset, of h5py or zarr.
     path
         Where in the file it is, as ``units/spike_times``; "" is the root.
+    links
+        How many links of hdmf-zarr were followed to it.
     """
 
     file: Path | Remote
     raw: Any
     path: str
+    links: int = 0
 
     @property
     def name(self) -> str:
@@ -125,12 +132,12 @@ class Node:
             version = dataset.text()
         number = str(version).removeprefix("NWB-").strip()
         if number.startswith(("0", "1")):
-            raise DataError(
+            raise NothingToLearn(
                 f"{self.file}: NWB {number}, which no current software writes; export it to NWB 2 (pynwb, "
                 "MatNWB or NeuroConv), or give its spike times with nuclr.from_spike_times"
             )
         if number.startswith("2.0b"):
-            raise DataError(
+            raise NothingToLearn(
                 f"{self.file}: NWB {number}, a beta of NWB 2 with tables of another form; export it again "
                 "with a current pynwb, or give its spike times with nuclr.from_spike_times"
             )
@@ -151,15 +158,25 @@ class Node:
         if not self.is_group:
             return {}
         with self._reading():
-            names = [*self.raw, *(str(link.get("name")) for link in self._links())]
+            names = [*self._names(), *(str(link.get("name")) for link in self._links())]
+        # What is not UTF-8 is no name in NWB, and no terminal or table takes it.
+        names = [name for name in names if _as_text(name) == name]
         found = {name: self._child(name) for name in dict.fromkeys(names)}
         return {name: node for name, node in found.items() if node is not None}
+
+    def _names(self) -> Iterator[str]:
+        if isinstance(self.raw, zarr.Group) and isinstance(self.file, Path):
+            # zarr would open each, at once: slow, and where several are damaged it prints their tracebacks.
+            folder = self.file / self.path
+            yield from sorted(inside.name for inside in folder.iterdir() if inside.is_dir())
+        else:
+            yield from self.raw
 
     def _child(self, name: str) -> Node | None:
         path = f"{self.path}/{name}".lstrip("/")
         with self._reading():
             try:
-                return Node(self.file, self.raw[name], path)
+                return Node(self.file, self.raw[name], path, self.links)
             except KeyError:  # nothing there, or in HDF5 a link that leads nowhere
                 pass
         link = next((link for link in self._links() if link.get("name") == name), None)
@@ -179,7 +196,9 @@ class Node:
                 f"{self.file}: {self.path} lies in another file, {source}, which is not read; "
                 "export the session to one file"
             )
-        root = Node(self.file, open_zarr(self.file), "")
+        if self.links == MOST_LINKS:
+            raise damaged(self.file, f"{self.path}: links that lead to links without end")
+        root = Node(self.file, open_zarr(self.file), "", self.links + 1)
         return root.get(path) if path.strip("/") else root
 
     def nodes(self) -> Iterator[Node]:
@@ -223,11 +242,18 @@ class Node:
 
     def read(self, low: int | None = None, high: int | None = None) -> np.ndarray:
         """Read a dataset, or its rows from one to before another; text becomes ``str``."""
+        if low is None:
+            self._check_stored()
         with self._reading():
             values = self.raw[()] if not self.shape else self.raw[low:high]
             if isinstance(values, bytes | str):
                 return np.array(_as_text(values), object)
+            if isinstance(values, h5py.Empty):
+                return np.zeros(0)
             values = np.asarray(values)
+            if values.dtype.kind in "iuf":  # an order of bytes and a width that pandas takes too
+                width = "f8" if values.dtype == np.float16 else values.dtype.newbyteorder("=")
+                values = values.astype(width, copy=False)
             if values.dtype.kind in "OSUT":
                 texts = [self._item(value) for value in values.ravel().tolist()]
                 flat = np.empty(len(texts), object)
@@ -241,7 +267,9 @@ class Node:
             return self.raw.file[value].name.rpartition("/")[2] if value else ""
         if isinstance(value, dict):  # a reference of hdmf-zarr
             return str(value.get("path", "")).rpartition("/")[2]
-        return value if isinstance(value, str) else _as_text(value if value is not None else "")
+        if isinstance(value, np.ndarray):  # a row of several, which is no text
+            return ""
+        return _as_text(value if value is not None else "")
 
     def text(self) -> str:
         """Read a dataset that holds one text."""
@@ -250,7 +278,21 @@ class Node:
 
     def column(self) -> Column:
         """Give the dataset as one that is read a part at a time, after this file is closed."""
+        self._check_stored()
         return Column(self.file, dataset=self.path)
+
+    def _check_stored(self) -> None:
+        """Make sure that an array is about as large as its shape says: else it would be read for ever."""
+        if self.is_group or isinstance(self.file, Remote):
+            return
+        with self._reading():
+            size = math.prod(self.shape) * self.dtype.itemsize
+            if size <= LARGE:
+                return
+            hdf5 = isinstance(self.raw, h5py.Dataset)
+            stored = self.raw.id.get_storage_size() if hdf5 else self.raw.nbytes_stored()
+        if size > DENSEST * stored:
+            raise damaged(self.file, f"{self.path}: {stored} bytes cannot be numbers of shape {self.shape}")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -267,4 +309,7 @@ class Node:
 def _as_text(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
+    if isinstance(value, str):
+        # Bytes that are no UTF-8 come as surrogates, which no terminal or table takes.
+        return value if value.isascii() else value.encode(errors="surrogatepass").decode(errors="replace")
     return value.item() if isinstance(value, np.generic) else value

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from nuclr.config import Imaging, Nwb
-from nuclr.data.fluorescence import Correction, Frames
+from nuclr.data.fluorescence import Correction, Frames, frame_length
 from nuclr.data.formats.nwb.file import Node
 from nuclr.data.formats.nwb.tables import Table, check_numbers, numbers, with_time, without_invalid
 from nuclr.data.formats.nwb.units import labels_of
+from nuclr.data.formats.rois import NO_CELLS, only_cells, together
 from nuclr.data.recording import Traces, distinct, safe_name
-from nuclr.data.text import labels_as_text
 from nuclr.errors import DataError
 from nuclr.words import counted
 
@@ -89,9 +89,8 @@ def traces(root: Node, prefix: str, named: Nwb, imaging: Imaging) -> list[Traces
     ]
     kept = [one for one in made if len(one.units)]
     if not kept:
-        raise DataError(f"{root.file}: no ROI is called a cell; imaging.keep_all: true keeps all")
-    together = kept if named.planes == "apart" else _together(kept)
-    return with_time(together, root.file)
+        raise DataError(f"{root.file}: {NO_CELLS}")
+    return with_time(kept if named.planes == "apart" else together(kept), root.file)
 
 
 def _chosen(root: Node, found: list[Node], named: Sequence[str]) -> list[Node]:
@@ -161,17 +160,20 @@ def _without_repetitions(nodes: list[Node]) -> list[Node]:
 
 
 def _numeric(node: Node) -> bool:
-    return node.dtype.kind in "biuf"
+    return not node.is_group and node.dtype.kind in "biuf"
 
 
 def _opened(node: Node) -> _Series:
     """Check that a series has its parts."""
     data, rois = node.get("data"), node.get("rois")
     target = rois.target("table") if rois is not None else None
-    if data is None or rois is None or target is None or not target.is_group:
+    parts = data is not None and rois is not None and not (data.is_group or rois.is_group)
+    if not parts or target is None or not target.is_group:
         raise DataError(
             f"{node.file}: {node.path} lacks its data, or the table of its ROIs; write the file again"
         )
+    assert data is not None
+    assert rois is not None
     table = Table(target)
     rows = table.check_rows(rois.read(), f"{node.file}: rois of {node.name}")
     return _Series(node, data, table, rows)
@@ -190,7 +192,7 @@ def _population(
     count = data.shape[1] if by_roi else data.shape[0]
     frame_s, start_s = _timing(node, count, imaging.rate_hz)
     frames = Frames(data.column(), np.arange(len(rows)), np.arange(len(rows)), 0, count, by_roi)
-    if _rank(root, node) == 1 and imaging.dff and _is_raw(frames):
+    if _rank(root, node) == 1 and imaging.dff and frames.raw():
         logger.info("%s: dF/F is made of %s (imaging.dff: false reads it as it is)", path, node.name)
         frames = replace(frames, correction=Correction(frame_s))
     made = Traces(
@@ -203,17 +205,7 @@ def _population(
         start_s=start_s,
         valid_spans=without_invalid(root, np.array([[start_s, start_s + frame_s * count]])),
     )
-    accepted = _accepted(series)
-    if accepted is None or imaging.keep_all or accepted.all():
-        return made
-    logger.info(
-        "%s: %s: %d of %d ROIs are cells, the others are left out; imaging.keep_all: true keeps all",
-        path,
-        population,
-        accepted.sum(),
-        len(accepted),
-    )
-    return made.only(accepted)
+    return only_cells(made, _accepted(series), imaging.keep_all)
 
 
 def _by_roi(series: _Series) -> bool:
@@ -236,20 +228,13 @@ def _by_roi(series: _Series) -> bool:
     )
 
 
-def _is_raw(frames: Frames) -> bool:
-    """Whether fluorescence is above 0, as a camera counts it: of what is centred already no dF/F is made."""
-    some = frames.read(0, min(frames.count, 1000))
-    lowest = np.min(np.where(np.isfinite(some), some, np.inf), axis=1)
-    return bool(np.mean(lowest[np.isfinite(lowest)] > 0) >= 0.9) if np.isfinite(lowest).any() else False
-
-
 def _accepted(series: _Series) -> np.ndarray | None:
     """Which ROIs are called cells; None where the table does not say."""
     name = next((name for name in ACCEPTED if name in series.table), None)
     if name is None:
         return None
     values = series.table.dataset(name).read()
-    if len(values) != len(series.table) or values.dtype.kind not in "biuf":
+    if values.shape[:1] != (len(series.table),) or values.dtype.kind not in "biuf":
         return None
     first = values.reshape(len(values), -1)[:, 0] if values.size else np.zeros(len(values))
     return first[series.rows] > 0
@@ -270,7 +255,7 @@ def _timing(node: Node, count: int, rate_hz: float | None) -> tuple[float, float
         if len(values) and values.dtype.kind in "biuf" and np.isfinite(values[0]):
             start_s = float(values[0])
         rate = starting.attribute("rate", None) if rate_hz is None else rate_hz
-        if not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf:
             raise DataError(
                 f"{path}: {node.name} has a rate of {rate} Hz; imaging.rate_hz gives the frames in a "
                 "second, or set the rate or timestamps in the file"
@@ -284,64 +269,13 @@ def _timing(node: Node, count: int, rate_hz: float | None) -> tuple[float, float
             "frames in a second"
         )
     times = numbers(stamps, f"{path}: timestamps of {node.name}")
-    gaps = np.diff(times)
     if len(times) < 2 or len(times) != count:
         raise DataError(
             f"{path}: {node.name} has {counted(len(times), 'timestamp')} for "
             f"{counted(count, 'frame')}; it should have one for each, of two or more"
         )
-    frame_s = float(np.median(gaps))
-    # Asked so that what is not a number is refused too.
-    if not ((gaps > 0).all() and (np.abs(gaps - frame_s) <= 0.5 * frame_s).all()):
+    if (frame_s := frame_length(np.diff(times))) is None:
         raise DataError(
             f"{path}: frames of {node.name} are not evenly spaced; split it at the gaps, one file each"
         )
     return frame_s, float(times[0])
-
-
-def _together(planes: list[Traces]) -> list[Traces]:
-    """Make one population of planes that were recorded together: frames alike in length, number and start."""
-    groups: list[list[Traces]] = []
-    for plane in planes:
-        group = next((group for group in groups if _recorded_together(group[0], plane)), None)
-        if group is None:
-            groups.append([plane])
-        else:
-            group.append(plane)
-    return [join(group) for group in groups]
-
-
-def _recorded_together(a: Traces, b: Traces) -> bool:
-    return (
-        abs(a.frame_s / b.frame_s - 1) < 1e-3
-        and abs(a.start_s - b.start_s) <= max(a.frame_s, b.frame_s)
-        and abs(a.count - b.count) <= max(2, 0.001 * a.count)
-    )
-
-
-def join(planes: Sequence[Traces]) -> Traces:
-    """Put planes that were recorded together beside each other, as long as the shortest."""
-    first = planes[0]
-    if len(planes) == 1:
-        return first
-    count = min(plane.count for plane in planes)
-    frames, before = [], 0
-    for plane in planes:
-        frames += [
-            replace(part, units=part.units + before, count=min(part.count, count)) for part in plane.frames
-        ]
-        before += len(plane.units)
-    logger.info(
-        "%s: %s are recorded together: one population; nwb.planes: apart keeps them apart",
-        first.path,
-        ", ".join(plane.population for plane in planes),
-    )
-    stop_s = first.start_s + count * first.frame_s
-    return replace(
-        first,
-        population="planes",
-        units=labels_as_text(pd.concat([plane.units for plane in planes], ignore_index=True)),
-        frames=tuple(frames),
-        count=count,
-        valid_spans=np.minimum(first.valid_spans, stop_s),
-    )

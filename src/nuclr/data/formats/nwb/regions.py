@@ -84,7 +84,7 @@ def _dictionary(text: str, key: str | None) -> dict[str, str] | None:
         for read in (json.loads, ast.literal_eval):
             try:
                 found = read(text.strip())
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
                 continue
             if isinstance(found, dict):
                 return {str(name): "" if value is None else str(value) for name, value in found.items()}

@@ -49,7 +49,8 @@ class Table:
     def columns(self) -> list[str]:
         """Names of its columns, in the order that the file gives them."""
         named = self.node.attribute("colnames", [])
-        listed = [named] if isinstance(named, str) else [str(name) for name in named or []]
+        named = named if isinstance(named, list) else [named]
+        listed = [name for name in named if isinstance(name, str)]
         indexes = {f"{name}_index" for name in self._children}
         others = [name for name in self._children if name != "id" and name not in {*listed, *indexes}]
         return [name for name in [*listed, *others] if name in self._children]
@@ -98,8 +99,13 @@ class Table:
         values = dataset.read()
         # EnumData: the column holds places in a list of names.
         elements = dataset.target("elements")
-        if elements is not None and values.dtype.kind in "iu":
+        if elements is not None and not elements.is_group and values.dtype.kind in "iu":
             names = elements.read()
+            if names.dtype.kind != "O" or names.ndim != 1:
+                raise DataError(
+                    f"{self.file}: column {name} of table {self.name} has no texts for its numbers "
+                    "(elements); write it again"
+                )
             within = (values >= 0) & (values < len(names))
             return np.where(within, names[np.where(within, values, 0)], "") if len(names) else values
         return values
@@ -117,8 +123,8 @@ class Table:
             raise DataError(
                 f"{self.file}: column {name} of table {self.name} has no index; write the file again"
             )
-        stops = numbers(index, f"{self.file}: the index of column {name} of table {self.name}")
-        stops = stops.astype(np.int64)
+        named = f"{self.file}: the index of column {name} of table {self.name}"
+        stops = whole_numbers(index.read(), named)
         starts = np.concatenate([[0], stops[:-1]])
         if (
             len(stops) != len(self)
@@ -139,7 +145,7 @@ class Table:
         DataError
             If one is not.
         """
-        rows = checked(rows, named).astype(np.int64)
+        rows = whole_numbers(rows, named)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise DataError(
                 f"{named}: a reference to row {rows.max()} of table {self.name}, which has {len(self)}"
@@ -164,6 +170,26 @@ def checked(values: np.ndarray, named: str, shape: tuple[int, ...] = (-1,)) -> n
         return np.zeros([max(size, 0) for size in shape])
     check_numbers(values, named, shape)
     return values
+
+
+def whole_numbers(values: np.ndarray, named: str) -> np.ndarray:
+    """Give whole numbers, ``(n,)``, as such: places in a column, or rows of a table.
+
+    Raises
+    ------
+    DataError
+        If they are none, or larger than any place.
+    """
+    values = checked(values, named)
+    if values.dtype.kind == "f":
+        values = values.astype(np.float64)
+        good = np.isfinite(values) & (values == np.floor(values))
+        if not good.all():
+            raise DataError(f"{named}: {values[~good][0]} is no whole number; write the file again")
+    # Compared as they are: beyond 2**63 a number would become negative without a word.
+    if len(values) and (values.max() > 2.0**62 or values.min() < -(2.0**62)):
+        raise DataError(f"{named}: {values.max()} is beyond any row; write the file again")
+    return values.astype(np.int64)
 
 
 def check_numbers(data: Any, named: str, shape: tuple[int, ...]) -> None:
@@ -194,9 +220,8 @@ def parts_of(dataset: Node, size: int = 2**22) -> Iterator[np.ndarray]:
 def intervals(table: Table) -> np.ndarray:
     """Read ``start_time`` and ``stop_time`` of a table of intervals, ``(interval, 2)`` (s)."""
     named = f"{table.file}: {table.name}"
-    return np.stack(
-        [checked(table.column(name), named) for name in ("start_time", "stop_time")], axis=1
-    ).astype(float)
+    columns = [checked(table.column(name), f"{named}: {name}") for name in ("start_time", "stop_time")]
+    return np.stack(columns, axis=1).astype(float)
 
 
 def without_invalid(root: Node, spans: np.ndarray) -> np.ndarray:
@@ -208,11 +233,15 @@ def without_invalid(root: Node, spans: np.ndarray) -> np.ndarray:
         If one of them ends before it begins.
     """
     found = root.get("intervals/invalid_times")
-    if found is None or not len(table := Table(found)):
+    if found is None or not found.is_group or not len(table := Table(found)):
         return spans
-    holes = intervals(table)
+    return without_holes(spans, intervals(table), root.file)
+
+
+def without_holes(spans: np.ndarray, holes: np.ndarray, path: Path | Remote) -> np.ndarray:
+    """Take ``invalid_times``, ``(interval, 2)``, out of the spans; see :func:`without_invalid`."""
     if not (holes[:, 0] <= holes[:, 1]).all():
-        raise DataError(f"{root.file}: invalid_times: an interval is not a number or ends before it begins")
+        raise DataError(f"{path}: invalid_times: an interval is not a number or ends before it begins")
     return remove_spans(spans, holes)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,14 +22,24 @@ from nuclr.data.formats.nwb.tables import (
     with_time,
     without_invalid,
 )
-from nuclr.data.recording import SpikeTrains, Waveforms, distinct, intersect_spans, merge_spans, safe_name
+from nuclr.data.recording import (
+    LATEST_S,
+    SpikeTrains,
+    Waveforms,
+    check_seconds,
+    distinct,
+    intersect_spans,
+    merge_spans,
+    safe_name,
+    session_span,
+)
+from nuclr.data.remote import Remote
 from nuclr.data.spikes import SpikesByUnit
 from nuclr.errors import DataError
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
-LONGEST_S = 30 * 86400.0
 REGION = "brain_region"
 UNITS = "units"  # where NWB has them
 
@@ -102,42 +115,72 @@ def spike_trains(root: Node, table: Table, prefix: str, named: Nwb) -> list[Spik
     if electrodes is not None and first is not None:
         known = first >= 0
         if "group_name" in electrodes:
-            groups[known] = electrodes.column("group_name")[first[known]]
+            groups[known] = _as_names(electrodes.column("group_name"))[first[known]]
     elif "electrode_group" in table:
-        groups = table.column("electrode_group")
+        groups = _as_names(table.column("electrode_group"))
     if named.region_column is not None:
         units[REGION] = table.column(named.region_column)
     elif electrodes is not None and first is not None and REGION not in units and "location" in electrodes:
         location = regions(electrodes.column("location"), named.region_key, path)
         units[REGION] = np.where(known, location[np.where(known, first, 0)] if len(location) else "", "")
 
-    observed = _observed(table)
-    session: np.ndarray | None = None
+    everything = SpikeTrains(
+        path=path,
+        population="",
+        units=units,
+        spikes=SpikesByUnit(times.column(), starts, stops),
+        valid_spans=np.zeros((0, 2)),
+        waveforms=_waveforms(table),
+    )
+    found = by_group(everything, groups, _observed(table), lambda: _session(root, times))
+    found = [replace(raw, valid_spans=without_invalid(root, raw.valid_spans)) for raw in found]
+    return with_time(found, path)
+
+
+def _as_names(values: np.ndarray) -> np.ndarray:
+    """Give what should be texts as such, ``(row,)``: a file may hold anything there."""
+    names = np.empty(len(values), object)
+    names[:] = [str(value) for value in values]
+    return names
+
+
+def by_group(
+    everything: SpikeTrains,
+    groups: np.ndarray,
+    observed: list[np.ndarray] | None,
+    session: Callable[[], np.ndarray],
+) -> list[SpikeTrains]:
+    """Make a population of each electrode group.
+
+    Parameters
+    ----------
+    everything
+        All units.
+    groups
+        Name of each unit's group, ``(unit,)``.
+    observed
+        Spans of each unit (s), of :func:`observed_spans`.
+    session
+        Says when the session ran: asked where nothing is said of a group's units.
+
+    Raises
+    ------
+    DataError
+        If a session cannot be in seconds, or units of a group were never observed together.
+    """
+    path, whole_session = everything.path, None
     names = sorted({str(group) for group in groups})
     found = []
     for group, population in zip(names, distinct([safe_name(name) for name in names]), strict=True):
         chosen = groups.astype(str) == group
         if observed is None or not any(len(observed[row]) for row in np.flatnonzero(chosen)):
-            session = _session(root, times) if session is None else session
-            spans = session
+            whole_session = session() if whole_session is None else whole_session
+            spans = whole_session
         else:
             chosen, spans = _observed_together(observed, chosen, f"{path}: population {population}")
-        if spans[-1, 1] - spans[0, 0] > LONGEST_S:
-            raise DataError(
-                f"{path}: {spans[-1, 1] - spans[0, 0]:.0f} s long; spike times must be in seconds, are these "
-                "samples or ms?"
-            )
-        found.append(
-            SpikeTrains(
-                path=path,
-                population=population,
-                units=units[chosen].reset_index(drop=True),
-                spikes=SpikesByUnit(times.column(), starts[chosen], stops[chosen]),
-                valid_spans=without_invalid(root, spans),
-                waveforms=_waveforms(table, chosen),
-            )
-        )
-    return with_time(found, path)
+        check_seconds(spans, path)
+        found.append(replace(everything.only(chosen), population=population, valid_spans=spans))
+    return found
 
 
 NO_LABELS = ("electrode_group", "group_name", "spike_times", "obs_intervals", "electrodes", "waveform_mean")
@@ -148,23 +191,33 @@ def labels_of(table: Table) -> list[str]:
     found = []
     for name in table.columns:
         dataset = table.dataset(name)
-        if name in NO_LABELS or name.lower().endswith(("id", "ids", "uuid", "uuids", "path", "file")):
+        if not may_be_label(name):
             continue
         if f"{name}_index" in table or dataset.shape != (len(table),):
             continue
         # Numbers may be anything; those that are labels are named in nwb.unit_columns.
-        if dataset.dtype.kind not in "OSUTb" and dataset.attribute("elements") is None:
+        enumerated = dataset.dtype.kind in "iu" and dataset.attribute("elements") is not None
+        if dataset.dtype.kind not in "OSUTb" and not enumerated:
             continue
         if dataset.attribute("table") is not None:
             continue
-        values = table.column(name)
-        texts = {str(value) for value in values}
-        if len(texts) < max(2, len(values)) and texts != {""} and max(map(len, texts), default=0) <= 100:
+        if names_kinds(table.column(name)):
             found.append(name)
     return found
 
 
-def _waveforms(table: Table, chosen: np.ndarray) -> Waveforms | None:
+def may_be_label(name: str) -> bool:
+    """Whether a column of this name may be a label: not where it is NWB's own, an id, or a file."""
+    return name not in NO_LABELS and not name.lower().endswith(("id", "ids", "uuid", "uuids", "path", "file"))
+
+
+def names_kinds(values: np.ndarray) -> bool:
+    """Whether texts or truth values, one a unit, name kinds of units: short, and some units share one."""
+    texts = {str(value) for value in values}
+    return len(texts) < max(2, len(values)) and texts != {""} and max(map(len, texts), default=0) <= 100
+
+
+def _waveforms(table: Table) -> Waveforms | None:
     if "waveform_mean" not in table:
         return None
     if "waveform_mean_index" in table:
@@ -174,7 +227,7 @@ def _waveforms(table: Table, chosen: np.ndarray) -> Waveforms | None:
         starts, stops = np.arange(len(table)), np.arange(1, len(table) + 1)
     if len(means.shape) not in (2, 3) or stops[-1] > len(means):
         return None
-    return Waveforms(means.column(), starts[chosen], stops[chosen])
+    return Waveforms(means.column(), starts, stops)
 
 
 # Tables of intervals that say when the session ran, beside invalid_times.
@@ -193,8 +246,7 @@ def _session(root: Node, times: Node) -> np.ndarray:
         first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
     if not first <= last:
         raise DataError(f"{root.file}: no spike in it; look at spike_times")
-    # The last spike belongs to the session: spans are open at their end.
-    start, stop = float(np.floor(first)), float(np.nextafter(last, np.inf))
+    start, stop = map(float, session_span(first, last)[0])
     tables = root.get(INTERVALS)
     for name, node in (tables.children() if tables is not None else {}).items():
         if name != "invalid_times" and node.is_group and "start_time" in (table := Table(node)):
@@ -218,7 +270,10 @@ def _first_electrodes(table: Table, electrodes: Table) -> np.ndarray | None:
     if "electrodes" not in table:
         if "peak_channel_id" in table:
             # The Allen Institute's files name the electrode by its id.
-            return pd.Index(electrodes.ids).get_indexer(table.column("peak_channel_id"))
+            ids = pd.Index(electrodes.ids)
+            if not ids.is_unique:
+                raise DataError(f"{table.file}: ids of its electrodes stand twice; write the file again")
+            return ids.get_indexer(table.column("peak_channel_id"))
         return None
     named = f"{table.file}: electrodes of its units"
     dataset = table.dataset("electrodes")
@@ -249,14 +304,29 @@ def _observed(table: Table) -> list[np.ndarray] | None:
         return None
     starts, stops, column = table.ragged("obs_intervals")
     spans = numbers(column, f"{table.file}: obs_intervals", shape=(-1, 2))
+    spans = spans.astype(np.float64)
+    each = [spans[start:stop] for start, stop in zip(starts, stops, strict=True)]
+    return observed_spans(each, table.ids, table.file)
+
+
+def observed_spans(
+    each: Sequence[np.ndarray], ids: np.ndarray, path: Path | Remote
+) -> list[np.ndarray] | None:
+    """Merge the intervals in which each unit was observed; None where nothing is said of any unit.
+
+    Raises
+    ------
+    DataError
+        If an interval is not finite or ends before it begins; ``ids`` and ``path`` are for this message.
+    """
     merged: dict[bytes, np.ndarray] = {}
     observed = []
-    for unit, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        own = spans[start:stop]
-        if not np.isfinite(own).all() or (own[:, 0] > own[:, 1]).any():
+    for unit, own in enumerate(each):
+        # Asked so that what is not a number is refused too.
+        if not ((np.abs(own) <= LATEST_S).all() and (own[:, 0] <= own[:, 1]).all()):
             raise DataError(
-                f"{table.file}: obs_intervals of unit {table.ids[unit]}: one is not finite or ends before it "
-                "begins"
+                f"{path}: obs_intervals of unit {ids[unit]}: one is not finite or ends before it begins, or "
+                f"lies beyond {LATEST_S:g} s"
             )
         key = own.tobytes()
         if key not in merged:

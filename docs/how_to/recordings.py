@@ -1,0 +1,142 @@
+"""The recordings that the how-to pages look at, in the form that each is about; and their pictures.
+
+python docs/how_to/recordings.py FOLDER      writes the recordings, and with --pictures draws them anew
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from nuclr.data.archives.simulated import SimulationSpec, simulate
+
+HERE = Path(__file__).parent
+RATE_HZ, FRAME_HZ = 30000.0, 30.0
+UNITS, SECONDS = 24, 120.0
+# What each page inspects, by the page's name.
+SHOWN = {
+    "nwb": "mouse7.nwb",
+    "phy": "mouse7_kilosort",
+    "spikeinterface": "mouse7_sorting",
+    "suite2p": "mouse7/suite2p",
+}
+
+
+def write(folder: Path) -> None:
+    """Write the same spikes as an NWB file and as sorters leave them, and what a microscope sees of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for _ in simulate(SimulationSpec(units=UNITS, duration_s=SECONDS), 1, 7, folder / "simulated"):
+        pass
+    (made,) = (folder / "simulated").glob("*.nwb")
+    session = made.rename(folder / SHOWN["nwb"])
+    made.parent.rmdir()
+    trains = spike_times(session)
+    write_phy(folder / SHOWN["phy"], trains)
+    write_sorting(folder / SHOWN["spikeinterface"], trains)
+    write_suite2p(folder / SHOWN["suite2p"] / "plane0", trains)
+
+
+def spike_times(session: Path) -> list[np.ndarray]:
+    """Read the spike times (s) of each unit of an NWB file."""
+    from pynwb import NWBHDF5IO
+
+    with NWBHDF5IO(session, "r") as io:
+        units = io.read().units
+        return [np.asarray(units["spike_times"][i]) for i in range(len(units))]
+
+
+def in_order(trains: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """All spikes in the order of time, in samples, and the unit of each."""
+    samples = np.concatenate([np.round(train * RATE_HZ) for train in trains]).astype(np.int64)
+    units = np.repeat(np.arange(len(trains)), [len(train) for train in trains])
+    order = np.argsort(samples, kind="stable")
+    return samples[order], units[order]
+
+
+def write_phy(folder: Path, trains: list[np.ndarray]) -> None:
+    """Write what Kilosort 4 leaves, of which a person has judged some clusters in phy."""
+    folder.mkdir(parents=True)
+    samples, units = in_order(trains)
+    np.save(folder / "spike_times.npy", samples)
+    np.save(folder / "spike_clusters.npy", units.astype(np.int32))
+    (folder / "params.py").write_text(f"dat_path = 'recording.bin'\nsample_rate = {RATE_HZ}\n")
+    kilosort = ["good" if i % 3 else "mua" for i in range(len(trains))]
+    rows = "".join(f"{i}\t{label}\n" for i, label in enumerate(kilosort))
+    (folder / "cluster_KSLabel.tsv").write_text(f"cluster_id\tKSLabel\n{rows}")
+    (folder / "cluster_group.tsv").write_text("cluster_id\tgroup\n0\tgood\n5\tnoise\n7\tnoise\n")
+
+
+def write_sorting(folder: Path, trains: list[np.ndarray]) -> None:
+    """Write what ``sorting.save(folder="mouse7_sorting")`` does."""
+    (folder / "properties").mkdir(parents=True)
+    samples, units = in_order(trains)
+    spikes = np.zeros(
+        len(samples), [("sample_index", "<i8"), ("unit_index", "<i8"), ("segment_index", "<i8")]
+    )
+    spikes["sample_index"], spikes["unit_index"] = samples, units
+    np.save(folder / "spikes.npy", spikes)
+    np.save(folder / "properties" / "quality.npy", np.array(["good"] * len(trains)))
+    names = [str(i) for i in range(len(trains))]
+    info = {"sampling_frequency": RATE_HZ, "unit_ids": names, "num_segments": 1}
+    (folder / "numpysorting_info.json").write_text(json.dumps(info))
+
+
+def write_suite2p(plane: Path, trains: list[np.ndarray]) -> None:
+    """Write what Suite2p leaves of cells whose calcium follows these spikes, and of some that are none."""
+    plane.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    frames = int(SECONDS * FRAME_HZ)
+    counts = np.stack([np.histogram(train, bins=frames, range=(0, SECONDS))[0] for train in trains]).astype(
+        float
+    )
+    decay = np.exp(-np.arange(int(3 * FRAME_HZ)) / (0.6 * FRAME_HZ))
+    calcium = np.stack([np.convolve(own, decay)[:frames] for own in counts])
+    neuropil = (
+        80
+        + 15 * np.convolve(calcium.mean(axis=0), np.ones(15) / 15, mode="same")
+        + rng.normal(0, 2, (len(trains), frames))
+    )
+    fluorescence = 100 + 25 * calcium + 0.7 * neuropil + rng.normal(0, 4, calcium.shape)
+    iscell = np.stack([np.arange(len(trains)) % 5 != 4, np.ones(len(trains))], axis=1)
+    for name, values in (("F", fluorescence), ("Fneu", neuropil), ("iscell", iscell)):
+        np.save(plane / f"{name}.npy", values.astype(np.float32))
+    options = {"fs": FRAME_HZ, "neucoeff": 0.7, "nplanes": 1}
+    np.save(plane / "ops.npy", np.array(options, dtype=object), allow_pickle=True)
+
+
+def draw(folder: Path) -> None:
+    """Draw what the pages show."""
+    for page, recording in SHOWN.items():
+        command = ["nuclr", "inspect", str(folder / recording), "--picture", str(HERE / page)]
+        subprocess.run(command, check=True)
+        (HERE / f"{page}.svg").unlink()
+    draw_map(folder)
+
+
+def draw_map(folder: Path) -> None:
+    """Draw the embeddings of the NWB file's units by a model of twelve other animals."""
+    import nuclr
+    from nuclr.report.figures import save_figure
+    from nuclr.report.overview import embedding_figure, flat
+
+    others = folder / "others"
+    for _ in simulate(SimulationSpec(units=UNITS, duration_s=SECONDS), 12, 0, others):
+        pass
+    config = {"pretrain": {"steps": 600}}
+    model = nuclr.load_model(nuclr.pretrain(others, folder / "map" / "model.safetensors", config=config))
+    embeddings = model.embed(model.read(folder / SHOWN["nwb"]))
+    columns = ("cell_type", "brain_region")
+    kinds = {column: embeddings.units[column].to_numpy(object) for column in columns}
+    figure = embedding_figure(flat(embeddings.vectors), kinds, f"{UNITS} units of mouse7.nwb")
+    save_figure(figure, HERE / "notebook")
+    (HERE / "notebook.svg").unlink()
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
+    if "--pictures" in sys.argv:
+        draw(Path(sys.argv[1]))

@@ -1,0 +1,190 @@
+"""Folders of ALF files, one array a file, ``object.attribute.npy`` (https://int-brain-lab.github.io/ONE)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nuclr.config import Sorter
+from nuclr.data.formats.alf.clusters import units_of, word
+from nuclr.data.formats.alf.files import PROBE, files_of, folders_by_probe, is_alf, recording_of, subject_of
+from nuclr.data.formats.alf.sorting import (
+    Sorting,
+    by_probe,
+    check_lengths,
+    load,
+    load_if_there,
+    sorting_in,
+)
+from nuclr.data.formats.sorting import clusters_in, kept_clusters, none_kept
+from nuclr.data.recording import SpikeTrains, check_seconds, safe_name, session_span
+from nuclr.data.spikes import SpikesByTime
+from nuclr.errors import DataError, NothingToLearn
+
+__all__ = [
+    "Sorting",
+    "by_probe",
+    "check_lengths",
+    "is_alf",
+    "load",
+    "load_if_there",
+    "read_alf",
+    "recording_of",
+    "sorting_in",
+    "subject_of",
+]
+
+logger = logging.getLogger(__name__)
+
+COPY_AGAIN = "copy the whole folder again"
+PROBES = "clusters.probes"
+
+
+def read_alf(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
+    """Read a session, a probe or a sorting in ALF: a population of each probe.
+
+    Units are the clusters with spikes, but for those called noise. Labels: ``brain_region`` of the acronyms
+    of clusters or their channels, ``quality``, ``depth_um``, ``brain_location_id`` (Allen's number of a
+    region).
+
+    Parameters
+    ----------
+    folder
+        The session's, or one in it.
+    options
+        Which clusters are kept; the sampling rate, where times are in samples alone. None: the defaults.
+
+    Raises
+    ------
+    DataError
+        If a file is damaged or files do not fit each other, no cluster is kept, or a probe has several
+        sortings.
+    """
+    options = options or Sorter()
+    found = _sortings(folder)
+    made: list[SpikeTrains] = []
+    nothing: list[NothingToLearn] = []
+    for probe, sorting in found.items():
+        try:
+            made += _populations(folder, probe, sorting, options)
+        except NothingToLearn as error:
+            nothing.append(error)
+    if not made:
+        raise nothing[0]
+    for why in nothing:
+        logger.warning("%s: left out", why)
+    # Each holds what was read for all: the recording has changed when any of it has.
+    files = tuple(sorted({path for sorting in found.values() for path in _read_of(sorting)}))
+    return [replace(population, files=files) for population in made]
+
+
+def _sortings(folder: Path) -> dict[tuple[str, ...], Sorting]:
+    """Find the sorting of each probe, by what tells probes apart in paths or names of files."""
+    found: dict[tuple[str, ...], Sorting] = {}
+    for probe, inside in folders_by_probe(folder).items():
+        by_name = files_of(inside)
+        shared = by_name.get("", {})
+        of_probes = {
+            more: own
+            for more, own in by_name.items()
+            if "spikes.clusters" in own and ("spikes.times" in own or "spikes.samples" in own)
+        }
+        if not of_probes:
+            raise DataError(
+                f"{inside}: spikes.times and spikes.clusters are not named alike; give both the same name"
+            )
+        for more, own in of_probes.items():
+            others = {name: path for name, path in shared.items() if not name.startswith("spikes.")}
+            key = (*probe, safe_name(more)) if more and (*probe[-1:],) != (more,) else probe
+            found[key] = Sorting(inside, {**others, **own}, COPY_AGAIN)
+    return found
+
+
+def _read_of(sorting: Sorting) -> list[Path]:
+    """List what is read of a sorting; waveforms and amplitudes are not."""
+    passed_over = ("spikes.amps", "spikes.depths", "spikes.templates", "clusters.waveforms")
+    return [path for name, path in sorting.files.items() if name not in passed_over]
+
+
+def _spikes(sorting: Sorting, options: Sorter) -> tuple[SpikesByTime, np.ndarray]:
+    """Say where the spikes are, and from when to when they were recorded."""
+    rate_hz = None
+    if "spikes.times" not in sorting.files:
+        rate_hz = options.sample_rate_hz
+        if rate_hz is None:
+            raise DataError(
+                f"{sorting.folder}: spikes.samples without spikes.times; sorter.sample_rate_hz gives the "
+                "samples in a second"
+            )
+    where = sorting.spikes(np.zeros(0, np.int64), rate_hz)
+    kind = sorting.array("spikes.times" if rate_hz is None else "spikes.samples").dtype.kind
+    if kind not in ("f" if rate_hz is None else "iuf"):
+        raise DataError(
+            f"{where.times.path}: not in seconds; whole numbers of samples belong in spikes.samples.npy, "
+            "with sorter.sample_rate_hz"
+        )
+    where = replace(where, ids=clusters_in(where.clusters))
+    span = where.span()
+    if not len(where.ids) or not len(span):
+        raise NothingToLearn(f"{sorting.folder}: no spikes in it")
+    if rate_hz is not None:
+        # Samples are counted from the beginning of the recording, and the last one is a sample long.
+        return where, np.array([[0.0, span[0, 1] + 1 / rate_hz]])
+    span = session_span(*span[0])
+    check_seconds(span, where.times.path)
+    return where, span
+
+
+def _populations(
+    folder: Path, probe: tuple[str, ...], sorting: Sorting, options: Sorter
+) -> list[SpikeTrains]:
+    """Make the population of a probe, or those of all probes that one sorting holds."""
+    where, span = _spikes(sorting, options)
+    keep = None if options.keep is None else [word(name) for name in options.keep]
+    units = units_of(sorting, where.ids, keep)
+    prefix = "_".join([recording_of(folder), *probe])
+    units.insert(0, "unit_id", [f"{prefix}_{cluster}" for cluster in where.ids])
+    quality = units["quality"].to_numpy(object)
+    if not any(quality):
+        units = units.drop(columns="quality")
+    kept, why = kept_clusters(quality, keep)
+    if not kept.any():
+        raise NothingToLearn(f"{sorting.folder}: {none_kept(quality, why)}")
+    if not kept.all():
+        logger.info("%s: %d of %d clusters are %s: left out", sorting.folder, (~kept).sum(), len(kept), why)
+    named = safe_name(folder.name) if PROBE.fullmatch(folder.name) else "sorting"
+    everything = SpikeTrains(folder, "_".join(probe) or named, _typed(units), where, span)
+    probes = _probes(sorting, where.ids)
+    if probes is not None and len(np.unique(probes)) > 1:
+        above = f"{'_'.join(probe)}_" if probe else ""
+        split = by_probe(everything, probes, kept)
+        return [replace(own, population=f"{above}{own.population}") for own in split]
+    return [everything.only(kept)]
+
+
+def _probes(sorting: Sorting, ids: np.ndarray) -> np.ndarray | None:
+    """Read the number of each cluster's probe, ``(unit,)``; None where one sorting is of one probe."""
+    if PROBES not in sorting.files:
+        return None
+    probes = sorting.array(PROBES)
+    if probes.ndim != 1 or len(probes) <= ids.max() or probes.dtype.kind not in "iuf":
+        raise DataError(f"{sorting.path(PROBES)}: should have the number of a probe for each cluster, from 0")
+    chosen = np.asarray(probes[ids], float)
+    if not np.isfinite(chosen).all():
+        raise DataError(f"{sorting.path(PROBES)}: not all are numbers of probes")
+    return chosen
+
+
+def _typed(units: pd.DataFrame) -> pd.DataFrame:
+    """Give numbers as such: arrays on the disk may have any order of bytes."""
+    return units.assign(
+        **{
+            str(name): units[name].astype(float if units[name].dtype.kind == "f" else np.int64)
+            for name in units
+            if units[name].dtype.kind in "iuf"
+        }
+    )

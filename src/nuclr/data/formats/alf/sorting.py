@@ -1,0 +1,177 @@
+"""The arrays and tables of one sorting in ALF, and what they say of its clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from nuclr.data.columns import Column, map_npy
+from nuclr.data.formats.alf.files import files_of
+from nuclr.data.recording import SpikeTrains
+from nuclr.data.spikes import SpikesByTime
+from nuclr.data.text import read_table
+from nuclr.errors import DataError
+
+FETCH_AGAIN = "delete the folder and fetch the recording again"
+
+
+def load(folder: Path, name: str, remedy: str = FETCH_AGAIN) -> np.ndarray:
+    """Read one array, ``(n,)`` or ``(n, m)``; columns ``(n, 1)`` become ``(n,)``.
+
+    Raises
+    ------
+    DataError
+        If it is not there, or damaged.
+    """
+    path = folder / name
+    try:
+        values = map_npy(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: not there; {remedy}") from None
+    except (ValueError, OSError, EOFError) as error:
+        objects = "Object arrays" in str(error) or "Python objects" in str(error)
+        why = "it holds Python objects, which are not read: save it as text or numbers" if objects else error
+        raise DataError(f"{path}: damaged ({why}); {remedy}") from None
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def load_if_there(folder: Path, name: str, length: int) -> np.ndarray:
+    """Read an array of numbers that may be missing: then NaN, ``(length,)``.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or of another length.
+    """
+    if not (folder / name).exists():
+        return np.full(length, np.nan)
+    values = load(folder, name)
+    check_lengths(folder, ("its object", name), (np.empty(length), values))
+    return np.asarray(values, float)
+
+
+def check_lengths(
+    folder: Path, names: Sequence[str], arrays: Sequence[np.ndarray], remedy: str = FETCH_AGAIN
+) -> None:
+    """Make sure that attributes of one object are as long as each other.
+
+    Raises
+    ------
+    DataError
+        If not.
+    """
+    for name, values in zip(names, arrays, strict=True):
+        if len(values) != len(arrays[0]):
+            raise DataError(f"{folder}: {names[0]} has {len(arrays[0])} rows, {name} {len(values)}; {remedy}")
+
+
+@dataclass(frozen=True)
+class Sorting:
+    """The files of one sorting, by attribute (``spikes.times``).
+
+    Attributes
+    ----------
+    folder
+        Where they are; a revision's may lie one folder below.
+    files
+        The newest of each.
+    remedy
+        What to do about a file that is missing or damaged.
+    """
+
+    folder: Path
+    files: Mapping[str, Path]
+    remedy: str = FETCH_AGAIN
+
+    def path(self, name: str, suffix: str = ".npy") -> Path:
+        """Where an attribute is, or should be."""
+        return self.files.get(name, self.folder / f"{name}{suffix}")
+
+    def array(self, name: str) -> np.ndarray:
+        """Read an attribute as :func:`load` does."""
+        path = self.path(name)
+        return load(path.parent, path.name, self.remedy)
+
+    def array_if_there(self, name: str, length: int) -> np.ndarray:
+        """Read an attribute of numbers that may be missing: then NaN, ``(length,)``."""
+        path = self.path(name)
+        return load_if_there(path.parent, path.name, length)
+
+    def table(self, name: str, suffix: str) -> pd.DataFrame:
+        """Read an attribute that is a table, whose columns are named in lower case.
+
+        Raises
+        ------
+        DataError
+            If it is not there, or damaged.
+        """
+        path = self.path(name, suffix)
+        if not path.exists():
+            raise DataError(f"{path}: not there; {self.remedy}")
+        if path.suffix in (".csv", ".tsv"):
+            return pd.DataFrame(read_table(path, f"{path}"))
+        try:
+            table = pd.read_parquet(path)
+        except (ValueError, OSError, ImportError) as error:
+            raise DataError(f"{path}: damaged ({error}); {self.remedy}") from None
+        table = table.rename(columns=lambda column: str(column).lower())
+        return table.loc[:, ~table.columns.duplicated()]
+
+    def check_channels(self, name: str, channels: np.ndarray, among: str, count: int) -> None:
+        """Make sure that channels of clusters, counted from 0, are among those of a file.
+
+        Raises
+        ------
+        DataError
+            If not.
+        """
+        if len(channels) and not 0 <= channels.min() <= channels.max() < count:
+            raise DataError(f"{self.folder}: {name} beyond the {count} channels of {among}")
+
+    def spikes(self, ids: np.ndarray, rate_hz: float | None = None) -> SpikesByTime:
+        """Say where the spikes of some clusters are.
+
+        Parameters
+        ----------
+        ids
+            The clusters, ``(unit,)``.
+        rate_hz
+            Samples in a second, where times are read from ``spikes.samples``; None reads ``spikes.times``.
+
+        Raises
+        ------
+        DataError
+            If a file is not there, or damaged.
+        """
+        times, clusters = "spikes.times" if rate_hz is None else "spikes.samples", "spikes.clusters"
+        for name in (times, clusters):
+            if self.array(name).ndim != 1:
+                raise DataError(f"{self.path(name)}: more than one column; {self.remedy}")
+        return SpikesByTime(Column(self.path(times)), Column(self.path(clusters)), ids, rate_hz or 1.0)
+
+
+def sorting_in(folder: Path) -> Sorting:
+    """Give the sorting of a folder whose files are named by object and attribute alone."""
+    return Sorting(folder, files_of(folder).get("", {}))
+
+
+def by_probe(units: SpikeTrains, probes: np.ndarray, kept: np.ndarray) -> list[SpikeTrains]:
+    """Make a population of each probe, where one sorting holds several.
+
+    Parameters
+    ----------
+    units
+        All of the sorting.
+    probes
+        Number of each unit's probe, ``(unit,)``.
+    kept
+        Which units are kept, ``(unit,)``; a probe with none is left out.
+    """
+    return [
+        replace(units.only(kept & (probes == probe)), population=f"probe{probe:g}")
+        for probe in np.unique(probes[kept])
+    ]

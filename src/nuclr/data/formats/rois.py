@@ -1,0 +1,79 @@
+"""What all forms of imaged ROIs have in common: which are cells, and planes recorded together."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from nuclr.data.recording import Traces
+from nuclr.data.text import labels_as_text
+
+logger = logging.getLogger(__name__)
+
+NO_CELLS = "no ROI is called a cell; imaging.keep_all: true keeps all"
+
+
+def only_cells(rois: Traces, cells: np.ndarray | None, keep_all: bool) -> Traces:
+    """Keep the ROIs that are called cells, a mask ``(unit,)``; all where nobody says, or they are wanted."""
+    if cells is None or keep_all or cells.all():
+        return rois
+    logger.info(
+        "%s: %s: %d of %d ROIs are cells, the others are left out; imaging.keep_all: true keeps all",
+        rois.path,
+        rois.population,
+        cells.sum(),
+        len(cells),
+    )
+    return rois.only(cells)
+
+
+def together(planes: list[Traces]) -> list[Traces]:
+    """Make one population of planes that were recorded together: frames alike in length, number and start."""
+    groups: list[list[Traces]] = []
+    for plane in planes:
+        group = next((group for group in groups if _recorded_together(group[0], plane)), None)
+        if group is None:
+            groups.append([plane])
+        else:
+            group.append(plane)
+    return [join(group) for group in groups]
+
+
+def _recorded_together(a: Traces, b: Traces) -> bool:
+    return (
+        abs(a.frame_s / b.frame_s - 1) < 1e-3
+        and abs(a.start_s - b.start_s) <= max(a.frame_s, b.frame_s)
+        and abs(a.count - b.count) <= max(2, 0.001 * a.count)
+    )
+
+
+def join(planes: Sequence[Traces]) -> Traces:
+    """Put planes that were recorded together beside each other, as long as the shortest."""
+    first = planes[0]
+    if len(planes) == 1:
+        return first
+    count = min(plane.count for plane in planes)
+    frames, before = [], 0
+    for plane in planes:
+        frames += [
+            replace(part, units=part.units + before, count=min(part.count, count)) for part in plane.frames
+        ]
+        before += len(plane.units)
+    logger.info(
+        "%s: %s are recorded together: one population; nwb.planes: apart keeps them apart",
+        first.path,
+        ", ".join(plane.population for plane in planes),
+    )
+    stop_s = first.start_s + count * first.frame_s
+    return replace(
+        first,
+        population="planes",
+        units=labels_as_text(pd.concat([plane.units for plane in planes], ignore_index=True)),
+        frames=tuple(frames),
+        count=count,
+        valid_spans=np.minimum(first.valid_spans, stop_s),
+    )

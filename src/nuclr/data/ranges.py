@@ -1,0 +1,365 @@
+"""Bytes of files on servers, asked for when they are needed (HTTP ranges, RFC 9110 section 14).
+
+What came is kept in a temporary file for as long as a file is open: nothing is asked for twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Hashable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from email.message import Message
+from functools import lru_cache
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from nuclr.errors import DataError
+
+BLOCK = 2**18
+# Blocks that are asked for at once where they are wanted, and where they are expected to be.
+MOST, MOST_AHEAD = 64, 16
+TRIES, PAUSE_S, LONGEST_PAUSE_S = 5, 0.5, 30.0
+# Seconds to connect, and without a byte, before a server counts as silent.
+TIMEOUT = (20.0, 60.0)
+# Statuses that another try may mend.
+PASSING = {408, 425, 429, 500, 502, 503, 504}
+# Statuses of a signed address that is of no more use.
+EXPIRED = {400, 401, 403, 404, 410}
+METADATA = (".zmetadata", ".zgroup", ".zarray", ".zattrs", "zarr.json")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server said.
+
+    Attributes
+    ----------
+    status, headers, content
+        Of the answer; no content where it is an error, or all of a file instead of a part.
+    url
+        Where it came from, after redirects.
+    """
+
+    status: int
+    headers: requests.structures.CaseInsensitiveDict[str]
+    content: bytes
+    url: str
+
+
+@lru_cache(maxsize=1)
+def _session() -> requests.Session:
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=32))
+    return session
+
+
+def ask(url: str, title: str, part: str = "", *, only_part: bool = False) -> Answer:
+    """Ask a server for a file or a part of it, again where another try may mend what went wrong.
+
+    Parameters
+    ----------
+    url
+        The file's address.
+    title
+        Stands for the address in messages: it holds no credentials.
+    part
+        Which bytes, as in ``Range``; "" asks for all.
+    only_part
+        Do not receive all of a file where the server passes over ``part``.
+
+    Raises
+    ------
+    DataError
+        If there is no answer after all tries.
+    """
+    headers = {"Accept-Encoding": "identity"}  # ranges are of the file, not of its packing
+    if part:
+        headers["Range"] = f"bytes={part}"
+    reason = ""
+    for tried in range(TRIES):
+        pause = PAUSE_S * 2**tried
+        try:
+            with _session().get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+                status = answer.status_code
+                if status in PASSING:
+                    reason = f"the server says {status} {answer.reason}"
+                    asked = answer.headers.get("Retry-After", "")
+                    pause = float(asked) if asked.isdigit() else pause
+                else:
+                    received = status == 206 or (status == 200 and not only_part)
+                    content = answer.content if received else b""
+                    if received and len(content) != int(answer.headers.get("Content-Length", len(content))):
+                        raise requests.ConnectionError
+                    return Answer(status, answer.headers, content, answer.url)
+        except requests.Timeout:
+            reason = "the server does not answer"
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            reason = f"no connection to {urlsplit(url).hostname}, or it broke"
+        except (requests.RequestException, ValueError):
+            raise DataError(f"{title}: not an address that can be asked; look at it") from None
+        if tried < TRIES - 1:
+            time.sleep(min(pause, LONGEST_PAUSE_S))
+    raise DataError(
+        f"{title}: {reason}, {TRIES} times; look at the address and the connection, and try again"
+    )
+
+
+def refused(status: int, title: str) -> DataError:
+    """Say why a server gives nothing."""
+    if status in (404, 410):
+        return DataError(f"{title}: not found ({status}); look at the address")
+    if status in (401, 403):
+        return DataError(
+            f"{title}: not public, or not there ({status}); look at the address, or download it with your "
+            "credentials and give the file"
+        )
+    return DataError(f"{title}: the server says {status}; look at the address, or download it first")
+
+
+class Kept:
+    """Pieces of files in a temporary file, which goes when nobody has it open any more."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(prefix="nuclr-")  # noqa: SIM115
+        self._places: dict[Hashable, tuple[int, int]] = {}
+        self._end = 0
+        self._lock = threading.Lock()
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._places
+
+    def get(self, key: Hashable, low: int = 0, high: int | None = None) -> bytes | None:
+        """Give a piece, or what is from one place in it to before another; None if it is not there."""
+        with self._lock:
+            if key not in self._places:
+                return None
+            start, size = self._places[key]
+            self._file.seek(start + low)
+            return self._file.read((size if high is None else min(high, size)) - low)
+
+    def put(self, key: Hashable, content: bytes) -> None:
+        """Keep a piece; where the disk is full it is asked for again when it is wanted again."""
+        with self._lock, suppress(OSError):
+            self._file.seek(self._end)
+            self._file.write(content)
+            self._file.flush()
+            self._places[key] = (self._end, len(content))
+            self._end += len(content)
+
+
+class RangedFile(io.RawIOBase):
+    """A file on a server, read like one on a disk.
+
+    Attributes
+    ----------
+    size
+        In bytes.
+    filename
+        What the server calls it; "" where it does not say.
+
+    Raises
+    ------
+    DataError
+        If it is not there, not public, or the server gives only whole files; also while it is read.
+    """
+
+    def __init__(self, url: str, title: str) -> None:
+        super().__init__()
+        self._url, self._title, self._answers_at = url, title, url
+        self._kept, self._at, self._next, self._ahead = Kept(), 0, -1, 1
+        first = self._ask(0, BLOCK)
+        self.size = int(first.headers["Content-Range"].rpartition("/")[2])
+        self._version = _version(first)
+        self._kept.put(0, first.content)
+        said = Message()
+        said["Content-Disposition"] = first.headers.get("Content-Disposition", "")
+        self.filename = PurePosixPath(said.get_filename() or "").name
+
+    def unchanged(self) -> bool:
+        """Ask whether the file on the server is still the one that was opened."""
+        return _version(self._ask(0, 1)) == self._version
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Whether it can be read from any place."""
+        return True
+
+    def tell(self) -> int:
+        """Say where the next byte is read."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Say where the next byte is to be read."""
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as many bytes as there is room for; fewer only at the end."""
+        view = memoryview(buffer).cast("B")
+        first, stop = self._at, min(self._at + len(view), self.size)
+        while self._at < stop:
+            block, low = divmod(self._at, BLOCK)
+            content = self._block(block, (stop - 1) // BLOCK, low, min(BLOCK, low + stop - self._at))
+            view[self._at - first : self._at - first + len(content)] = content
+            self._at += len(content)
+        return self._at - first
+
+    def _block(self, block: int, last: int, low: int, high: int) -> bytes:
+        """Give a part of a block; with it are asked for others up to ``last``, and those that may follow."""
+        if (content := self._kept.get(block, low, high)) is not None:
+            return content
+        self._ahead = min(2 * self._ahead, MOST_AHEAD) if block == self._next else 1
+        end = min(max(min(last, block + MOST - 1), block + self._ahead - 1), (self.size - 1) // BLOCK)
+        count = next((i for i in range(1, end - block + 1) if block + i in self._kept), end - block + 1)
+        start, stop = block * BLOCK, min((block + count) * BLOCK, self.size)
+        answer = self._ask(start, stop)
+        if len(answer.content) != stop - start:
+            raise DataError(
+                f"{self._title}: the server sent another part than was asked for; download it first"
+            )
+        if _version(answer) != self._version:
+            raise DataError(f"{self._title}: changed on the server while it was read; read it again")
+        for i in range(count):
+            self._kept.put(block + i, answer.content[i * BLOCK : (i + 1) * BLOCK])
+        self._next = block + count
+        return answer.content[low:high]
+
+    def _ask(self, start: int, stop: int) -> Answer:
+        part = f"{start}-{stop - 1}"
+        answer = ask(self._answers_at, self._title, part, only_part=True)
+        if answer.status in EXPIRED and self._answers_at != self._url:
+            answer = ask(self._url, self._title, part, only_part=True)
+        whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+        if answer.status == 416:
+            raise DataError(f"{self._title}: empty; look at the address")
+        if answer.status == 200 or (answer.status == 206 and not whole.isdigit()):
+            raise DataError(
+                f"{self._title}: its server sends whole files only (no HTTP ranges); download it first, and "
+                "give the file"
+            )
+        if answer.status != 206:
+            raise refused(answer.status, self._title)
+        if not answer.headers["Content-Range"].startswith(f"bytes {start}-"):
+            raise DataError(
+                f"{self._title}: the server sent another part than was asked for; download it first"
+            )
+        # A redirect, to where an archive has its files, is followed once.
+        self._answers_at = answer.url
+        return answer
+
+
+def _version(answer: Answer) -> tuple[str, str]:
+    """Give what differs between two versions of a file: its length, and how the server tags it."""
+    length = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    return length, answer.headers.get("ETag", answer.headers.get("Last-Modified", ""))
+
+
+class ServedFolder(MemoryStore):
+    """A Zarr folder on a server, of which each file is asked for by its name.
+
+    A server lists no folders, so the metadata must be consolidated. It is in memory only by its class.
+
+    Raises
+    ------
+    DataError
+        If it is not there, not public, or its metadata are not consolidated; also while it is read.
+    """
+
+    def __init__(self, url: str, title: str) -> None:
+        super().__init__(read_only=True)
+        self._url, self._title = urlsplit(url), title
+        self._kept, self._missing = Kept(), set[str]()
+        if self._content(".zmetadata") is None and b"consolidated" not in (self._content("zarr.json") or b""):
+            if self._content(".zgroup") is None and self._content("zarr.json") is None:
+                raise DataError(f"{title}: no Zarr folder found there (no .zmetadata); look at the address")
+            raise self._unlisted()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ServedFolder) and self._url == other._url
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _unlisted(self) -> DataError:
+        return DataError(
+            f"{self._title}: its metadata are not consolidated (.zmetadata), and a server lists no folders; "
+            "download it first, and give the folder"
+        )
+
+    def _content(self, key: str, part: str = "") -> bytes | None:
+        if key in self._missing:
+            return None
+        if (content := self._kept.get((key, part))) is not None:
+            return content
+        path = f"{self._url.path.rstrip('/')}/{quote(key)}"
+        answer = ask(urlunsplit(self._url._replace(path=path)), f"{self._title}: {key}", part)
+        # S3 says 403 of what is not there, where a folder may not be listed; of numbers, that is no "zero".
+        absent = answer.status == 403 and key.rpartition("/")[2] in METADATA
+        if absent or answer.status in (404, 410):
+            self._missing.add(key)
+            return None
+        if answer.status not in (200, 206):
+            raise refused(answer.status, f"{self._title}: {key}")
+        content = answer.content
+        if part and answer.status == 200:
+            low, _, high = part.partition("-")
+            content = content[int(low) : int(high) + 1 if high else None] if low else content[-int(high) :]
+        self._kept.put((key, part), content)
+        return content
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Give a file, or a part of it; None if it is not there."""
+        content = await asyncio.to_thread(self._content, key, _part(byte_range))
+        prototype = prototype or default_buffer_prototype()
+        return None if content is None else prototype.buffer.from_bytes(content)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Give parts of several files."""
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        """Whether a file is there."""
+        return await asyncio.to_thread(self._content, key) is not None
+
+    def list(self) -> AsyncIterator[str]:
+        """Refuse to list."""
+        raise self._unlisted()
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Refuse to list."""
+        raise self._unlisted()
+
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Refuse to list."""
+        raise self._unlisted()
+
+
+def _part(wanted: ByteRequest | None) -> str:
+    """Say a part of a file as HTTP's ``Range`` does."""
+    if wanted is None:
+        return ""
+    if isinstance(wanted, RangeByteRequest):
+        return f"{wanted.start}-{wanted.end - 1}"
+    return f"{wanted.offset}-" if isinstance(wanted, OffsetByteRequest) else f"-{wanted.suffix}"
