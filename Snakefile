@@ -55,6 +55,9 @@ rule probe_all:
 
 
 onsuccess:
+    for line in PLAN.said:
+        if line.startswith("left out"):
+            print(f"nuclr: {line}")
     for warning in warnings_said():
         print(warning)
     for figure in sorted(Path(OUT, "scaling").glob("*.png")):

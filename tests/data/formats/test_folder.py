@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sorted_folders import write_phy
 from strategies import new_nwb, poisson_trains, save_nwb, write_traces, write_units
 
 from nuclr.config import Reading
@@ -124,6 +125,18 @@ def test_one_model_reads_one_kind_of_recordings(tmp_path: Path) -> None:
         "calcium of 0.25 s a frame",
         "spikes",
     ]
+
+
+def test_a_folder_that_was_curated_again_is_looked_at_again(tmp_path: Path) -> None:
+    sorted_by = write_phy(tmp_path / "raw" / "mouse1", poisson_trains(4, 9.0), ["good"] * 4)
+    known = tmp_path / "known.json"
+    find_recordings(tmp_path / "raw", known)
+    before = known.read_text()
+    find_recordings(tmp_path / "raw", known)
+    assert known.read_text() == before
+    (sorted_by / "cluster_group.tsv").write_text("cluster_id\tgroup\n10\tnoise\n")
+    find_recordings(tmp_path / "raw", known)
+    assert known.read_text() != before
 
 
 def test_labels_are_counted_without_those_of_a_curator(tmp_path: Path) -> None:

@@ -202,12 +202,16 @@ def _kind(own: Known) -> str:
 
 
 def _state_of(path: Path) -> str:
-    """Name, size and time: the same as long as nobody writes to a file."""
+    """Name, size and time: the same as long as nobody writes to a file, or to one of a folder's own."""
     try:
-        status = path.stat()
+        status = [path.stat()]
+        # Tables of labels lie at most so deep; of a Zarr folder, its metadata.
+        for depth in ("*", "*/*", "*/*/*") if path.is_dir() else ():
+            status += [below.stat() for below in path.glob(depth)]
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); remove it, or mend the link") from None
-    return f"{path.absolute()} {status.st_size} {status.st_mtime_ns}"
+    size, newest = sum(one.st_size for one in status), max(one.st_mtime_ns for one in status)
+    return f"{path.absolute()} {len(status)} {size} {newest}"
 
 
 def _read_kept(kept: Path | None) -> dict[str, Known]:
