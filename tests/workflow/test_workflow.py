@@ -270,7 +270,7 @@ def test_nothing_is_left_of_a_step_that_fails_and_its_error_is_shown(tmp_path: P
         (["pretrain={stepps: 3}"], "unknown key pretrain.stepps; did you mean steps?"),
         (["scaling={animal_counts: [1, 9]}"], "9 animals asked for, but only 4 are left for pretraining"),
         (["dataset=mine"], "nwb.folder: data set mine needs the folder of its NWB files"),
-        (["dataset=mine", "nwb={folder: nowhere}"], "nowhere: no .nwb file there; set nwb.folder"),
+        (["dataset=mine", "nwb={folder: nowhere}"], "nowhere: no such folder; set nwb.folder"),
     ],
 )
 def test_a_wrong_configuration_stops_before_any_work(tmp_path: Path, settings: list[str], said: str) -> None:
