@@ -66,8 +66,8 @@ def chunk(path: Path, output: Path, on: str, workers: int) -> None:
     """Chunk the recording, as the subcommand does."""
     from nuclr.cluster import computing
     from nuclr.config import load_config
+    from nuclr.data.access.columns import Column
     from nuclr.data.chunk import chunk_recording
-    from nuclr.data.columns import Column
     from nuclr.data.formats.nwb import read_populations
     from nuclr.data.recording import SpikeTrains
     from nuclr.data.spikes import SpikesByTime

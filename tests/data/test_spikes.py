@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from strategies import poisson_trains, span_lists, write_units
 
 from nuclr.config import Chunk
+from nuclr.data.access.columns import Column
 from nuclr.data.chunk import bin_spikes, silences
-from nuclr.data.columns import Column
 from nuclr.data.recording import SpikeTrains, intersect_spans, remove_spans
 from nuclr.data.spikes import SpikesByTime, SpikesByUnit
 from nuclr.errors import DataError

@@ -11,8 +11,8 @@ import pytest
 from strategies import poisson_trains, population, write_units
 
 from nuclr.config import Chunk
+from nuclr.data.access.columns import Column
 from nuclr.data.chunk import chunk_recording
-from nuclr.data.columns import Column
 from nuclr.data.formats.nwb import read_populations
 from nuclr.data.population import Population
 from nuclr.data.recording import SpikeTrains, Waveforms

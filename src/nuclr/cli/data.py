@@ -114,15 +114,15 @@ def catalog(
     """Tabulate all units and populations; refuse what would fail later: equal ids, tasks without labels."""
     import pandas as pd
 
-    from nuclr.config import load_config
+    from nuclr.config import Probe, load_config
     from nuclr.data.catalog import catalog as tabulate
     from nuclr.data.catalog import totals
+    from nuclr.data.defaults import completed_probe
     from nuclr.data.splits import read_splits
     from nuclr.data.store import stores
     from nuclr.evaluation.protocols import class_labels
     from nuclr.files import whole
 
-    tasks = (load_config(*config).probe.tasks if config else None) or []
     folders = populations
     if splits is not None:
         groups = read_splits(splits)
@@ -130,7 +130,8 @@ def catalog(
         named = {member: None for seed in range(seeds) for member in groups.probed(most, seed)}
         folders = groups.folders(populations, list(named))
     unit_table, population_table = tabulate([store for folder in folders for store in stores(folder)])
-    for task in tasks:
+    probe = completed_probe(load_config(*config).probe, unit_table, apart=True) if config else Probe(tasks=[])
+    for task in probe.tasks or ():
         counts = pd.Series(class_labels(unit_table, task)).value_counts().drop("", errors="ignore")
         print(f"{task.name}: " + ", ".join(f"{name} {count}" for name, count in counts.items()))
     for path, content in ((units, unit_table), (table, population_table)):

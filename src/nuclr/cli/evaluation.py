@@ -47,15 +47,15 @@ def embed(
     """Embed every unit of some recordings with a trained encoder.
 
     Spikes are binned as the model reads them. Units that fire less than those it learned from are left out,
-    unless chunk.min_rate_hz says otherwise. Labels in NWB files are kept with nwb.unit_columns. Of files on a
+    unless chunk.min_rate_hz says otherwise. Labels in the recordings are kept beside the embeddings. Of files on a
     server only the bytes that are needed are read.
     """
     from rich.progress import track
 
     from nuclr.config import load_config
+    from nuclr.data.access.remote import on_disk, place_of
     from nuclr.data.own import find, open_found
     from nuclr.data.population import Population
-    from nuclr.data.remote import on_disk, place_of
     from nuclr.data.splits import read_splits
     from nuclr.representation.embed import embed_with_model, load_model
     from nuclr.representation.embeddings import write_embeddings

@@ -46,8 +46,8 @@ def inspect(
     Of a folder, files that cannot be used are listed with the reason and the remedy.
     """
     from nuclr.config import load_config
+    from nuclr.data.access.remote import place_of
     from nuclr.data.own import find, open_what_can_be
-    from nuclr.data.remote import place_of
     from nuclr.report.figures import save_figure
     from nuclr.report.inspect import inspect as look
     from nuclr.report.overview import activity_figure

@@ -103,8 +103,8 @@ class _Run(NamedTuple):
 
 def _of_splits(populations: list[Path], groups: Splits, animals: int, seed: int, options: Config) -> _Run:
     """Take the first of the animals that splits.json puts in order."""
+    from nuclr.data.access.remote import on_disk
     from nuclr.data.archives.left_out import members_left_out
-    from nuclr.data.remote import on_disk
     from nuclr.data.store import stores
     from nuclr.evaluation.label_score import label_score
     from nuclr.training.run import Cohort

@@ -13,9 +13,9 @@ import numpy as np
 
 from nuclr import __version__
 from nuclr.config import Chunk
+from nuclr.data.access.remote import Remote
 from nuclr.data.population import Population
 from nuclr.data.recording import SpikeTrains, Traces, check_seconds, remove_spans
-from nuclr.data.remote import Remote
 from nuclr.data.spikes import Grid, SpikesByUnit
 from nuclr.data.store import open_population, shard_bins, stores, write_population
 from nuclr.data.text import as_text

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
-from nuclr.data.columns import Column
+from nuclr.data.access.columns import Column
 
 # Suite2p's defaults (its settings win_baseline, in seconds, and sig_baseline, in frames).
 WINDOW_S, SMOOTHING_FRAMES = 60.0, 10.0

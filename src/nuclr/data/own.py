@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nuclr.config import Chunk, Download, Nwb, Reading, Sorter
+from nuclr.data.access.remote import DANDI, Remote, looked_at, place_of
 from nuclr.data.archives.left_out import reason_left_out
 from nuclr.data.chunk import chunk_recording, to_population, why_left_out
 from nuclr.data.formats import FORMATS, NWB, Format, Raw, animal_of, format_of, warn_of_animals
@@ -19,7 +20,6 @@ from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
 from nuclr.data.inputs import Reads, binning
 from nuclr.data.population import Population
 from nuclr.data.recording import name_of
-from nuclr.data.remote import DANDI, Remote, looked_at, place_of
 from nuclr.data.store import identity_of, open_population, stores
 from nuclr.errors import DataError, NothingToLearn, NuclrError
 from nuclr.files import check_writable
@@ -296,7 +296,7 @@ def open_what_can_be(
                 animal, sure = animal_of(recording.path, recording.form, options)
             populations = list(_open(recording, animal, options, chunk))
             if not populations:
-                raise NothingToLearn(f"{recording.path}: no unit is left")
+                raise NothingToLearn(f"{recording.path}: nothing to show: no unit is left")
         except NuclrError as error:
             yield recording, [], error
             continue

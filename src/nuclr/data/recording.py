@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from nuclr.data.columns import Column
+from nuclr.data.access.columns import Column
+from nuclr.data.access.remote import Remote
 from nuclr.data.fluorescence import Frames
-from nuclr.data.remote import Remote
 from nuclr.data.spikes import Spikes
 from nuclr.errors import DataError
 

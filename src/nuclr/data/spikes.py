@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nuclr.data.columns import Column
+from nuclr.data.access.columns import Column
 from nuclr.errors import DataError
 
 PART = 2**19  # spikes worked on at a time; what is made of them takes some 80 bytes each

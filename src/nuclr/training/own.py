@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from nuclr.config import Config, load_config
+from nuclr.data.access.remote import on_disk
 from nuclr.data.own import find, store_found
-from nuclr.data.remote import on_disk
 from nuclr.data.store import open_population
 from nuclr.model.card import CARD, write_card
 from nuclr.model.tensor_files import read_record

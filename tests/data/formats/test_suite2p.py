@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter, maximum_filter1d, minimum_filter1d
 
 from nuclr.config import Chunk, Reading
+from nuclr.data.access.pickled import KNOWN, read_dictionary
 from nuclr.data.formats.suite2p import read_suite2p, recording_of
 from nuclr.data.own import find, open_found
-from nuclr.data.pickled import KNOWN, read_dictionary
 from nuclr.data.population import Population
 from nuclr.errors import DataError
 from nuclr.files import sha256_of

@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from nuclr.data.access.columns import Column
 from nuclr.data.archives.download import Fetcher, unpack
 from nuclr.data.archives.figshare import files_of
 from nuclr.data.archives.manifests import manifest
-from nuclr.data.columns import Column
 from nuclr.data.fluorescence import Frames
 from nuclr.data.formats import alf
 from nuclr.data.recording import Recording, Traces

@@ -21,10 +21,10 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from nuclr.data.access.ranges import TIMEOUT
+from nuclr.data.access.remote import Remote as Streamed
 from nuclr.data.archives.download import Fetcher, Remote, digest_of
-from nuclr.data.ranges import TIMEOUT
 from nuclr.data.recording import Recording, safe_name
-from nuclr.data.remote import Remote as Streamed
 from nuclr.errors import DataError, DownloadError
 from nuclr.files import whole
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import requests
 
-from nuclr.data.ranges import PASSING, TIMEOUT
+from nuclr.data.access.ranges import PASSING, TIMEOUT
 from nuclr.errors import DownloadError
 from nuclr.files import partial_of, whole_folder
 

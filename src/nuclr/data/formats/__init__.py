@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from nuclr.config import Reading
+from nuclr.data.access.remote import Remote
 from nuclr.data.formats import alf, caiman, kilosort, nwb, spikeinterface, suite2p
 from nuclr.data.formats.sorting import recording_of
 from nuclr.data.recording import SpikeTrains, Traces, name_of
-from nuclr.data.remote import Remote
 from nuclr.errors import DataError
 from nuclr.words import counted
 

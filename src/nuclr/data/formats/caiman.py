@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from nuclr.config import Imaging, Reading
-from nuclr.data.columns import Column
+from nuclr.data.access.columns import Column
 from nuclr.data.fluorescence import Correction, Frames
 from nuclr.data.formats.rois import NO_CELLS, only_cells
 from nuclr.data.recording import Traces, name_of, safe_name

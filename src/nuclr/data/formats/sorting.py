@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nuclr.data.columns import Column
+from nuclr.data.access.columns import Column
 from nuclr.data.recording import SpikeTrains, distinct, name_of, safe_name
 from nuclr.data.spikes import PART, SpikesByTime
 from nuclr.errors import DataError

@@ -18,7 +18,7 @@ import pandas as pd
 import zarr
 
 from nuclr.config import Sorter
-from nuclr.data.columns import Column
+from nuclr.data.access.columns import Column
 from nuclr.data.formats.kilosort import UNSORTED
 from nuclr.data.formats.nwb.units import may_be_label, names_kinds
 from nuclr.data.formats.sorting import open_column, sorted_population

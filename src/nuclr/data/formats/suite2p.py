@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from nuclr.config import Imaging, Reading
-from nuclr.data.columns import Column, map_npy
+from nuclr.data.access.columns import Column, map_npy
+from nuclr.data.access.pickled import read_dictionary
 from nuclr.data.fluorescence import Correction, Frames
 from nuclr.data.formats.rois import NO_CELLS, only_cells, together
 from nuclr.data.formats.sorting import OF_ANY_SORTER
-from nuclr.data.pickled import read_dictionary
 from nuclr.data.recording import Traces, name_of
 from nuclr.errors import DataError
 

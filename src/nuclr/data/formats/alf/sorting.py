@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from nuclr.data.columns import Column, map_npy
+from nuclr.data.access.columns import Column, map_npy
 from nuclr.data.formats.alf.files import files_of
 from nuclr.data.recording import SpikeTrains
 from nuclr.data.spikes import SpikesByTime

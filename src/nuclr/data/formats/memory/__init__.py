@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from nuclr.config import Chunk, Nwb
+from nuclr.data.access.columns import ArrayColumn
 from nuclr.data.chunk import to_population, why_left_out
-from nuclr.data.columns import ArrayColumn
 from nuclr.data.formats.memory import frames
 from nuclr.data.formats.memory.labels import ALL, Labels, labelled, unit_table
 from nuclr.data.formats.memory.objects import HeldSpikes, held_spikes, held_traces, is_traces

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nuclr.config import Nwb
-from nuclr.data.columns import ArrayColumn
+from nuclr.data.access.columns import ArrayColumn
 from nuclr.data.fluorescence import Correction, Frames, frame_length
 from nuclr.data.formats.memory.labels import ALL, unit_table
 from nuclr.data.formats.memory.objects import HeldTraces

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from nuclr.config import Reading
+from nuclr.data.access.remote import Remote
 from nuclr.data.formats.nwb.file import Node, opened
 from nuclr.data.formats.nwb.imaging import traces
 from nuclr.data.formats.nwb.units import spike_trains, units_table
 from nuclr.data.recording import SpikeTrains, Traces, name_of
-from nuclr.data.remote import Remote
 from nuclr.errors import NothingToLearn
 
 ZARR = (".zgroup", ".zmetadata")

@@ -20,8 +20,8 @@ import h5py
 import numpy as np
 import zarr
 
-from nuclr.data.columns import Column
-from nuclr.data.remote import Remote, open_hdf5, open_zarr
+from nuclr.data.access.columns import Column
+from nuclr.data.access.remote import Remote, open_hdf5, open_zarr
 from nuclr.errors import DataError, NothingToLearn
 
 LINKS = "zarr_link"

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nuclr.config import Nwb
-from nuclr.data.columns import ArrayColumn
+from nuclr.data.access.columns import ArrayColumn
 from nuclr.data.formats.nwb.regions import regions
 from nuclr.data.formats.nwb.tables import with_time, without_holes
 from nuclr.data.formats.nwb.units import (

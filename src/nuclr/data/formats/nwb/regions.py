@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclr.data.remote import Remote
+from nuclr.data.access.remote import Remote
 from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from nuclr.data.access.remote import Remote
 from nuclr.data.formats.nwb.file import Node
 from nuclr.data.recording import SpikeTrains, Traces, remove_spans
-from nuclr.data.remote import Remote
 from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)

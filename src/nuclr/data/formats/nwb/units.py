@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nuclr.config import Nwb
+from nuclr.data.access.remote import Remote
 from nuclr.data.formats.nwb.file import Node
 from nuclr.data.formats.nwb.regions import regions
 from nuclr.data.formats.nwb.tables import (
@@ -33,7 +34,6 @@ from nuclr.data.recording import (
     safe_name,
     session_span,
 )
-from nuclr.data.remote import Remote
 from nuclr.data.spikes import SpikesByUnit
 from nuclr.errors import DataError
 from nuclr.words import counted

@@ -21,7 +21,7 @@ from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
-from nuclr.data.ranges import RangedFile, ServedFolder
+from nuclr.data.access.ranges import RangedFile, ServedFolder
 from nuclr.errors import DataError
 
 DANDI = "dandi://"

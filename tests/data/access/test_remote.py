@@ -22,11 +22,11 @@ from zarr_folders import to_zarr
 import nuclr
 from nuclr.cli import app
 from nuclr.config import Chunk, Download, Reading
-from nuclr.data import ranges
+from nuclr.data.access import ranges
+from nuclr.data.access.ranges import RangedFile
+from nuclr.data.access.remote import Remote, on_disk, place_of
 from nuclr.data.own import find, open_found
 from nuclr.data.population import Population
-from nuclr.data.ranges import RangedFile
-from nuclr.data.remote import Remote, on_disk, place_of
 from nuclr.errors import DataError, DownloadError, NuclrError
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from nuclr.data.remote import Remote, open_hdf5, open_zarr
+from nuclr.data.access.remote import Remote, open_hdf5, open_zarr
 from nuclr.errors import DataError, NuclrError
 
 

@@ -1,0 +1,1 @@
+"""Bytes on a disk or a server, read a part at a time; nothing of them is run."""
