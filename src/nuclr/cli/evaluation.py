@@ -47,8 +47,8 @@ def embed(
     """Embed every unit of some recordings with a trained encoder.
 
     Spikes are binned as the model reads them. Units that fire less than those it learned from are left out,
-    unless chunk.min_rate_hz says otherwise. Labels in the recordings are kept beside the embeddings. Of files on a
-    server only the bytes that are needed are read.
+    unless chunk.min_rate_hz says otherwise. Labels in the recordings are kept beside the
+    embeddings. Of files on a server only the bytes that are needed are read.
     """
     from rich.progress import track
 
