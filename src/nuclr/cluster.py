@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import dask
+from dask import threaded
 
 from nuclr.config import DaskOn
 from nuclr.errors import ConfigError
@@ -45,7 +46,8 @@ def computing(on: DaskOn, workers: int | None) -> Iterator[None]:
     """
     if on == "threads":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        with dask.config.set(scheduler="threads", num_workers=min(workers or cores, MOST_THREADS)):
+        # By its name, Dask would load all of `distributed` first, to see whether there is a cluster.
+        with dask.config.set(scheduler=threaded.get, num_workers=min(workers or cores, MOST_THREADS)):
             yield
         return
     from distributed import Client, LocalCluster

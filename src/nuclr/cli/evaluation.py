@@ -52,6 +52,7 @@ def embed(
     """
     from rich.progress import track
 
+    from nuclr.cluster import computing
     from nuclr.config import load_config
     from nuclr.data.access.remote import on_disk, place_of
     from nuclr.data.own import find, open_found
@@ -83,7 +84,7 @@ def embed(
             files[population.population] = population.source.get("file", "")
             yield population
 
-    with gpus(1, machine.accelerator, machine.share_gpus):
+    with gpus(1, machine.accelerator, machine.share_gpus), computing("threads", machine.dask_workers):
         units, vectors, windows = embed_with_model(loaded.saved, opened(), machine.accelerator)
     record = {"model": loaded.sha256, "embedded": files, **loaded.saved.record}
     write_embeddings(output, units, vectors, windows, record)

@@ -45,22 +45,25 @@ def inspect(
 
     Of a folder, files that cannot be used are listed with the reason and the remedy.
     """
+    from nuclr.cluster import computing
     from nuclr.config import load_config
     from nuclr.data.access.remote import place_of
     from nuclr.data.own import find, open_what_can_be
-    from nuclr.report.figures import save_figure
     from nuclr.report.inspect import inspect as look
-    from nuclr.report.overview import activity_figure
 
     path = place_of(recording)
     options = load_config({"dataset": "nwb", "nwb": {"folder": str(path)}}, *(config or ()))
     found = find([path], options.download)
-    seen = look(open_what_can_be(found, options.reading, options.chunk), population)
+    with computing("threads", options.machine.dask_workers):
+        seen = look(open_what_can_be(found, options.reading, options.chunk), population)
     if as_json:
         print(seen.as_json())
     else:
         _show(seen)
     if picture is not None:
+        from nuclr.report.figures import save_figure
+        from nuclr.report.overview import activity_figure
+
         begin = start if start is not None else float(seen.first.valid_spans[0, 0])
         for written in save_figure(activity_figure(seen.first, begin, seconds), picture):
             print(written, file=sys.stderr if as_json else sys.stdout)

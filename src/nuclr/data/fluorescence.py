@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
 from nuclr.data.access.columns import Column
 
@@ -48,6 +47,8 @@ class Correction:
 
     def baseline(self, traces: np.ndarray) -> np.ndarray:
         """Slow lower edge of traces ``(unit, time)``."""
+        from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
+
         smooth = gaussian_filter1d(_filled(traces), SMOOTHING_FRAMES, axis=1, truncate=4.0)
         return maximum_filter1d(minimum_filter1d(smooth, self._window, axis=1), self._window, axis=1)
 
