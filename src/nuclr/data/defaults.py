@@ -16,14 +16,13 @@ import pandas as pd
 from nuclr.config import TRANSDUCTIVE, Config, Probe, Protocol, Split, Task
 from nuclr.data.recording import Recording, distinct
 from nuclr.data.splits import Splits, make_splits
-from nuclr.data.text import NO_REGION, UNKNOWN, as_text, is_label
+from nuclr.data.text import count_values, names_class
 from nuclr.errors import SplitError
 from nuclr.words import counted
 
 # With fewer, none is set apart: each is left out in turn.
 FEWEST_TO_SET_APART = 8
 MOST_TESTED, MOST_LABELLED = 32, 16
-IDENTITY = ("unit_id", "population", "recording", "animal", "quality")
 
 
 def completed(
@@ -55,10 +54,12 @@ def completed(
     said = []
     animals = {recording.animal for recording in recordings}
     labelled = labelled_animals(recordings) or animals
-    candidates, why = tasks_of(recordings, labels, config.probe.min_units)
-    tasks = candidates if config.probe.tasks is None else config.probe.tasks
-    made, why_split = _split(config.split, len(labelled), bool(tasks))
-    if config.probe.tasks is None:
+    tasks = config.probe.tasks
+    if tasks is not None:
+        made, why_split = _split(config.split, len(labelled), bool(tasks))
+    else:
+        candidates, why = tasks_of(recordings, labels, config.probe.min_units)
+        made, why_split = _split(config.split, len(labelled), bool(candidates))
         tasks = _that_can_be_tested(candidates, recordings, config.model_copy(update={"split": made}))
         passed_over = [task.name for task in candidates if task not in tasks]
         if passed_over:
@@ -141,25 +142,21 @@ def _units_of_classes(task: Task, recordings: Sequence[Recording]) -> dict[str, 
     return found
 
 
-def labelled_animals(recordings: Sequence[Recording], tasks: Sequence[Task] | None = None) -> set[str]:
-    """Name the animals with two classes of every task, or else of any; none where nothing is known.
+def labelled_animals(recordings: Sequence[Recording]) -> set[str]:
+    """Name the animals with two classes of every column that can be probed, or else of any.
 
-    Without ``tasks`` they are what can be probed, so that who is labelled does not hang on what is probed.
+    None where nothing is known. It does not hang on what is probed, so that who is tested does not either.
     """
-    chosen = tasks_of(recordings)[0] if tasks is None else tasks
-    of_tasks = [_with_two_classes(recordings, task) for task in chosen]
+    each = [_units_of_classes(task, recordings) for task in tasks_of(recordings)[0]]
+    of_tasks = [{animal for animal, own in units.items() if len(own) > 1} for units in each]
     return set.intersection(*of_tasks) or set.union(*of_tasks) if of_tasks else set()
-
-
-def _with_two_classes(recordings: Sequence[Recording], task: Task) -> set[str]:
-    return {animal for animal, own in _units_of_classes(task, recordings).items() if len(own) > 1}
 
 
 def _classes(values: Iterable[str], task: Task) -> set[str]:
     """Name the classes of a task that some values are of."""
     if task.classes is not None:
         return {name for name, members in task.classes.items() if not set(members).isdisjoint(values)}
-    return {value for value in values if value.strip().lower() not in UNKNOWN | NO_REGION}
+    return set(filter(names_class, values))
 
 
 def _split(split: Split, animals: int, probed: bool) -> tuple[Split, str]:
@@ -207,35 +204,17 @@ def tasks_of(
     if not any(recording.labels for recording in recordings):
         why = "what this data set has" if otherwise else "no column of labels in the recordings"
         return [Task(name=name, column=name) for name in otherwise], why
-    units: dict[str, dict[str, int]] = {}
-    animals: dict[tuple[str, str], set[str]] = {}
-    for recording in recordings:
-        for column, counts in recording.labels.items():
-            own = units.setdefault(column, {})
-            for value, count in counts.items():
-                if value.strip().lower() not in UNKNOWN | NO_REGION:
-                    own[value] = own.get(value, 0) + count
-                    animals.setdefault((column, value), set()).add(recording.animal)
     alone = len({recording.animal for recording in recordings}) == 1
-    classes = {
-        column: [
-            label
-            for label, count in own.items()
-            if count >= least and (alone or len(animals[column, label]) > 1)
-        ]
-        for column, own in units.items()
-    }
-    chosen = [
-        column
-        for column, own in classes.items()
-        if len(
-            _with_two_classes(
-                recordings, Task(name="task", column=column, classes={one: [one] for one in own})
-            )
-        )
-        > (0 if alone else 1)
-    ]
-    passed_over = [column for column in units if column not in chosen]
+    columns = list(dict.fromkeys(column for recording in recordings for column in recording.labels))
+    chosen = []
+    for column in columns:
+        units = _units_of_classes(Task(name="task", column=column), recordings)
+        total = sum(units.values(), Counter())
+        animals = Counter(name for own in units.values() for name in own)
+        kept = {name for name, count in total.items() if count >= least and (alone or animals[name] > 1)}
+        if sum(len(kept & own.keys()) > 1 for own in units.values()) > (0 if alone else 1):
+            chosen.append(column)
+    passed_over = [column for column in columns if column not in chosen]
     why = f"columns with two classes of {least} units or more in several animals"
     if passed_over:
         why += f"; not {', '.join(passed_over)}"
@@ -248,19 +227,9 @@ def completed_probe(options: Probe, units: pd.DataFrame, apart: bool) -> Probe:
     """Fill in tasks and protocols for a table of units, where no workflow has."""
     tasks, protocols = options.tasks, options.protocols
     if tasks is None:
-        columns = [
-            str(name)
-            for name in units
-            if name not in IDENTITY and (is_label(units[name]) or pd.api.types.is_bool_dtype(units[name]))
-        ]
-        counted_by = [
-            Recording(
-                Path(),
-                "",
-                str(animal),
-                labels={column: dict(as_text(own[column]).value_counts()) for column in columns},
-            )
+        by_animal = [
+            Recording(Path(), "", str(animal), labels=count_values(own))
             for animal, own in units.groupby("animal")
         ]
-        tasks, _ = tasks_of(counted_by, least=options.min_units)
+        tasks, _ = tasks_of(by_animal, least=options.min_units)
     return options.model_copy(update={"tasks": tasks, "protocols": protocols or _protocols(apart)})

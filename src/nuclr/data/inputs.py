@@ -134,6 +134,11 @@ def check_apart(populations: Sequence[Population]) -> None:
         raise DataError(f"population {twice[0]} is in two of the stores; give each recording once")
 
 
+def same_bin(a: float, b: float) -> bool:
+    """Whether bins, or frames, are of one length (s) to an encoder: to 5 %."""
+    return abs(a / b - 1) <= 0.05
+
+
 def common_bin_s(populations: Sequence[Population]) -> float:
     """Length of a bin that all populations share, to 5 %.
 
@@ -144,7 +149,7 @@ def common_bin_s(populations: Sequence[Population]) -> float:
     """
     first = populations[0]
     for other in populations:
-        if other.modality != first.modality or abs(other.bin_s / first.bin_s - 1) > 0.05:
+        if other.modality != first.modality or not same_bin(other.bin_s, first.bin_s):
             raise DataError(
                 f"population {other.population} is {other.modality} at {other.bin_s:.4g} s a bin, but "
                 f"{first.population} is {first.modality} at {first.bin_s:.4g} s; use them in data "

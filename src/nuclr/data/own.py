@@ -89,11 +89,15 @@ def animals_of(found: Sequence[Found], options: Reading) -> list[str]:
         animals.append(animal)
         if not sure:
             unknown.append(recording)
+    _warn_of_unknown(unknown, found)
+    return animals
+
+
+def _warn_of_unknown(unknown: Sequence[Found], found: Sequence[Found]) -> None:
+    """Warn of recordings without an animal; a sorter never knows it: of one folder alone nothing is said."""
     files = sum(recording.form is not None for recording in found)
-    # A sorter never knows the animal: of one folder alone there is nothing to say.
     if files > 1 or any(one.form is not None and one.form.subject_of is not None for one in unknown):
         warn_of_animals([one.path for one in unknown], files)
-    return animals
 
 
 def find(paths: Sequence[Path | Remote], download: Download | None = None) -> list[Found]:
@@ -287,12 +291,11 @@ def open_what_can_be(
     found: Sequence[Found], options: Reading, chunk: Chunk
 ) -> Iterator[tuple[Found, list[Population], NuclrError | None]]:
     """Open recordings one after another, and of each that cannot be used give the reason in its place."""
-    unknown, files = [], 0
+    unknown = []
     for recording in found:
         try:
             animal, sure = "", True
             if recording.form is not None:
-                files += 1
                 animal, sure = animal_of(recording.path, recording.form, options)
             populations = list(_open(recording, animal, options, chunk))
             if not populations:
@@ -300,10 +303,10 @@ def open_what_can_be(
         except NuclrError as error:
             yield recording, [], error
             continue
-        if not sure and (len(found) > 1 or (recording.form is not None and recording.form.subject_of)):
-            unknown.append(recording.path)
+        if not sure:
+            unknown.append(recording)
         yield recording, populations, None
-    warn_of_animals(unknown, files)
+    _warn_of_unknown(unknown, found)
 
 
 def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: Chunk) -> list[Path]:

@@ -49,10 +49,8 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 def name_of(path: Path | Remote) -> str:
     """Name of a recording: its file's or folder's."""
-    if isinstance(path, Remote):
-        return safe_name(path.name.removesuffix(".zarr").removesuffix(".nwb"))
     # A link keeps its own name: archives that are cloned (git-annex) link to files that are named by a hash.
-    name = os.path.basename(os.path.abspath(path))
+    name = path.name if isinstance(path, Remote) else os.path.basename(os.path.abspath(path))
     return safe_name(name.removesuffix(".zarr").removesuffix(".nwb"))
 
 
@@ -234,6 +232,13 @@ def session_span(first_s: float, last_s: float) -> np.ndarray:
     their end.
     """
     return np.array([[np.floor(first_s), np.nextafter(last_s, np.inf)]])
+
+
+def widened(session: np.ndarray, intervals: np.ndarray) -> np.ndarray:
+    """Widen a session, ``(1, 2)`` (s), by intervals in it; of a row that is none, nothing is taken."""
+    sound = np.isfinite(intervals).all(axis=1) & (intervals[:, 0] <= intervals[:, 1])
+    every = np.concatenate([session, intervals[sound]])
+    return np.array([[every[:, 0].min(), every[:, 1].max()]])
 
 
 def check_seconds(spans: np.ndarray, path: Path | Remote) -> None:

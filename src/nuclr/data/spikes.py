@@ -6,13 +6,13 @@ Policy: NaN is refused; times out of order are sorted; times outside the session
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
-from nuclr.data.access.columns import Column
+from nuclr.data.access.columns import ArrayColumn, Column
 from nuclr.errors import DataError
 
 PART = 2**19  # spikes worked on at a time; what is made of them takes some 80 bytes each
@@ -138,6 +138,13 @@ class Spikes(Protocol):
         self, grid: Grid, shard: Shard, kept: np.ndarray, dtype: type[np.unsignedinteger]
     ) -> np.ndarray:
         """Count the spikes of some units in one shard, ``(unit, time)``, reading only these."""
+
+
+def spikes_in_memory(named: str, trains: Sequence[np.ndarray]) -> SpikesByUnit:
+    """Give spike times (s) that are in memory, one array a unit; messages call them as ``named`` says."""
+    stops = np.cumsum([len(train) for train in trains])
+    column = ArrayColumn(named, np.concatenate(trains))
+    return SpikesByUnit(column, np.concatenate([[0], stops[:-1]]), stops)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +32,11 @@ def without_unknown(values: pd.Series) -> pd.Series:
     return text.where(~text.str.strip().str.lower().isin(UNKNOWN), "")
 
 
+def names_class(value: str) -> bool:
+    """Whether a value says what a unit is: neither that nobody knows, nor a place where no neuron is."""
+    return value.strip().lower() not in UNKNOWN | NO_REGION
+
+
 def is_no_region(values: pd.Series) -> pd.Series:
     """Say which values name a place in an atlas where no neuron is."""
     return values.str.strip().str.lower().isin(NO_REGION)
@@ -39,6 +45,21 @@ def is_no_region(values: pd.Series) -> pd.Series:
 def is_label(values: pd.Series) -> bool:
     """Say whether a column holds something else than numbers or truth values."""
     return not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values))
+
+
+# Columns that every table of units may have; and a sorter's or curator's word on a cluster, which is none on
+# the neuron.
+NO_LABELS = ("unit_id", "population", "recording", "animal", "quality")
+
+
+def count_values(units: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Count the units that have each value ("" is none) of each column of labels: text or truth values."""
+    labels = [
+        str(name)
+        for name in units
+        if name not in NO_LABELS and (is_label(units[name]) or pd.api.types.is_bool_dtype(units[name]))
+    ]
+    return {name: dict(Counter(as_text(units[name]))) for name in labels}
 
 
 def labels_as_text(table: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import torch
 
 from nuclr.config import Views
 from nuclr.data.catalog import unit_table
-from nuclr.data.inputs import in_memory
+from nuclr.data.inputs import in_memory, same_bin
 from nuclr.data.own import read
 from nuclr.data.population import Population
 from nuclr.errors import DataError, ModelError
@@ -167,7 +167,7 @@ def embed_with_model(
     spec = view_spec(views, bin_s, modality)
     longest, window_s = 0, spec.window * bin_s
     for population in populations:
-        if population.modality != modality or abs(population.bin_s / bin_s - 1) > 0.05:
+        if population.modality != modality or not same_bin(population.bin_s, bin_s):
             raise ModelError(
                 f"population {population.population}: {population.modality} at "
                 f"{population.bin_s:.4g} s a bin, but the "

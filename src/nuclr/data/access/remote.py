@@ -220,18 +220,18 @@ def _mended(array: Any) -> Any:
     """Give an array's metadata with a fill value of its own type; None where it is pickled, or of objects."""
     if not isinstance(array, dict):
         return array
-    if "pickle" in _codecs(array):
+    if "pickle" in codecs_of(array):
         return None
     if array.get("dtype") != "|O":
         return array
-    codecs = _codecs(array)
+    codecs = codecs_of(array)
     if not codecs or codecs[0] not in ("vlen-utf8", "vlen-bytes"):
         return None
     # hdmf-zarr writes 0 for text, which zarr 2 took.
     return array if isinstance(array.get("fill_value"), str) else {**array, "fill_value": ""}
 
 
-def _codecs(array: dict[str, Any]) -> list[Any]:
+def codecs_of(array: dict[str, Any]) -> list[Any]:
     """Name what an array's bytes are decoded by: its filters, then its compressor."""
     filters = array.get("filters")
     every = [*(filters if isinstance(filters, list) else []), array.get("compressor")]

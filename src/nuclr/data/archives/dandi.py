@@ -24,7 +24,7 @@ import requests
 from nuclr.data.access.ranges import TIMEOUT
 from nuclr.data.access.remote import Remote as Streamed
 from nuclr.data.archives.download import Fetcher, Remote, digest_of
-from nuclr.data.recording import Recording, safe_name
+from nuclr.data.recording import Recording, name_of
 from nuclr.errors import DataError, DownloadError
 from nuclr.files import whole
 
@@ -89,7 +89,7 @@ def recordings(raw: Path, dandisets: Sequence[str], server: str, fetcher: Fetche
     found: dict[str, Recording] = {}
     for row in rows:
         path = PurePosixPath(row["path"])
-        name = _recording_of(path.name)
+        name = name_of(Path(path))
         if row["dandiset"] not in dandisets:
             continue
         if name in found:
@@ -109,10 +109,6 @@ def _paths(dandiset: str, server: str, fetcher: Fetcher) -> list[str]:
     if not paths:
         raise DataError(f"nwb.dandi: dandiset {dandiset} has no NWB file")
     return paths
-
-
-def _recording_of(name: str) -> str:
-    return safe_name(name.removesuffix(".zarr").removesuffix(".nwb"))
 
 
 def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) -> None:

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +79,11 @@ def read_caiman(path: Path, options: Reading | None = None) -> list[Traces]:
             name, shape = _chosen(file, path)
             cells = _accepted(file, path, shape[0])
             frame_s = 1.0 / _rate_hz(file, path, imaging)
-        column, every = Column(path, dataset=name), np.arange(shape[0])
+        every = np.arange(shape[0])
         chosen = every if cells is None or imaging.keep_all else np.flatnonzero(cells)
         if not len(chosen):
             raise DataError(f"{path}: {NO_CELLS}")
-        frames = Frames(column, every, every, 0, shape[1], True)
+        frames = Frames(Column(path, dataset=name), every, every, 0, shape[1], True)
         correction = _correction(path, name, frames.only(np.isin(every, chosen)), frame_s, imaging)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}); save it again") from None
@@ -91,7 +92,7 @@ def read_caiman(path: Path, options: Reading | None = None) -> list[Traces]:
         path=path,
         population="rois",
         units=pd.DataFrame({"unit_id": [f"{recording}_{roi}" for roi in every]}),
-        frames=(Frames(column, every, every, 0, shape[1], True, correction),),
+        frames=(replace(frames, correction=correction),),
         count=shape[1],
         frame_s=frame_s,
         start_s=0.0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,17 +14,15 @@ from pydantic import BaseModel, ValidationError
 
 from nuclr.config import Reading
 from nuclr.data.formats import FORMATS, Format, Raw, animal_of, below, warn_of_animals
+from nuclr.data.inputs import same_bin
 from nuclr.data.recording import Recording, Traces
-from nuclr.data.text import as_text, is_label
+from nuclr.data.text import count_values
 from nuclr.errors import DataError, NothingToLearn
 from nuclr.files import whole
 from nuclr.provenance import fingerprint
 
 logger = logging.getLogger(__name__)
-# A sorter's or a curator's word on a cluster is none on the neuron.
-NO_LABELS = ("unit_id", "quality")
 MOST_VALUES = 500  # of a column in one recording: beyond, it names units rather than kinds of them
-SAME_RATE = 0.05  # as the encoder takes recordings
 
 
 class Known(BaseModel):
@@ -150,15 +147,9 @@ def look_into(path: Path, form: Format, options: Reading) -> Known:
 def labels_of(raw: Raw) -> dict[str, dict[str, int]]:
     """Count the units that have each value of each column of labels."""
     units = pd.concat([population.units for population in raw], ignore_index=True)
-    names = [
-        str(name)
-        for name in units
-        if name not in NO_LABELS and (is_label(units[name]) or pd.api.types.is_bool_dtype(units[name]))
-    ]
-    counts = {name: Counter(as_text(units[name])) for name in names}
     return {
         name: {value: count for value, count in own.items() if value}
-        for name, own in counts.items()
+        for name, own in count_values(units).items()
         if len(own) <= MOST_VALUES
     }
 
@@ -194,7 +185,7 @@ def _left_out(known: Sequence[Known]) -> Iterator[tuple[Known, str]]:
 def _alike(own: Known, other: Known) -> bool:
     if own.frame_s is None or other.frame_s is None:
         return own.frame_s is other.frame_s
-    return abs(own.frame_s / other.frame_s - 1) <= SAME_RATE
+    return same_bin(own.frame_s, other.frame_s)
 
 
 def _kind(own: Known) -> str:

@@ -18,7 +18,8 @@ import pandas as pd
 import zarr
 
 from nuclr.config import Sorter
-from nuclr.data.access.columns import Column
+from nuclr.data.access.columns import Column, map_npy
+from nuclr.data.access.remote import codecs_of
 from nuclr.data.formats.kilosort import UNSORTED
 from nuclr.data.formats.nwb.units import may_be_label, names_kinds
 from nuclr.data.formats.sorting import open_column, sorted_population
@@ -137,10 +138,8 @@ def _saved(ids: Any, said: Any, columns: tuple[Column, Column], files: tuple[Pat
 def _array(path: Path) -> Any:
     """Open an array, a ``.npy`` file or one of Zarr format 2, of which nothing is read yet."""
     if path.suffix == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    described = json.loads((path / ".zarray").read_text())
-    codecs = [*(described.get("filters") or ()), described.get("compressor") or {}]
-    if any(codec.get("id") == "pickle" for codec in codecs):
+        return map_npy(path)
+    if "pickle" in codecs_of(json.loads((path / ".zarray").read_text())):
         raise ValueError(f"{path.name}: an array in it is pickled, which could run anything")
     return zarr.open_array(path, mode="r", zarr_format=2)
 

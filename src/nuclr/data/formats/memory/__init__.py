@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from nuclr.config import Chunk, Nwb
-from nuclr.data.access.columns import ArrayColumn
 from nuclr.data.chunk import to_population, why_left_out
 from nuclr.data.formats.memory import frames
 from nuclr.data.formats.memory.labels import ALL, Labels, labelled, unit_table
@@ -26,7 +25,7 @@ from nuclr.data.recording import (
     safe_name,
     session_span,
 )
-from nuclr.data.spikes import SpikesByUnit
+from nuclr.data.spikes import spikes_in_memory
 from nuclr.errors import DataError, NothingToLearn
 
 logger = logging.getLogger(__name__)
@@ -241,17 +240,15 @@ def _of_spikes(
 ) -> Population:
     spans = _session(held, limits, names)
     check_seconds(spans, names.path)
-    stops = np.cumsum([len(own) for own in held.times])
-    column = ArrayColumn(names.recording, np.concatenate(held.times))
     raw = SpikeTrains(
         path=names.path,
         population=safe_name(names.population),
         units=unit_table(held.ids, held.columns, options, names.recording),
-        spikes=SpikesByUnit(column, np.concatenate([[0], stops[:-1]]), stops),
+        spikes=spikes_in_memory(names.recording, held.times),
         valid_spans=spans,
     )
     raw = replace(raw, units=labelled(raw, labels, names.recording))
-    rate_hz = stops[-1] / len(stops) / float(np.diff(spans).sum())
+    rate_hz = np.mean([len(own) for own in held.times]) / float(np.diff(spans).sum())
     if rate_hz < RARE_HZ:
         logger.warning("%s: units fire %.2g times a second; are times in seconds?", names.path, rate_hz)
     return _with_something(names.made(raw, chunk), chunk, names)

@@ -11,19 +11,17 @@ import numpy as np
 import pandas as pd
 
 from nuclr.config import Nwb
-from nuclr.data.access.columns import ArrayColumn
 from nuclr.data.formats.nwb.regions import regions
 from nuclr.data.formats.nwb.tables import with_time, without_holes
 from nuclr.data.formats.nwb.units import (
-    NO_LABELS,
     REGION,
     by_group,
     may_be_label,
     names_kinds,
     observed_spans,
 )
-from nuclr.data.recording import SpikeTrains, name_of, safe_name, session_span
-from nuclr.data.spikes import SpikesByUnit
+from nuclr.data.recording import SpikeTrains, name_of, safe_name, session_span, widened
+from nuclr.data.spikes import spikes_in_memory
 from nuclr.errors import DataError, NothingToLearn
 
 
@@ -101,16 +99,14 @@ def _read(nwbfile: Any, table: Any, session: Session, options: Nwb) -> list[Spik
     if "obs_intervals" in table.colnames:
         each = [np.asarray(table.get_unit_obs_intervals(row), float).reshape(-1, 2) for row in range(count)]
         observed = observed_spans(each, ids, path)
-    stops = np.cumsum([len(own) for own in trains])
-    together = np.concatenate(trains)
     everything = SpikeTrains(
         path=path,
         population="",
         units=units,
-        spikes=SpikesByUnit(ArrayColumn(str(path), together), np.concatenate([[0], stops[:-1]]), stops),
+        spikes=spikes_in_memory(str(path), trains),
         valid_spans=np.zeros((0, 2)),
     )
-    return by_group(everything, groups, observed, lambda: _ran(nwbfile, together, path))
+    return by_group(everything, groups, observed, lambda: _ran(nwbfile, np.concatenate(trains), path))
 
 
 def _columns(table: Any, options: Nwb, path: Path) -> Iterator[tuple[str, np.ndarray]]:
@@ -119,7 +115,7 @@ def _columns(table: Any, options: Nwb, path: Path) -> Iterator[tuple[str, np.nda
         yield from ((name, _column(table, name, path)) for name in options.unit_columns)
         return
     for name in table.colnames:
-        if not may_be_label(name) or name in NO_LABELS or not _one_a_unit(table[name]):
+        if not may_be_label(name) or not _one_a_unit(table[name]):
             continue
         values = _column(table, name, path)
         if values.dtype.kind in "OSUTb" and names_kinds(values):
@@ -168,10 +164,7 @@ def _ran(nwbfile: Any, times: np.ndarray, path: Path) -> np.ndarray:
     if not len(known):
         raise NothingToLearn(f"{path}: no spike in it; look at spike_times")
     tables = [nwbfile.trials, nwbfile.epochs, *dict(nwbfile.intervals or {}).values()]
-    widening = _intervals(tables)
-    widening = widening[np.isfinite(widening).all(axis=1) & (widening[:, 0] <= widening[:, 1])]
-    every = np.concatenate([session_span(known.min(), known.max()), widening])
-    return np.array([[every[:, 0].min(), every[:, 1].max()]])
+    return widened(session_span(known.min(), known.max()), _intervals(tables))
 
 
 def _intervals(tables: list[Any]) -> np.ndarray:

@@ -33,6 +33,7 @@ from nuclr.data.recording import (
     merge_spans,
     safe_name,
     session_span,
+    widened,
 )
 from nuclr.data.spikes import SpikesByUnit
 from nuclr.errors import DataError
@@ -246,16 +247,15 @@ def _session(root: Node, times: Node) -> np.ndarray:
         first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
     if not first <= last:
         raise DataError(f"{root.file}: no spike in it; look at spike_times")
-    start, stop = map(float, session_span(first, last)[0])
+    session = session_span(first, last)
     tables = root.get(INTERVALS)
     for name, node in (tables.children() if tables is not None else {}).items():
-        if name != "invalid_times" and node.is_group and "start_time" in (table := Table(node)):
-            own = intervals(table) if "stop_time" in table else np.zeros((0, 2))
-            # Of a row that is none, nothing is taken.
-            own = own[np.isfinite(own).all(axis=1) & (own[:, 0] <= own[:, 1])] if len(own) else own
-            if len(own):
-                start, stop = min(start, float(own[:, 0].min())), max(stop, float(own[:, 1].max()))
-    return np.array([[start, stop]])
+        if name == "invalid_times" or not node.is_group:
+            continue
+        table = Table(node)
+        if "start_time" in table and "stop_time" in table:
+            session = widened(session, intervals(table))
+    return session
 
 
 def _electrodes(root: Node, table: Table) -> Table | None:
