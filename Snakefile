@@ -54,6 +54,11 @@ rule probe_all:
         ),
 
 
+onstart:
+    if workflow.local_exec and CONFIG.machine.warm:
+        warm.start()
+
+
 onsuccess:
     for line in PLAN.said:
         if line.startswith("left out"):

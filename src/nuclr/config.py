@@ -305,6 +305,7 @@ class Machine(Section):
         False, description="true: runs may use a GPU that another uses; false: they wait until one is free"
     )
     workers: int = Field(0, ge=0, description="processes that make batches, of each device")
+    warm: bool = Field(True, description="a workflow's jobs on this machine share the loading of libraries")
     compile: bool = Field(False, description="compile the encoder with torch.compile")
     checkpoint_every: Count = Field(200, description="steps between checkpoints")
     checkpoint_minutes: Positive = Field(10.0, description="and at most so long between them")

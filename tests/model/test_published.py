@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from strategies import population
 from typer.testing import CliRunner
 
-from nuclr.cli import app
+from nuclr.cli.app import app
 from nuclr.errors import ModelError
 from nuclr.model.encoder import as_patches
 from nuclr.model.published import read_published

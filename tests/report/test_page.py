@@ -75,9 +75,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         stem = folder / "scaling" / f"brain_region.{protocol}"
         write_scaling(probes, "brain_region", protocol, stem, resamples=20)
     write_overview(folder, ["n1-s0", "n2-s0"], CONFIG.probe, folder / "figures")
-    measured = folder / "benchmarks" / "pretrain" / "n2-s0.tsv"
-    measured.parent.mkdir(parents=True)
-    measured.write_text("s\th:m:s\tmax_rss\tcpu_time\n7200\t2:00:00\t2048\t3600\n")
+    log = folder / "logs" / "pretrain" / "n2-s0.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("loss 3\nnuclr: took 7200.00 s, 3600.00 s of processors, 2.147 GB\n")
     machine = {"machine": {"accelerator": "gpu", "devices": 2}}
     (folder / "runs" / "n2-s0" / "model.json").write_text(json.dumps(machine))
     write_page(CONFIG, SPLITS, folder, folder / "report.html")

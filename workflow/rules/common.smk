@@ -6,6 +6,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.settings import SharedFSUsage
 
+from nuclr.cli import warm
 from nuclr.config import load_config
 from nuclr.data.plan import make_plan, pretraining_memory_gb
 from nuclr.errors import NuclrError
@@ -36,6 +37,11 @@ wildcard_constraints:
 if workflow.is_main_process:
     for line in PLAN.said:
         print(f"nuclr: {line}", file=sys.stderr)
+
+
+# Jobs that a cluster's profile groups share the loading of libraries as those of this machine do (see `onstart`).
+if not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 2 and CONFIG.machine.warm:
+    warm.start()
 
 
 # Commands get this folder, not the names of the stores in it: of thousands, no shell takes the line.

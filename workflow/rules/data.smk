@@ -10,8 +10,6 @@ if CONFIG.source_kind == "simulated":
             [recording.path for recording in PLAN.recordings.values()],
         log:
             f"{OUT}/logs/simulate.log",
-        benchmark:
-            f"{OUT}/benchmarks/simulate/all.tsv"
         resources:
             mem_mb=growing(4),
             runtime=60,
@@ -21,7 +19,7 @@ if CONFIG.source_kind == "simulated":
         message:
             f"simulating {len(PLAN.recordings)} recordings"
         shell:
-            "nuclr simulate -o {params.folder:q} --config {params.config:q} > {log:q} 2>&1"
+            "nuclr --usage simulate -o {params.folder:q} --config {params.config:q} > {log:q} 2>&1"
 
 
 # The data set's own part of the configuration, where it has one.
@@ -41,8 +39,6 @@ if CONFIG.source_kind == "bugeon_2022":
             [kept(recording.path) for recording in PLAN.recordings.values()],
         log:
             f"{OUT}/logs/download.log",
-        benchmark:
-            f"{OUT}/benchmarks/download/all.tsv"
         resources:
             mem_mb=growing(4),
             runtime=1440,
@@ -54,7 +50,7 @@ if CONFIG.source_kind == "bugeon_2022":
         message:
             f"downloading {len(PLAN.recordings)} recordings"
         shell:
-            "nuclr download {params.names} --config {params.config:q} --config {resources.how:q} > {log:q} 2>&1"
+            "nuclr --usage download {params.names} --config {params.config:q} --config {resources.how:q} > {log:q} 2>&1"
 
 elif CONFIG.downloads:
 
@@ -65,8 +61,6 @@ elif CONFIG.downloads:
             kept(f"{CONFIG.raw}/{{recording}}"),
         log:
             f"{OUT}/logs/download/{{recording}}.log",
-        benchmark:
-            f"{OUT}/benchmarks/download/{{recording}}.tsv"
         resources:
             mem_mb=growing(4),
             runtime=480,
@@ -79,7 +73,7 @@ elif CONFIG.downloads:
         message:
             "downloading {wildcards.recording}"
         shell:
-            "nuclr download {wildcards.recording} --config {params.config:q} --config {resources.how:q} "
+            "nuclr --usage download {wildcards.recording} --config {params.config:q} --config {resources.how:q} "
             "> {log:q} 2>&1"
 
 
@@ -94,8 +88,6 @@ if LINKS:
             LINKS,
         log:
             f"{OUT}/logs/allen_links.log",
-        benchmark:
-            f"{OUT}/benchmarks/allen_links/all.tsv"
         conda:
             "../../envs/allensdk.yaml"
         resources:
@@ -121,8 +113,6 @@ rule chunk:
         directory(f"{OUT}/populations/{{recording}}"),
     log:
         f"{OUT}/logs/chunk/{{recording}}.log",
-    benchmark:
-        f"{OUT}/benchmarks/chunk/{{recording}}.tsv"
     resources:
         mem_mb=growing(4),
         runtime=60,
@@ -133,7 +123,7 @@ rule chunk:
     message:
         "chunking {wildcards.recording}"
     shell:
-        "nuclr chunk {input:q} -o {output:q} --config {params.config:q} --config {resources.machine:q} "
+        "nuclr --usage chunk {input:q} -o {output:q} --config {params.config:q} --config {resources.machine:q} "
         "> {log:q} 2>&1"
 
 
@@ -146,8 +136,6 @@ rule catalog:
         populations=f"{OUT}/populations.parquet",
     log:
         f"{OUT}/logs/catalog.log",
-    benchmark:
-        f"{OUT}/benchmarks/catalog/all.tsv"
     # Before any run: it finds units that would be two, and tasks without labels.
     priority: 2
     resources:
@@ -161,7 +149,7 @@ rule catalog:
     message:
         "cataloguing all units"
     shell:
-        "nuclr catalog {params.folder:q} --splits {input.splits:q} {params.needed} "
+        "nuclr --usage catalog {params.folder:q} --splits {input.splits:q} {params.needed} "
         "--units {output.units:q} --populations {output.populations:q} "
         "--config {params.config:q} > {log:q} 2>&1"
 
@@ -171,8 +159,6 @@ rule split:
         f"{OUT}/splits.json",
     log:
         f"{OUT}/logs/split.log",
-    benchmark:
-        f"{OUT}/benchmarks/split/all.tsv"
     resources:
         mem_mb=growing(2),
         runtime=20,
@@ -183,4 +169,4 @@ rule split:
     message:
         "splitting animals"
     shell:
-        "nuclr split -o {output:q} --config {params.config:q} > {log:q} 2>&1"
+        "nuclr --usage split -o {output:q} --config {params.config:q} > {log:q} 2>&1"

@@ -19,8 +19,6 @@ rule embed:
         f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/embeddings.parquet",
     log:
         f"{OUT}/logs/embed/{{ablation}}n{{animals}}-s{{seed}}.log",
-    benchmark:
-        f"{OUT}/benchmarks/embed/{{ablation}}n{{animals}}-s{{seed}}.tsv"
     resources:
         mem_mb=growing(16),
         runtime=480,
@@ -34,7 +32,7 @@ rule embed:
     message:
         "embedding with {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
-        "nuclr embed {params.folder:q} --splits {input.splits:q} --animals {params.animals} "
+        "nuclr --usage embed {params.folder:q} --splits {input.splits:q} --animals {params.animals} "
         "--seed {params.seed} --model {input.model:q} -o {output:q} --config {resources.machine:q} "
         "> {log:q} 2>&1"
 
@@ -51,8 +49,6 @@ rule baseline:
         f"{OUT}/runs/{{baseline}}/embeddings.parquet",
     log:
         f"{OUT}/logs/baseline/{{baseline}}.log",
-    benchmark:
-        f"{OUT}/benchmarks/baseline/{{baseline}}.tsv"
     resources:
         mem_mb=growing(16),
         runtime=480,
@@ -68,7 +64,7 @@ rule baseline:
     message:
         "computing features: {wildcards.baseline}"
     shell:
-        "nuclr baseline {params.folder:q} --name {wildcards.baseline} --splits {input.splits:q} "
+        "nuclr --usage baseline {params.folder:q} --name {wildcards.baseline} --splits {input.splits:q} "
         "--animals {params.animals} --panel {params.panel} --seeds {params.seeds} "
         "--features {params.features:q} -o {output:q} --config {resources.machine:q} > {log:q} 2>&1"
 
@@ -81,8 +77,6 @@ rule probe:
         directory(f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/probes"),
     log:
         f"{OUT}/logs/probe/{{ablation}}n{{animals}}-s{{seed}}.log",
-    benchmark:
-        f"{OUT}/benchmarks/probe/{{ablation}}n{{animals}}-s{{seed}}.tsv"
     resources:
         mem_mb=growing(8),
         runtime=480,
@@ -95,7 +89,7 @@ rule probe:
     message:
         "probing {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
-        "nuclr probe {input.embeddings:q} --splits {input.splits:q} --animals {params.animals} "
+        "nuclr --usage probe {input.embeddings:q} --splits {input.splits:q} --animals {params.animals} "
         "--seed {params.seed} --panel {params.panel} --seeds {params.seeds} -o {output:q} --config {params.config:q} > {log:q} 2>&1"
 
 
@@ -107,8 +101,6 @@ use rule probe as probe_baseline with:
         directory(f"{OUT}/runs/{{baseline}}/probes"),
     log:
         f"{OUT}/logs/probe/{{baseline}}.log",
-    benchmark:
-        f"{OUT}/benchmarks/probe/{{baseline}}.tsv"
     params:
         config=CONFIG.sections("probe"),
         animals=PLAN.probed_with(0),
@@ -127,15 +119,13 @@ rule collect:
         csv=multiext(f"{OUT}/probes", ".csv", ".classes.csv"),
     log:
         f"{OUT}/logs/collect.log",
-    benchmark:
-        f"{OUT}/benchmarks/collect/all.tsv"
     resources:
         mem_mb=growing(4),
         runtime=60,
     message:
         f"gathering the scores of {len(ALL_PROBES)} representations"
     shell:
-        "nuclr collect {input:q} -o {output.table:q} > {log:q} 2>&1"
+        "nuclr --usage collect {input:q} -o {output.table:q} > {log:q} 2>&1"
 
 
 rule card:
@@ -155,4 +145,4 @@ rule card:
     message:
         "writing the model card of {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
-        "nuclr card {input.model:q} {params.probes:q} -o {output:q} > {log:q} 2>&1"
+        "nuclr --usage card {input.model:q} {params.probes:q} -o {output:q} > {log:q} 2>&1"

@@ -25,8 +25,6 @@ rule scaling:
         multiext(f"{OUT}/scaling/{{task}}.{{protocol}}", ".runs.csv", ".chosen.csv", ".json"),
     log:
         f"{OUT}/logs/scaling/{{task}}.{{protocol}}.log",
-    benchmark:
-        f"{OUT}/benchmarks/scaling/{{task}}.{{protocol}}.tsv"
     resources:
         mem_mb=growing(8),
         runtime=120,
@@ -36,7 +34,7 @@ rule scaling:
     message:
         "drawing the scaling curve: {wildcards.task}, {wildcards.protocol}"
     shell:
-        "nuclr scaling {input:q} --task {wildcards.task} --protocol {wildcards.protocol} "
+        "nuclr --usage scaling {input:q} --task {wildcards.task} --protocol {wildcards.protocol} "
         "-o {params.stem:q} --config {params.config:q} > {log:q} 2>&1"
 
 
@@ -56,8 +54,6 @@ rule overview:
         multiext(f"{OUT}/figures/", "data.csv", "training.csv", "embedding.csv"),
     log:
         f"{OUT}/logs/overview.log",
-    benchmark:
-        f"{OUT}/benchmarks/overview/all.tsv"
     resources:
         mem_mb=growing(8),
         runtime=120,
@@ -68,7 +64,7 @@ rule overview:
     message:
         "drawing recordings, training and embeddings"
     shell:
-        "nuclr overview {params.folder:q} {params.runs} -o {params.folder:q}/figures "
+        "nuclr --usage overview {params.folder:q} {params.runs} -o {params.folder:q}/figures "
         "--config {params.config:q} > {log:q} 2>&1"
 
 
@@ -96,5 +92,5 @@ rule page:
     message:
         "writing the report"
     shell:
-        "nuclr report {params.folder:q} --splits {input.splits:q} {params.notes:q} -o {output:q} --config {params.config:q} "
+        "nuclr --usage report {params.folder:q} --splits {input.splits:q} {params.notes:q} -o {output:q} --config {params.config:q} "
         "> {log:q} 2>&1"

@@ -13,8 +13,6 @@ rule pretrain:
         metrics=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/metrics.csv",
     log:
         f"{OUT}/logs/pretrain/{{ablation}}n{{animals}}-s{{seed}}.log",
-    benchmark:
-        f"{OUT}/benchmarks/pretrain/{{ablation}}n{{animals}}-s{{seed}}.tsv"
     # Long and many: none of them should be left to run alone at the end.
     priority: 1
     threads: threads_of_pretraining()
@@ -35,7 +33,7 @@ rule pretrain:
     message:
         "pretraining {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
-        "{resources.launch} nuclr pretrain {params.folder:q} --splits {input.splits:q} "
+        "{resources.launch} nuclr --usage pretrain {params.folder:q} --splits {input.splits:q} "
         "--animals {wildcards.animals} --seed {wildcards.seed} {params.ablation} --no-card "
         "-o {output.model:q} --checkpoints {params.checkpoints:q} "
         "--config {params.config:q} --config {resources.machine:q} > {log:q} 2>&1"

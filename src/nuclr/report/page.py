@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +21,7 @@ from nuclr.files import whole
 from nuclr.provenance import versions
 from nuclr.report.curves import title_of
 from nuclr.report.figures import name_of
+from nuclr.usage import TOOK
 
 # Macro-F1 by data set, task and protocol: Arora et al. 2025 (arXiv 2512.01199), and what it compares with.
 PUBLISHED: dict[tuple[str, str, str], str] = {
@@ -63,7 +64,7 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
     splits
         Who was tested, and what must be known of that.
     folder
-        ``results/{dataset}``: scaling/, figures/, tables, benchmarks/ and the runs' records are read.
+        ``results/{dataset}``: scaling/, figures/, tables, logs/ and the runs' records are read.
     output
         ``report.html``.
     notes
@@ -235,37 +236,35 @@ def _picture(path: Path, needed: bool = True) -> str:
 
 
 def cost_table(folder: Path) -> list[dict[str, Any]]:
-    """Add up Snakemake's benchmarks by step: jobs, wall hours, core hours, GPU hours, largest memory.
+    """Add up what the jobs' logs say they took: by step, wall hours, core hours, GPU hours, largest memory.
 
-    A GPU counts for as long as its job took. Steps that were not measured are not there.
+    A GPU counts for as long as its job took. Steps that do not say are not there.
 
     Parameters
     ----------
     folder
-        ``results/{dataset}``: benchmarks/ and the runs' records are read.
+        ``results/{dataset}``: logs/ and the runs' records are read.
     """
-    return sorted(_costs(folder), key=lambda row: -row["core_hours"])
-
-
-def _costs(folder: Path) -> Iterator[dict[str, Any]]:
-    for step in sorted(path for path in (folder / "benchmarks").glob("*") if path.is_dir()):
-        measured = {path.stem: pd.read_csv(path, sep="\t") for path in sorted(step.glob("*.tsv"))}
-        if not measured:
-            continue
-        gpus = [
-            _gpus(folder / "runs" / run / "model.json") if step.name == "pretrain" else 0 for run in measured
-        ]
-        jobs = pd.concat([table.assign(gpus=n) for table, n in zip(measured.values(), gpus, strict=True)])
-        number = {name: pd.to_numeric(jobs[name], errors="coerce") for name in ("s", "cpu_time", "max_rss")}
-        yield {
-            "step": step.name,
-            "jobs": len(jobs),
-            "wall_hours": float(number["s"].sum() / 3600),
-            # Jobs of a second or two end before they are looked at.
-            "core_hours": float(number["cpu_time"].fillna(0).sum() / 3600),
-            "gpu_hours": float((number["s"] * jobs["gpus"]).sum() / 3600),
-            "largest_gb": float(number["max_rss"].max() / 1024),
+    jobs: dict[str, list[dict[str, float]]] = {}
+    for path in sorted((folder / "logs").rglob("*.log")):
+        if took := TOOK.findall(path.read_text(errors="replace")):
+            wall, cpu, memory = map(float, took[-1])
+            step = path.relative_to(folder / "logs").with_suffix("").parts[0]
+            gpus = _gpus(folder / "runs" / path.stem / "model.json") if step == "pretrain" else 0
+            job = {"wall": wall, "cpu": cpu, "gpu": wall * gpus, "memory": memory}
+            jobs.setdefault(step, []).append(job)
+    table = [
+        {
+            "step": step,
+            "jobs": len(own),
+            "wall_hours": sum(job["wall"] for job in own) / 3600,
+            "core_hours": sum(job["cpu"] for job in own) / 3600,
+            "gpu_hours": sum(job["gpu"] for job in own) / 3600,
+            "largest_gb": max(job["memory"] for job in own),
         }
+        for step, own in jobs.items()
+    ]
+    return sorted(table, key=lambda row: -row["core_hours"])
 
 
 def _gpus(path: Path) -> int:

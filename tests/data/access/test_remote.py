@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from zarr_folders import to_zarr
 
 import nuclr
-from nuclr.cli import app
+from nuclr.cli.app import app
 from nuclr.config import Chunk, Download, Reading
 from nuclr.data.access import ranges
 from nuclr.data.access.ranges import RangedFile

@@ -1,0 +1,216 @@
+"""From a command to its answer, before and after: start-up, small jobs, the default analysis, the tests.
+
+python benchmarks/start.py --before bab3f76                       # start-up and small workflow
+python benchmarks/start.py --before bab3f76 --default --tests     # all; some hours
+
+Both commits run in turns on this machine, from trees of their own, with the libraries that are installed
+here. Counted are seconds of processors, of a command and all that it starts, and seconds on the clock. Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).parents[1]
+SMALL = """
+dataset: simulated
+simulated: {animals: 4}
+split: {test_animals: 1, label_animals: 1}
+scaling: {animal_counts: [1, 2], seeds: 1}
+pretrain: {steps: 20}
+probe: {bootstrap: 100, protocols: [inductive_zero_shot, transductive]}
+"""
+PRETRAIN = "pretrain: {steps: 1}\n"
+SPLITS = "split: {test_animals: 4, label_animals: 4}\nsimulated: {animals: 12}\n"
+
+
+class Took(NamedTuple):
+    """Seconds on the clock, and of processors."""
+
+    wall: float
+    cpu: float
+
+
+class Tree(NamedTuple):
+    """A commit, unpacked; its commands come before those that are installed."""
+
+    path: Path
+
+    def run(self, *command: str, folder: Path | None = None, **environment: str) -> Took:
+        """Run a command with this tree's package."""
+        bin_folder = self.path / "benchmark-bin"
+        bin_folder.mkdir(exist_ok=True)
+        script = bin_folder / "nuclr"
+        script.write_text(f"#!{sys.executable}\nimport sys\nfrom nuclr.cli import main\nsys.exit(main())\n")
+        script.chmod(0o755)
+        paths = [str(bin_folder), str(Path(sys.executable).parent), os.environ["PATH"]]
+        own = {"PATH": os.pathsep.join(paths), "PYTHONPATH": str(self.path / "src"), **environment}
+        return took(
+            lambda: subprocess.run(
+                command,
+                cwd=folder or self.path,
+                env={**os.environ, **own},
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+        )
+
+
+def took(action: Callable[[], object]) -> Took:
+    """Time an action, with the processes that it leaves behind: they come to this one."""
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    action()
+    wall = time.perf_counter() - began
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            break
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Took(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def unpacked(commit: str, folder: Path) -> Tree:
+    """Unpack a commit; an empty one is the checkout as it is."""
+    folder.mkdir()
+    if commit:
+        archive = subprocess.run(["git", "archive", commit], cwd=REPOSITORY, check=True, capture_output=True)
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    else:
+        listed = ["git", "ls-files", "-co", "--exclude-standard", "-z"]
+        names = subprocess.run(listed, cwd=REPOSITORY, check=True, capture_output=True).stdout
+        copy = ["tar", "-c", "--null", "--ignore-failed-read", "-T", "-"]
+        archive = subprocess.run(copy, cwd=REPOSITORY, input=names, capture_output=True)
+        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    return Tree(folder)
+
+
+def start_up(trees: dict[str, Tree], folder: Path, rounds: int) -> None:
+    """Time single commands on one core, on a recording of 25 units; the least of some rounds."""
+    one = {"OMP_NUM_THREADS": "1"}
+    (folder / "few.yaml").write_text(SPLITS)
+    (folder / "pretrain.yaml").write_text(PRETRAIN)
+    prepared = trees["after"]
+    prepared.run("nuclr", "simulate", "-o", "raw", "--config", "few.yaml", folder=folder, **one)
+    prepared.run("nuclr", "split", "-o", "splits.json", "--config", "few.yaml", folder=folder, **one)
+    for path in sorted((folder / "raw").glob("*.nwb")):
+        prepared.run("nuclr", "chunk", str(path), "-o", f"stores/{path.stem}", folder=folder, **one)
+    recording = str(path)
+    pretrain = f"nuclr pretrain {path.parent} -o model/model.safetensors --config pretrain.yaml"
+    embed = "nuclr embed stores --model model/model.safetensors --splits splits.json --animals 4 -o e.parquet"
+    probe = "nuclr probe e.parquet --splits splits.json --animals 4 -o probes"
+    commands = {
+        "nuclr --version": "nuclr --version",
+        "nuclr inspect": f"nuclr inspect {recording}",
+        "nuclr chunk": f"nuclr chunk {recording} -o again",
+        "nuclr pretrain, one step": pretrain,
+        "nuclr embed": embed,
+        "nuclr probe": probe,
+        "nuclr card": "nuclr card model/model.safetensors -o card.md",
+    }
+    print("\n| one core, seconds of processors | before | after |\n| --- | --- | --- |")
+    for name, command in commands.items():
+        least = {which: Took(float("inf"), float("inf")) for which in trees}
+        for _ in range(rounds):
+            for which, tree in trees.items():
+                subprocess.run(["rm", "-rf", "again"], cwd=folder, check=True)
+                least[which] = min(
+                    least[which], tree.run(*command.split(), folder=folder, **one), key=lambda t: t.cpu
+                )
+        print(f"| `{name}` | {least['before'].cpu:.2f} | {least['after'].cpu:.2f} |", flush=True)
+
+
+def workflows(trees: dict[str, Tree], folder: Path, rounds: int) -> None:
+    """Time the workflow of four recordings: some thirty small jobs."""
+    (folder / "small.yaml").write_text(SMALL)
+    table = {which: [] for which in trees}
+    for number in range(rounds):
+        for which, tree in trees.items():
+            own = folder / f"{which}-{number}"
+            own.mkdir()
+            table[which].append(
+                tree.run(
+                    *(sys.executable, "-m", "snakemake", "--snakefile", str(tree.path / "Snakefile")),
+                    *("--configfile", str(folder / "small.yaml"), "--cores", "2", "scaling_analysis"),
+                    folder=own,
+                )
+            )
+    _show(
+        "four recordings, counts 1 and 2, one seed",
+        {k: min(v, key=lambda t: t.cpu) for k, v in table.items()},
+    )
+
+
+def default_analysis(trees: dict[str, Tree]) -> None:
+    """Time what the README's first command does, on all cores."""
+    command = (sys.executable, "-m", "snakemake", "--cores", "all", "scaling_analysis")
+    _show("default analysis", {which: tree.run(*command) for which, tree in trees.items()})
+
+
+def suite(trees: dict[str, Tree]) -> None:
+    """Time what the README says of the tests."""
+    command = (sys.executable, "-m", "pytest", "-q")
+    _show("python -m pytest", {which: tree.run(*command) for which, tree in trees.items()})
+
+
+def _show(name: str, table: dict[str, Took]) -> None:
+    before, after = table["before"], table["after"]
+    print(f"\n| {name} | before | after | of before |\n| --- | --- | --- | --- |")
+    print(f"| core minutes | {before.cpu / 60:.2f} | {after.cpu / 60:.2f} | {after.cpu / before.cpu:.2f} |")
+    print(
+        f"| minutes on the clock | {before.wall / 60:.2f} | {after.wall / 60:.2f} "
+        f"| {after.wall / before.wall:.2f} |",
+        flush=True,
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor()
+
+
+def main() -> None:
+    """Time what is asked for, and print tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--before", default="bab3f76", help="commit to compare with the checkout")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--default", action="store_true", help="also the default analysis")
+    parser.add_argument("--tests", action="store_true", help="also the tests")
+    parser.add_argument("--only", action="store_true", help="only what is named")
+    options = parser.parse_args()
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what a command leaves behind is counted too
+    print(f"{_processor()}, {len(os.sched_getaffinity(0))} cores")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        trees = {
+            "before": unpacked(options.before, folder / "before"),
+            "after": unpacked("", folder / "after"),
+        }
+        (folder / "work").mkdir()
+        if not options.only:
+            start_up(trees, folder / "work", options.rounds)
+            workflows(trees, folder / "work", options.rounds)
+        if options.default:
+            default_analysis(trees)
+        if options.tests:
+            suite(trees)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""A process that forks for every command it is asked for, so that libraries are loaded once; see ``warm``.
+
+``python -m nuclr.cli.server SOCKET`` ends with the process that started it. It loads nothing on its own
+account: what a subcommand needs is seen the first time, and loaded when it comes again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import re
+import selectors
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from nuclr.cli.warm import CODE, LENGTH, WHO
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command to carry out: as whom, who waits for it, and its standard input, output and error."""
+
+    asking: socket.socket
+    arguments: list[str]
+    folder: str
+    environment: dict[str, str]
+    files: Sequence[int]
+
+    @property
+    def subcommand(self) -> str:
+        """Name of the subcommand; the options before it have paths as values."""
+        return next((a for a in self.arguments[1:] if re.fullmatch("[a-z][a-z-]*", a)), "")
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A command under way: its request, the copy that carries it out, and a file for what it loaded."""
+
+    request: Request
+    process: int
+    ends: int
+    loaded: int
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the copy and all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process, number)
+
+
+class Server:
+    """Forks for every command that comes.
+
+    Parameters
+    ----------
+    place
+        Path of the socket to listen at; it goes with this process, and its folder if nothing else is in it.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(place)
+        self.listener.listen(128)
+        self.parent = os.pidfd_open(os.getppid())
+        self.selector = selectors.DefaultSelector()
+        self.selector.register(self.listener, selectors.EVENT_READ)
+        self.selector.register(self.parent, selectors.EVENT_READ)
+        self.jobs: list[Job] = []
+        self.needs: dict[str, list[str]] = {}
+        self.before: set[str] = set()
+
+    def serve(self) -> tuple[Request, int]:
+        """Wait for commands; return in every copy, with what it is to do and a file to say what it loaded."""
+        while True:
+            for key, _ in self.selector.select():
+                if key.fileobj is self.listener:
+                    request = self._accept()
+                    if request is not None and (loaded := self._fork(request)) is not None:
+                        return request, loaded
+                elif key.fileobj == self.parent:
+                    for job in self.jobs:
+                        job.signal(signal.SIGTERM)
+                    with contextlib.suppress(OSError):
+                        os.unlink(self.place)
+                        os.rmdir(os.path.dirname(self.place))
+                    sys.exit()
+                elif key.fileobj == key.data.ends:
+                    self._finish(key.data)
+                else:
+                    self._hear(key.data)
+
+    def _accept(self) -> Request | None:
+        """Read a request, unless it comes from another installation."""
+        asking, _ = self.listener.accept()
+        files: Sequence[int] = ()
+        with contextlib.suppress(OSError, ValueError, struct.error):
+            head, files, _, _ = socket.recv_fds(asking, LENGTH.size, 3)
+            (length,) = LENGTH.unpack(head)
+            content = json.loads(asking.recv(length, socket.MSG_WAITALL))
+            if content.pop("who") == WHO:
+                asking.sendall(b"\1")
+                return Request(asking, files=files, **content)
+        asking.close()
+        for file in files:
+            os.close(file)
+        return None
+
+    def _fork(self, request: Request) -> int | None:
+        """Start a copy; return in it the file for what it loads, and here None."""
+        for name in self.needs.pop(request.subcommand, []):
+            # Some can only be had from the one that loaded them.
+            with contextlib.suppress(Exception):
+                import_module(name)
+        self.before = set(sys.modules)
+        loaded = os.memfd_create("loaded")
+        gc.freeze()  # the copies need not look through what they share
+        process = os.fork()
+        if not process:
+            return loaded
+        for file in request.files:
+            os.close(file)
+        job = Job(request, process, os.pidfd_open(process), loaded)
+        self.jobs.append(job)
+        self.selector.register(job.ends, selectors.EVENT_READ, job)
+        self.selector.register(request.asking, selectors.EVENT_READ, job)
+        return None
+
+    def _hear(self, job: Job) -> None:
+        """Pass on a signal; where nobody waits any more, nobody needs the result."""
+        number = job.request.asking.recv(1)
+        if not number:
+            self.selector.unregister(job.request.asking)
+        job.signal(number[0] if number else signal.SIGTERM)
+
+    def _finish(self, job: Job) -> None:
+        """Say how a command ended, and remember what it loaded."""
+        code = os.waitstatus_to_exitcode(os.waitpid(job.process, 0)[1])
+        with contextlib.suppress(OSError):
+            job.request.asking.sendall(CODE.pack(code))
+        with contextlib.suppress(KeyError):
+            self.selector.unregister(job.request.asking)
+        self.selector.unregister(job.ends)
+        self.jobs.remove(job)
+        job.request.asking.close()
+        os.close(job.ends)
+        with os.fdopen(job.loaded, "rb") as file:
+            file.seek(0)
+            names = file.read().decode().split()
+        self.needs[job.request.subcommand] = names
+
+    def leave(self, request: Request) -> None:
+        """Close, in a copy, what is this process' alone."""
+        self.selector.close()
+        for end in (self.listener, request.asking, *(job.request.asking for job in self.jobs)):
+            end.close()
+        for file in (self.parent, *(file for job in self.jobs for file in (job.ends, job.loaded))):
+            os.close(file)
+
+
+def become(request: Request) -> None:
+    """Make this process what the one that asked was."""
+    os.setsid()  # signals come from who asked, not from the terminal as well
+    os.chdir(request.folder)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    for number, file in enumerate(request.files):
+        os.dup2(file, number)
+        os.close(file)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = request.arguments
+    # A run on several devices is started again by its arguments, not as this module.
+    sys.modules["__main__"].__spec__ = None
+    if threads := os.environ.get("OMP_NUM_THREADS"):
+        use_threads(int(threads))
+
+
+def use_threads(count: int) -> None:
+    """Do what the environment would have done, had the libraries not been loaded before."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(count)
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def main() -> None:
+    """Serve until the process that started this one ends."""
+    from nuclr.cli.app import run
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        server = Server(sys.argv[1])
+    except OSError:  # this system has not what it takes
+        sys.exit(1)
+    request, loaded = server.serve()
+    server.leave(request)
+    become(request)
+    try:
+        run()
+    finally:
+        os.write(loaded, " ".join(name for name in sys.modules if name not in server.before).encode())
+
+
+if __name__ == "__main__":
+    main()
