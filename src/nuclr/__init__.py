@@ -34,7 +34,7 @@ _WHERE = {
     "load_probe": "nuclr.evaluation.saved_probe",
     "pretrain": "nuclr.training.own",
     "read": "nuclr.data.own",
-    "train_probe": "nuclr.evaluation.saved_probe",
+    "train_probe": "nuclr.evaluation.probe_training",
 }
 
 

@@ -20,7 +20,8 @@ from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.labels import label_units
 from nuclr.evaluation.metrics import chance
-from nuclr.evaluation.saved_probe import SavedProbe, load_probe, save_probe, score_of, train_probe
+from nuclr.evaluation.probe_training import train_probe
+from nuclr.evaluation.saved_probe import SavedProbe, load_probe, save_probe, score_of
 from nuclr.representation.embeddings import Embeddings
 
 MODEL = "ab" * 32

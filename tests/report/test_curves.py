@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from nuclr.errors import DataError
-from nuclr.evaluation.probe import Variant
+from nuclr.evaluation.variants import Variant
 from nuclr.report.curves import write_scaling
 from nuclr.representation.embeddings import write_recorded
 

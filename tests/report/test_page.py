@@ -77,7 +77,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_overview(folder, ["n1-s0", "n2-s0"], CONFIG.probe, folder / "figures")
     log = folder / "logs" / "pretrain" / "n2-s0.log"
     log.parent.mkdir(parents=True)
-    log.write_text("loss 3\nnuclr: took 7200.00 s, 3600.00 s of processors, 2.147 GB\n")
+    log.write_text("loss 3\nnuclr: took 7200.00 s, 3600.00 s of processors, 2.000 GB\n")
     machine = {"machine": {"accelerator": "gpu", "devices": 2}}
     (folder / "runs" / "n2-s0" / "model.json").write_text(json.dumps(machine))
     write_page(CONFIG, SPLITS, folder, folder / "report.html")

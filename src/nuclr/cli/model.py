@@ -27,12 +27,15 @@ def card(
     ] = None,
 ) -> None:
     """Write a model's card: data, animals, steps, scores, licence of the data, intended use."""
-    from nuclr.evaluation.score_tables import main_scores
     from nuclr.model.card import write_card
     from nuclr.model.tensor_files import read_record
 
     record = read_record(model, "model", "train or import it again")
-    scores = main_scores(probes) if probes is not None else []
+    scores = []
+    if probes is not None:
+        from nuclr.evaluation.score_tables import main_scores
+
+        scores = main_scores(probes)
     if probe:
         from nuclr.evaluation.saved_probe import load_probe, score_of
 

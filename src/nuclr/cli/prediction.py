@@ -39,7 +39,8 @@ def train(
 ) -> None:
     """Train a probe on your labels: a file from which `nuclr predict` tells what other units are."""
     from nuclr.evaluation.labels import label_units
-    from nuclr.evaluation.saved_probe import save_probe, train_probe
+    from nuclr.evaluation.probe_training import train_probe
+    from nuclr.evaluation.saved_probe import save_probe
     from nuclr.files import sha256_of
     from nuclr.representation.embeddings import read_all
 

@@ -7,8 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from nuclr.data.archives.download import Progress
+if TYPE_CHECKING:
+    from nuclr.data.archives.download import Progress
 
 logger = logging.getLogger("nuclr.download")
 

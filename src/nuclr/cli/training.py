@@ -106,7 +106,6 @@ def _of_splits(populations: list[Path], groups: Splits, animals: int, seed: int,
     from nuclr.data.access.remote import on_disk
     from nuclr.data.archives.left_out import members_left_out
     from nuclr.data.store import stores
-    from nuclr.evaluation.label_score import label_score
     from nuclr.training.run import Cohort
 
     populations = [on_disk(path) for path in populations]
@@ -122,6 +121,8 @@ def _of_splits(populations: list[Path], groups: Splits, animals: int, seed: int,
     )
     if options.pretrain.probe_every is None or not animals:
         return _Run(cohort, None, [])
+    from nuclr.evaluation.label_score import label_score
+
     labelled = groups.folders(populations, groups.label)
     score = label_score(
         [store for folder in labelled for store in stores(folder)],

@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from nuclr.config import TRANSDUCTIVE, Config, Probe, Protocol, Split, Task
 from nuclr.data.recording import Recording, distinct
@@ -19,6 +18,9 @@ from nuclr.data.splits import Splits, make_splits
 from nuclr.data.text import count_values, names_class
 from nuclr.errors import SplitError
 from nuclr.words import counted
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # With fewer, none is set apart: each is left out in turn.
 FEWEST_TO_SET_APART = 8

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nuclr.config import Chunk, Download, Nwb, Reading, Sorter
-from nuclr.data.access.remote import DANDI, Remote, looked_at, place_of
+from nuclr.data.access.opening import looked_at
+from nuclr.data.access.remote import DANDI, Remote, place_of
 from nuclr.data.archives.left_out import reason_left_out
 from nuclr.data.chunk import chunk_recording, to_population, why_left_out
 from nuclr.data.formats import FORMATS, NWB, Format, Raw, animal_of, format_of, warn_of_animals

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field, replace
 from nuclr.config import JOINED, Config
 from nuclr.data.archives import data_set, every_recording, splits_of
 from nuclr.data.defaults import can_be_tested, completed
-from nuclr.data.formats.folder import say_left_out
-from nuclr.data.recording import Recording
+from nuclr.data.recording import Recording, say_left_out
 from nuclr.data.splits import Splits
 
 

@@ -10,16 +10,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from nuclr.data.access.columns import Column
 from nuclr.data.access.remote import Remote
-from nuclr.data.fluorescence import Frames
-from nuclr.data.spikes import Spikes
 from nuclr.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nuclr.data.access.columns import Column
+    from nuclr.data.fluorescence import Frames
+    from nuclr.data.spikes import Spikes
 
 
 def safe_name(name: Any) -> str:
@@ -81,6 +84,24 @@ class Recording:
     origin: str = ""
     left_out: str = ""
     labels: Labels = field(default_factory=dict)
+
+
+def say_left_out(recordings: Sequence[Recording]) -> str:
+    """Say which recordings are left out, and why; "" where none is."""
+    several = [recording for recording in recordings if recording.left_out]
+    return f"left out: {list_left_out(several)}" if several else ""
+
+
+def list_left_out(recordings: Sequence[Recording]) -> str:
+    """Name recordings and why each is left out, those of one reason together."""
+    names: dict[str, list[str]] = {}
+    for recording in recordings:
+        reason = recording.left_out.removeprefix(f"{recording.path}: ")
+        names.setdefault(reason, []).append(recording.path.name)
+    return "; ".join(
+        f"{', '.join(some[:5])}{', ...' if len(some) > 5 else ''} ({reason})"
+        for reason, some in names.items()
+    )
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from nuclr.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def as_text(values: pd.Series) -> pd.Series:
@@ -26,8 +28,10 @@ NO_REGION = frozenset({"root", "void", "fiber tracts", "fiber_tracts"})
 
 def without_unknown(values: pd.Series) -> pd.Series:
     """Give a column as strings, "" where it says in any way that nobody knows; 2.0 as "2"."""
+    from pandas.api.types import is_float_dtype
+
     text = as_text(values)
-    if pd.api.types.is_float_dtype(values):
+    if is_float_dtype(values):
         text = text.str.removesuffix(".0")
     return text.where(~text.str.strip().str.lower().isin(UNKNOWN), "")
 
@@ -44,7 +48,9 @@ def is_no_region(values: pd.Series) -> pd.Series:
 
 def is_label(values: pd.Series) -> bool:
     """Say whether a column holds something else than numbers or truth values."""
-    return not (pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values))
+    from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+    return not (is_numeric_dtype(values) or is_bool_dtype(values))
 
 
 # Columns that every table of units may have; and a sorter's or curator's word on a cluster, which is none on
@@ -54,10 +60,12 @@ NO_LABELS = ("unit_id", "population", "recording", "animal", "quality")
 
 def count_values(units: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Count the units that have each value ("" is none) of each column of labels: text or truth values."""
+    from pandas.api.types import is_bool_dtype
+
     labels = [
         str(name)
         for name in units
-        if name not in NO_LABELS and (is_label(units[name]) or pd.api.types.is_bool_dtype(units[name]))
+        if name not in NO_LABELS and (is_label(units[name]) or is_bool_dtype(units[name]))
     ]
     return {name: dict(Counter(as_text(units[name]))) for name in labels}
 

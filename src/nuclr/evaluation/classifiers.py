@@ -8,8 +8,6 @@ from typing import Protocol
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
@@ -57,11 +55,13 @@ def fit_classifier(
     if kind == "linear":
         regression = LogisticRegression(C=1.0, class_weight="balanced", solver="newton-cg", max_iter=1000)
         return make_pipeline(StandardScaler(), regression).fit(features, labels)
+    # Imported where they are used: few probe by any but the linear one, which alone starts the soonest.
     if kind == "knn":
+        from sklearn.neighbors import KNeighborsClassifier
+
         nearest = KNeighborsClassifier(min(NEIGHBOURS, len(features)), weights="distance")
         return make_pipeline(StandardScaler(), nearest).fit(features, labels)
     if kind == "lolcat":
-        # Imported here: the other probes need no torch, and start in half the time.
         from nuclr.representation.baselines import INTERVAL_BINS
         from nuclr.representation.lolcat import Lolcat
 
@@ -72,6 +72,8 @@ def fit_classifier(
 def _perceptron(
     train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray], seed: int
 ) -> Classifier:
+    from sklearn.neural_network import MLPClassifier
+
     scaler = StandardScaler().fit(train[0])
     features, labels = scaler.transform(train[0]), train[1]
     weights = compute_sample_weight("balanced", labels)

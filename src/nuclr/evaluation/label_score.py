@@ -18,8 +18,9 @@ from nuclr.data.splits import Splits
 from nuclr.data.store import open_population
 from nuclr.errors import SplitError
 from nuclr.evaluation.metrics import confusions, macro_f1
-from nuclr.evaluation.probe import Variant, predict
+from nuclr.evaluation.probe import predict
 from nuclr.evaluation.protocols import Fold, class_labels, folds
+from nuclr.evaluation.variants import Variant
 from nuclr.model.encoder import Encoder
 from nuclr.representation.embed import embed_population
 from nuclr.representation.embeddings import concatenate

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, random_table
-from scipy.stats import t as t_distribution
+
+# Percentiles of the normal and t distributions: scipy.stats gives the same, and takes a second to load.
+from scipy.special import ndtri, stdtrit
 
 CONFIDENCE_BINS = 15
 # Fewer test animals say nothing that is worth printing of how other animals would score.
@@ -96,7 +97,7 @@ def widening(animals: np.ndarray | int) -> np.ndarray:
     uncertain, as Student's t with n - 1 degrees of freedom says.
     """
     n = np.maximum(animals, 2)
-    return np.sqrt(n / (n - 1)) * t_distribution.ppf(0.975, n - 1) / norm.ppf(0.975)
+    return np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975) / ndtri(0.975)
 
 
 def interval(
@@ -121,7 +122,7 @@ def interval(
     """
     if animals < FEWEST_ANIMALS:
         return float("nan"), float("nan")
-    half = norm.ppf(0.975) * np.nanstd(drawn) * widening(animals)
+    half = ndtri(0.975) * np.nanstd(drawn) * widening(animals)
     low, high = np.clip([score - half, score + half], *bounds)
     return float(low), float(high)
 
@@ -177,6 +178,8 @@ def permutation_p(confusion: np.ndarray, permutations: int, seed: int = 0) -> fl
     seed
         Of the shuffling.
     """
+    from scipy.stats import random_table  # what else is here needs a tenth of it
+
     rng = np.random.default_rng(seed)
     shuffled = np.zeros((permutations, *confusion.shape[1:]))
     for table in confusion.astype(int):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nuclr.errors import DataError
-from nuclr.evaluation.probe import Variant
+from nuclr.evaluation.variants import Variant
 from nuclr.representation.embeddings import read_recorded
 
 

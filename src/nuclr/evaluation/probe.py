@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,7 @@ from nuclr.evaluation.protocols import (
     label_share,
 )
 from nuclr.evaluation.score_tables import CLASSES, SCORES
+from nuclr.evaluation.variants import Variant, variants
 from nuclr.files import sha256_of, whole_folder
 from nuclr.provenance import versions
 from nuclr.representation.embeddings import read_embeddings, write_csv, write_recorded
@@ -37,46 +38,6 @@ from nuclr.representation.embeddings import read_embeddings, write_csv, write_re
 logger = logging.getLogger(__name__)
 # Probes that use validation units, to know when to stop.
 CHOOSING = ("mlp", "lolcat")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One way to probe the same features.
-
-    Attributes
-    ----------
-    probe
-        Kind of classifier; see :func:`nuclr.evaluation.classifiers.fit_classifier`.
-    centred
-        Whether features lose the mean of their population first, which needs no labels.
-    label_share
-        Share of the labels that may be learned from.
-    shuffled
-        Whether these labels are shuffled: a control that must give chance.
-    tested_on
-        ``panel``: the animals on which every run is tested, with the same labels, so that scores of
-        different numbers of pretraining animals can be compared. ``all_pretraining``: all animals that
-        the run was pretrained on, as the transductive scores of the paper are.
-    """
-
-    probe: str = "linear"
-    centred: bool = False
-    label_share: float = 1.0
-    shuffled: bool = False
-    tested_on: Literal["panel", "all_pretraining"] = "panel"
-
-
-def variants(options: Probe, representation: str) -> list[Variant]:
-    """List the ways to probe a representation; the first is the main one, which figures show.
-
-    LOLCAT's features are for its own classifier, which takes long: no shares of the labels.
-    """
-    if representation == "lolcat":
-        return [Variant("lolcat")]
-    kinds = [Variant(probe, centred) for probe, centred in product(options.kinds, options.centred)]
-    main = kinds[0]
-    shares = [Variant(main.probe, main.centred, 0.5**i) for i in range(1, options.label_halvings + 1)]
-    return [*kinds, *shares, Variant(main.probe, main.centred, shuffled=True)]
 
 
 def centred(features: np.ndarray, populations: np.ndarray) -> np.ndarray:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
 
 from nuclr.config import Task
 from nuclr.data.splits import Splits
@@ -189,6 +188,8 @@ def can_be_probed(parts: Sequence[Fold], labels: np.ndarray) -> bool:
 
 
 def _stratified(labels: np.ndarray, n_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import StratifiedKFold  # for labels alone it is not needed
+
     _, counts = np.unique(labels.astype(str), return_counts=True)
     # A class with fewer units than folds is in the training part of some folds only.
     splitter = StratifiedKFold(max(2, min(n_folds, counts.max())), shuffle=True, random_state=seed)

@@ -16,7 +16,6 @@ from nuclr.errors import DataError
 from nuclr.evaluation.law import LAW, fit_power_law
 from nuclr.evaluation.metrics import FEWEST_ANIMALS, chance
 from nuclr.evaluation.predictions import read_chosen, read_predictions
-from nuclr.evaluation.probe import Variant
 from nuclr.evaluation.scaling import (
     NUCLR,
     Scored,
@@ -27,6 +26,7 @@ from nuclr.evaluation.scaling import (
     label_grid,
     scaling_table,
 )
+from nuclr.evaluation.variants import Variant
 from nuclr.files import write_json
 from nuclr.provenance import versions
 from nuclr.report.figures import (

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import dask
 import numpy as np
+from dask.local import get_sync
 
 from nuclr.data.population import Population
 
@@ -59,8 +60,9 @@ class ShardCache:
             self._shards.move_to_end(key)
             return self._shards[key]
         start, stop = self.edges[population][shard : shard + 2]
-        # Without Dask's pool of threads, which a forked worker inherits dead and would wait for.
-        with dask.config.set(scheduler="synchronous"):
+        # Without Dask's pool of threads, which a forked worker inherits dead and would wait for. By its name,
+        # Dask would load all of `distributed` first.
+        with dask.config.set(scheduler=get_sync):
             made = np.asarray(self.populations[population].activity[:, start:stop])
         self._held += made.nbytes
         self._shards[key] = made

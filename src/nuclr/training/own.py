@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nuclr.cluster import computing
 from nuclr.config import Config, load_config
 from nuclr.data.access.remote import on_disk
 from nuclr.data.own import find, store_found
@@ -80,6 +81,7 @@ def pretrain_own(
     Parameters, return value and errors are those of :func:`nuclr.training.run.pretrain_run`.
     """
     here = [on_disk(place) for place in recordings]
-    stores = store_found(find(here), output.parent / "populations", config.reading, config.chunk)
+    with computing("threads", config.machine.dask_workers):
+        stores = store_found(find(here), output.parent / "populations", config.reading, config.chunk)
     cohort = Cohort(stores, sorted({open_population(store).animal for store in stores}))
     return pretrain_run(cohort, config, seed, output=output, checkpoints=checkpoints, about=about)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning as L
 import pandas as pd
-from lightning.pytorch.utilities import rank_zero_only
+import torch
 
 from nuclr.config import Config, Modality
 from nuclr.data.inputs import absent_members, check_apart, common_bin_s, of_members, scaled
@@ -24,11 +24,14 @@ from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
 from nuclr.training.devices import use_gpu
-from nuclr.training.pretrain import pretrain
-from nuclr.training.selection import Score
 from nuclr.training.windows import view_spec
 
+if TYPE_CHECKING:
+    from nuclr.training.selection import Score
+
 logger = logging.getLogger(__name__)
+# What torchrun, Lightning, SLURM and LSF say to each of the processes that they start together: its number.
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,11 @@ def pretrain_run(
     depends_on |= {key: value for key, value in (about or {}).items() if value}
     folder = None
     if learned.members:
+        # An untrained encoder needs no Lightning, which takes longer to load than all else together.
+        from lightning.pytorch.utilities import rank_zero_only
+
+        from nuclr.training.pretrain import pretrain
+
         folder = checkpoints / f"{output.parent.name}-{fingerprint(depends_on)}"
         encoder, metrics = pretrain(
             [scaled(population) for population in learned.populations],
@@ -145,10 +153,12 @@ def pretrain_run(
             logs=output.parent,
             score=score,
         )
+        rank = getattr(rank_zero_only, "rank", 0)
     else:
-        L.seed_everything(seed, verbose=False)
+        torch.manual_seed(seed)
+        rank = next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
         encoder, metrics = Encoder(spec).eval(), pd.DataFrame({"step": []})
-    if getattr(rank_zero_only, "rank", 0):
+    if rank:
         return False
     with whole(output.with_name("metrics.csv")) as partial:
         metrics.to_csv(partial, index=False)

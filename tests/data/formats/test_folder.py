@@ -13,7 +13,7 @@ from strategies import new_nwb, poisson_trains, save_nwb, write_traces, write_un
 
 from nuclr.config import Reading
 from nuclr.data.formats import folder as folders
-from nuclr.data.recording import Recording
+from nuclr.data.recording import Recording, say_left_out
 from nuclr.errors import DataError, NothingToLearn
 
 
@@ -94,7 +94,7 @@ def test_what_holds_nothing_to_learn_from_is_left_out(tmp_path: Path) -> None:
     write_lfp(tmp_path / "more_lfp.nwb")
     found = find_recordings(tmp_path)
     assert [bool(one.left_out) for one in found] == [False, True, True]
-    said = folders.say_left_out(found)
+    said = say_left_out(found)
     assert said.startswith("left out: lfp.nwb, more_lfp.nwb (neither units nor dF/F")
     assert str(tmp_path) not in said
     (tmp_path / "good.nwb").unlink()

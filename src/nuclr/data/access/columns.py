@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from nuclr.data.access.remote import Remote, open_hdf5, open_zarr
+from nuclr.data.access.opening import open_hdf5, open_zarr
+from nuclr.data.access.remote import Remote
 from nuclr.errors import DataError, NuclrError
 
 

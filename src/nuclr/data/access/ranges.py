@@ -5,25 +5,21 @@ What came is kept in a temporary file for as long as a file is open: nothing is 
 
 from __future__ import annotations
 
-import asyncio
 import io
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Hashable, Iterable
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
-from zarr.storage import MemoryStore
 
 from nuclr.errors import DataError
 
@@ -37,7 +33,6 @@ TIMEOUT = (20.0, 60.0)
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 # Statuses of a signed address that is of no more use.
 EXPIRED = {400, 401, 403, 404, 410}
-METADATA = (".zmetadata", ".zgroup", ".zarray", ".zattrs", "zarr.json")
 
 
 @dataclass(frozen=True)
@@ -268,98 +263,3 @@ def _version(answer: Answer) -> tuple[str, str]:
     """Give what differs between two versions of a file: its length, and how the server tags it."""
     length = answer.headers.get("Content-Range", "").rpartition("/")[2]
     return length, answer.headers.get("ETag", answer.headers.get("Last-Modified", ""))
-
-
-class ServedFolder(MemoryStore):
-    """A Zarr folder on a server, of which each file is asked for by its name.
-
-    A server lists no folders, so the metadata must be consolidated. It is in memory only by its class.
-
-    Raises
-    ------
-    DataError
-        If it is not there, not public, or its metadata are not consolidated; also while it is read.
-    """
-
-    def __init__(self, url: str, title: str) -> None:
-        super().__init__(read_only=True)
-        self._url, self._title = urlsplit(url), title
-        self._kept, self._missing = Kept(), set[str]()
-        if self._content(".zmetadata") is None and b"consolidated" not in (self._content("zarr.json") or b""):
-            if self._content(".zgroup") is None and self._content("zarr.json") is None:
-                raise DataError(f"{title}: no Zarr folder found there (no .zmetadata); look at the address")
-            raise self._unlisted()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ServedFolder) and self._url == other._url
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def _unlisted(self) -> DataError:
-        return DataError(
-            f"{self._title}: its metadata are not consolidated (.zmetadata), and a server lists no folders; "
-            "download it first, and give the folder"
-        )
-
-    def _content(self, key: str, part: str = "") -> bytes | None:
-        if key in self._missing:
-            return None
-        if (content := self._kept.get((key, part))) is not None:
-            return content
-        path = f"{self._url.path.rstrip('/')}/{quote(key)}"
-        answer = ask(urlunsplit(self._url._replace(path=path)), f"{self._title}: {key}", part)
-        # S3 says 403 of what is not there, where a folder may not be listed; of numbers, that is no "zero".
-        absent = answer.status == 403 and key.rpartition("/")[2] in METADATA
-        if absent or answer.status in (404, 410):
-            self._missing.add(key)
-            return None
-        if answer.status not in (200, 206):
-            raise refused(answer.status, f"{self._title}: {key}")
-        content = answer.content
-        if part and answer.status == 200:
-            low, _, high = part.partition("-")
-            content = content[int(low) : int(high) + 1 if high else None] if low else content[-int(high) :]
-        self._kept.put((key, part), content)
-        return content
-
-    async def get(
-        self,
-        key: str,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Give a file, or a part of it; None if it is not there."""
-        content = await asyncio.to_thread(self._content, key, _part(byte_range))
-        prototype = prototype or default_buffer_prototype()
-        return None if content is None else prototype.buffer.from_bytes(content)
-
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        """Give parts of several files."""
-        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
-
-    async def exists(self, key: str) -> bool:
-        """Whether a file is there."""
-        return await asyncio.to_thread(self._content, key) is not None
-
-    def list(self) -> AsyncIterator[str]:
-        """Refuse to list."""
-        raise self._unlisted()
-
-    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        """Refuse to list."""
-        raise self._unlisted()
-
-    def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        """Refuse to list."""
-        raise self._unlisted()
-
-
-def _part(wanted: ByteRequest | None) -> str:
-    """Say a part of a file as HTTP's ``Range`` does."""
-    if wanted is None:
-        return ""
-    if isinstance(wanted, RangeByteRequest):
-        return f"{wanted.start}-{wanted.end - 1}"
-    return f"{wanted.offset}-" if isinstance(wanted, OffsetByteRequest) else f"-{wanted.suffix}"

@@ -1,4 +1,8 @@
-"""One file per data set: which recordings it has, how they are fetched, and how they are read."""
+"""One file per data set: which recordings it has, how they are fetched, and how they are read.
+
+What fetches and reads them is imported by the functions that do: the workflow, and each of its jobs, begins
+with the list of recordings, and needs no more.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nuclr.config import Config, Nwb, Reading
-from nuclr.data.archives.download import Fetcher
+from nuclr.config import Config, Reading
 from nuclr.data.archives.left_out import leave_out, reason_left_out
 from nuclr.data.archives.licence import SIMULATED, note_licence, noted_licence
 from nuclr.data.defaults import completed, labelled_animals
@@ -17,6 +21,9 @@ from nuclr.data.recording import Recording, SpikeTrains, Traces
 from nuclr.data.splits import Splits, make_splits
 from nuclr.errors import ConfigError, DataError, DownloadError
 from nuclr.words import did_you_mean
+
+if TYPE_CHECKING:
+    from nuclr.data.archives.download import Fetcher
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +61,15 @@ def data_set(config: Config) -> DataSet:
     raw, servers = config.raw, config.download
     if config.source_kind == "simulated":
         from nuclr.data.archives import simulated
-        from nuclr.data.formats import nwb
 
-        labels = Reading(nwb=Nwb(unit_columns=list(simulated.LABELS)))
         return DataSet(
             lambda: simulated.recordings(raw, config.simulated.animals),
-            lambda recording: nwb.read_populations(recording.path, labels),
+            simulated.read,
             licence=SIMULATED,
             labels=("cell_type", "brain_region"),
         )
     if config.source_kind == "steinmetz_2019":
-        from nuclr.data.archives import figshare, steinmetz_2019
+        from nuclr.data.archives import steinmetz_2019
 
         return DataSet(
             lambda: steinmetz_2019.recordings(raw),
@@ -72,10 +77,10 @@ def data_set(config: Config) -> DataSet:
             lambda recording, folder, fetcher: steinmetz_2019.download(
                 recording, folder, servers.figshare, fetcher
             ),
-            lambda _, fetcher: figshare.licence_of(steinmetz_2019.ARTICLE, servers.figshare, fetcher),
+            lambda _, fetcher: steinmetz_2019.licence(servers.figshare, fetcher),
         )
     if config.source_kind == "bugeon_2022":
-        from nuclr.data.archives import bugeon_2022, figshare
+        from nuclr.data.archives import bugeon_2022
 
         return DataSet(
             lambda: bugeon_2022.recordings(raw),
@@ -83,7 +88,7 @@ def data_set(config: Config) -> DataSet:
             lambda recording, folder, fetcher: bugeon_2022.download(
                 recording, folder, servers.figshare, fetcher
             ),
-            lambda _, fetcher: figshare.licence_of(bugeon_2022.ARTICLE, servers.figshare, fetcher),
+            lambda _, fetcher: bugeon_2022.licence(servers.figshare, fetcher),
         )
     if config.source_kind == "ibl_brain_wide_map":
         from nuclr.data.archives import ibl_brain_wide_map
@@ -98,7 +103,7 @@ def data_set(config: Config) -> DataSet:
             ibl_brain_wide_map.LICENCE,
         )
     if config.source_kind == "allen_visual_coding":
-        from nuclr.data.archives import allen_visual_coding, dandi
+        from nuclr.data.archives import allen_visual_coding
 
         allen = config.allen_visual_coding
         links = raw / allen_visual_coding.LINKS if allen.archive == "allensdk" else None
@@ -110,7 +115,7 @@ def data_set(config: Config) -> DataSet:
             ),
             allen_visual_coding.LICENCE
             if links
-            else lambda recording, fetcher: dandi.licence_of(recording.origin, servers.dandi, fetcher),
+            else lambda recording, fetcher: allen_visual_coding.licence(recording, servers.dandi, fetcher),
         )
     if config.nwb.folder is not None:
         from nuclr.data.formats.folder import find_recordings
@@ -123,11 +128,11 @@ def data_set(config: Config) -> DataSet:
             labels=(),
         )
     from nuclr.data.archives import dandi
-    from nuclr.data.formats import nwb
+    from nuclr.data.archives.download import Fetcher
 
     return DataSet(
         lambda: dandi.recordings(raw, config.nwb.dandi, servers.dandi, Fetcher(servers.tries)),
-        lambda recording: nwb.read_populations(dandi.file_of(recording), config.reading, recording.animal),
+        lambda recording: dandi.read(recording, config.reading),
         lambda recording, folder, fetcher: dandi.download(recording, folder, servers.dandi, fetcher),
         config.nwb.licence
         or (

@@ -22,23 +22,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from scipy.stats import wilcoxon
 
 from nuclr.config import AllenVisualCoding, Nwb, Reading
-from nuclr.data.archives import dandi
-from nuclr.data.archives.download import Fetcher, Remote
 from nuclr.data.archives.manifests import manifest
-from nuclr.data.formats import nwb
-from nuclr.data.formats.nwb.file import Node
-from nuclr.data.formats.nwb.tables import Table, intervals
-from nuclr.data.formats.nwb.units import REGION
 from nuclr.data.recording import Recording, SpikeTrains, intersect_spans
-from nuclr.data.spikes import SpikesByUnit
 from nuclr.data.text import match_ids, read_table
 from nuclr.errors import DataError, DownloadError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nuclr.data.archives.download import Fetcher
+    from nuclr.data.formats.nwb.file import Node
 
 LINKS = "links.tsv"
 LICENCE = "Allen Institute's terms of use, https://alleninstitute.org/legal/terms-use"
@@ -79,6 +77,9 @@ def download(recording: Recording, folder: Path, where: str | Path, fetcher: Fet
     DownloadError
         If the file cannot be had.
     """
+    from nuclr.data.archives import dandi
+    from nuclr.data.archives.download import Remote
+
     session = recording.recording
     name = f"{session}.nwb"
     if isinstance(where, Path):
@@ -88,7 +89,22 @@ def download(recording: Recording, folder: Path, where: str | Path, fetcher: Fet
     fetcher.fetch(remote, folder / session)
 
 
+def licence(recording: Recording, server: str, fetcher: Fetcher) -> str:
+    """Say under which licence DANDI gives a session.
+
+    Raises
+    ------
+    DownloadError
+        If the server does not say.
+    """
+    from nuclr.data.archives import dandi
+
+    return dandi.licence_of(recording.origin, server, fetcher)
+
+
 def _link(links: Path, session: str) -> str:
+    import pandas as pd
+
     try:
         table = pd.read_csv(links, sep="\t", dtype=str)
         return str(table.set_index("session")["url"][session])
@@ -111,6 +127,9 @@ def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
     DataError
         If the file is missing, damaged or of another kind, or no unit is left.
     """
+    from nuclr.data.formats import nwb
+    from nuclr.data.formats.nwb.units import REGION
+
     path = recording.path / f"{recording.recording}.nwb"
     columns = Reading(nwb=Nwb(unit_columns=["quality", *QUALITY]))
     with nwb.opened(path) as root:
@@ -152,6 +171,8 @@ def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
 
 def light_pulses(root: Node) -> np.ndarray:
     """Start and stop (s) of all stimuli with light, ``(pulse, 2)``; none in sessions without."""
+    from nuclr.data.formats.nwb.tables import Table, intervals
+
     table = root.get("processing/optotagging/optogenetic_stimulation")
     return np.zeros((0, 2)) if table is None else intervals(Table(table))
 
@@ -171,6 +192,9 @@ def light_response(trains: Sequence[np.ndarray], onsets: np.ndarray) -> pd.DataF
     DataFrame
         ``light_ratio`` (evoked to baseline), ``light_latency_ms`` (NaN: none), ``light_p``; one row a unit.
     """
+    import pandas as pd
+    from scipy.stats import wilcoxon
+
     rows = []
     edges = np.arange(BASELINE_S[0], EVOKED_S[1] + 1e-9, 0.001)
     for train in trains:
@@ -199,6 +223,10 @@ def _cell_types(
     trains: SpikeTrains, pulses: np.ndarray, genotype: str, options: AllenVisualCoding
 ) -> pd.DataFrame:
     """Cell type of every unit, and its response to light where there was any."""
+    import pandas as pd
+
+    from nuclr.data.spikes import SpikesByUnit
+
     assert isinstance(trains.spikes, SpikesByUnit)  # NWB
     onsets = pulses[np.diff(pulses, axis=1)[:, 0] < LONGEST_PULSE_S, 0]
     if len(onsets):

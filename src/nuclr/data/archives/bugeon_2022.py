@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from nuclr.data.access.columns import Column
-from nuclr.data.archives.download import Fetcher, unpack
-from nuclr.data.archives.figshare import files_of
 from nuclr.data.archives.manifests import manifest
-from nuclr.data.fluorescence import Frames
-from nuclr.data.formats import alf
 from nuclr.data.recording import Recording, Traces
 from nuclr.errors import DataError, DownloadError
+
+if TYPE_CHECKING:
+    from nuclr.data.archives.download import Fetcher
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +50,9 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
     DownloadError
         If the archive cannot be had, is damaged, or lacks a session.
     """
+    from nuclr.data.archives.download import unpack
+    from nuclr.data.archives.figshare import files_of
+
     archives = [file for file in files_of(ARTICLE, server, fetcher) if file.name.endswith(".zip")]
     if not archives:
         raise DownloadError(f"{server}: article {ARTICLE} has no zip archive")
@@ -66,6 +67,19 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
         raise DownloadError(f"{archive}: no session {recording.origin} in it")
 
 
+def licence(server: str, fetcher: Fetcher) -> str:
+    """Say under which licence the article is given.
+
+    Raises
+    ------
+    DownloadError
+        If the server does not say.
+    """
+    from nuclr.data.archives.figshare import licence_of
+
+    return licence_of(ARTICLE, server, fetcher)
+
+
 def read(recording: Recording) -> list[Traces]:
     """Read the population of a session.
 
@@ -77,6 +91,12 @@ def read(recording: Recording) -> list[Traces]:
     DataError
         If a file is missing or damaged, or files do not fit each other.
     """
+    import pandas as pd
+
+    from nuclr.data.access.columns import Column
+    from nuclr.data.fluorescence import Frames
+    from nuclr.data.formats import alf
+
     folder = recording.path
     types_file = next(iter(sorted(folder.rglob(TYPES))), None)
     if types_file is None:
@@ -121,6 +141,8 @@ def _subclass(ttype: str) -> str:
 
 def _fits(activity: Path, neurons: int, recording: str) -> bool:
     """Whether an experiment has the session's neurons; a few have others, and are left out."""
+    from nuclr.data.formats import alf
+
     traces = alf.load(activity.parent, ACTIVITY)
     if traces.ndim == 2 and traces.shape[1] == neurons and len(traces) > 1:
         return True

@@ -21,10 +21,11 @@ from urllib.parse import quote, urlsplit
 
 import requests
 
+from nuclr.config import Reading
 from nuclr.data.access.ranges import TIMEOUT
 from nuclr.data.access.remote import Remote as Streamed
 from nuclr.data.archives.download import Fetcher, Remote, digest_of
-from nuclr.data.recording import Recording, name_of
+from nuclr.data.recording import Recording, SpikeTrains, Traces, name_of
 from nuclr.errors import DataError, DownloadError
 from nuclr.files import whole
 
@@ -139,6 +140,13 @@ def file_of(recording: Recording) -> Path:
     """Say where a downloaded recording's NWB file, or its Zarr folder, is."""
     folder = recording.path / f"{recording.recording}.nwb.zarr"
     return folder if folder.is_dir() else folder.with_suffix("")
+
+
+def read(recording: Recording, options: Reading) -> list[SpikeTrains] | list[Traces]:
+    """Read what populations a downloaded recording holds."""
+    from nuclr.data.formats import nwb
+
+    return nwb.read_populations(file_of(recording), options, recording.animal)
 
 
 def remote(identifier: str, path: str, name: str, server: str, fetcher: Fetcher) -> Remote:

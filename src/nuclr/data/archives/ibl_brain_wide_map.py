@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from nuclr.data.archives.download import Fetcher, Remote
 from nuclr.data.archives.manifests import manifest
-from nuclr.data.formats import alf
 from nuclr.data.recording import Recording, SpikeTrains
 from nuclr.data.splits import Splits, published_splits
 from nuclr.errors import DataError, DownloadError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nuclr.data.archives.download import Fetcher, Remote
+    from nuclr.data.formats import alf
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +90,8 @@ def _alyx(server: str, folder: Path, fetcher: Fetcher) -> Any:
 
 def _files(session: dict[str, Any], probe: str, collection: str) -> list[Remote]:
     """Find a probe's files among the datasets of an Alyx session record."""
+    from nuclr.data.archives.download import Remote
+
     where = f"alf/{probe}/{collection}"
     found = {}
     for dataset in session.get("data_dataset_session_related", []):
@@ -118,6 +123,10 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
     DataError
         If a file is missing or damaged, files do not fit each other, or no cluster passes.
     """
+    import pandas as pd
+
+    from nuclr.data.formats import alf
+
     folder, found = recording.path, []
     for probe in sorted(path for path in folder.iterdir() if path.is_dir()):
         sorting = alf.sorting_in(probe)

@@ -35,15 +35,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
-import pandas as pd
-from pynwb import NWBHDF5IO, NWBFile
-from pynwb.file import Subject
 
-from nuclr.data.recording import Recording
+from nuclr.config import Nwb, Reading
+from nuclr.data.recording import Recording, SpikeTrains, Traces
 from nuclr.files import whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CELL_TYPES = ("follower", "indifferent", "opponent")
 REGIONS = ("A1", "A2", "B1", "B2")
@@ -101,12 +102,11 @@ class SimulatedRecording:
 
 def ornstein_uhlenbeck(steps: int, tau_s: float, rng: np.random.Generator) -> np.ndarray:
     """Stationary Ornstein-Uhlenbeck process of unit variance in steps of ``STEP_S``, ``(time,)``."""
+    from scipy.signal import lfilter
+
     keep = np.exp(-STEP_S / tau_s)
     noise = rng.standard_normal(steps)
     noise[1:] *= np.sqrt(1 - keep**2)
-    # Imported here: it takes longer than all that a step needs to know which recordings there are.
-    from scipy.signal import lfilter
-
     return lfilter([1.0], [1.0, -keep], noise)
 
 
@@ -122,6 +122,8 @@ def simulate_recording(spec: SimulationSpec, animal: int, seed: int) -> Simulate
     seed
         Of the whole data set.
     """
+    import pandas as pd
+
     rng = np.random.default_rng([seed, animal])
     gain = np.exp(spec.gain_sd * np.sqrt(3) * rng.uniform(-1, 1))
     coupling = np.exp(spec.coupling_sd * rng.standard_normal())
@@ -164,8 +166,19 @@ def recordings(raw: Path, animals: int) -> list[Recording]:
     return [Recording(raw / f"{name}.nwb", name, name) for name in animal_names(animals)]
 
 
+def read(recording: Recording) -> list[SpikeTrains] | list[Traces]:
+    """Read the population of a recording, with the regions and types that it was simulated of."""
+    from nuclr.data.formats import nwb
+
+    return nwb.read_populations(recording.path, Reading(nwb=Nwb(unit_columns=list(LABELS))))
+
+
 def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: float) -> None:
     """Write a recording as an NWB file: Units table with electrodes, labels and obs_intervals."""
+    import h5py
+    from pynwb import NWBHDF5IO, NWBFile
+    from pynwb.file import Subject
+
     nwb = NWBFile(
         session_description="Simulated population; model in nuclr.data.archives.simulated",
         identifier=name,

@@ -8,16 +8,16 @@ from 1, through the channels of all probes; ``channels.brainLocation`` has the A
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from nuclr.data.archives.download import Fetcher, unpack
-from nuclr.data.archives.figshare import files_of
 from nuclr.data.archives.manifests import manifest
-from nuclr.data.formats import alf
 from nuclr.data.recording import Recording, SpikeTrains
 from nuclr.errors import DataError, DownloadError
+
+if TYPE_CHECKING:
+    from nuclr.data.archives.download import Fetcher
 
 ARTICLE = 9598406
 GOOD = 2
@@ -43,6 +43,9 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
     DownloadError
         If the archive cannot be had, or is damaged.
     """
+    from nuclr.data.archives.download import unpack
+    from nuclr.data.archives.figshare import files_of
+
     listed = files_of(ARTICLE, server, fetcher)
     archives = [file for file in listed if file.name.partition(".")[0] == recording.origin]
     if not archives:
@@ -50,6 +53,19 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
     archive = fetcher.fetch(archives[0], folder)
     unpack(archive, folder / recording.recording, lambda path: path.name in FILES)
     archive.unlink()
+
+
+def licence(server: str, fetcher: Fetcher) -> str:
+    """Say under which licence the article is given.
+
+    Raises
+    ------
+    DownloadError
+        If the server does not say.
+    """
+    from nuclr.data.archives.figshare import licence_of
+
+    return licence_of(ARTICLE, server, fetcher)
 
 
 def read(recording: Recording) -> list[SpikeTrains]:
@@ -60,6 +76,10 @@ def read(recording: Recording) -> list[SpikeTrains]:
     DataError
         If a file is missing or damaged, or files do not fit each other.
     """
+    import pandas as pd
+
+    from nuclr.data.formats import alf
+
     folder = recording.path
     inside = _where(folder)
     sorting = alf.sorting_in(inside)
@@ -97,6 +117,8 @@ def _where(folder: Path) -> Path:
 
 
 def _regions(path: Path) -> np.ndarray:
+    import pandas as pd
+
     try:
         return pd.read_csv(path, sep="\t", keep_default_na=False)["allen_ontology"].to_numpy(object)
     except FileNotFoundError:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from nuclr.config import Reading
 from nuclr.data.formats import FORMATS, Format, Raw, animal_of, below, warn_of_animals
 from nuclr.data.inputs import same_bin
-from nuclr.data.recording import Recording, Traces
+from nuclr.data.recording import Recording, Traces, list_left_out
 from nuclr.data.text import count_values
 from nuclr.errors import DataError, NothingToLearn
 from nuclr.files import whole
@@ -92,26 +92,8 @@ def find_recordings(folder: Path, options: Reading, kept: Path | None = None) ->
         found.append(Recording(path, name, own.animal or name, left_out=left_out, labels=own.labels))
     warn_of_animals(unknown, len(found))
     if all(recording.left_out for recording in found):
-        raise NothingToLearn(f"{folder}: nothing to learn from in {_listed(found)}")
+        raise NothingToLearn(f"{folder}: nothing to learn from in {list_left_out(found)}")
     return found
-
-
-def say_left_out(recordings: Sequence[Recording]) -> str:
-    """Say which recordings are left out, and why; "" where none is."""
-    several = [recording for recording in recordings if recording.left_out]
-    return f"left out: {_listed(several)}" if several else ""
-
-
-def _listed(recordings: Sequence[Recording]) -> str:
-    """Name recordings and what is said of them, those of one reason together."""
-    names: dict[str, list[str]] = {}
-    for recording in recordings:
-        reason = recording.left_out.removeprefix(f"{recording.path}: ")
-        names.setdefault(reason, []).append(recording.path.name)
-    return "; ".join(
-        f"{', '.join(some[:5])}{', ...' if len(some) > 5 else ''} ({reason})"
-        for reason, some in names.items()
-    )
 
 
 def _known(paths: Sequence[tuple[Path, Format]], options: Reading, kept: Path | None) -> list[Known]:

@@ -19,7 +19,7 @@ import zarr
 
 from nuclr.config import Sorter
 from nuclr.data.access.columns import Column, map_npy
-from nuclr.data.access.remote import codecs_of
+from nuclr.data.access.opening import codecs_of
 from nuclr.data.formats.kilosort import UNSORTED
 from nuclr.data.formats.nwb.units import may_be_label, names_kinds
 from nuclr.data.formats.sorting import open_column, sorted_population

@@ -21,7 +21,8 @@ import numpy as np
 import zarr
 
 from nuclr.data.access.columns import Column
-from nuclr.data.access.remote import Remote, open_hdf5, open_zarr
+from nuclr.data.access.opening import open_hdf5, open_zarr
+from nuclr.data.access.remote import Remote
 from nuclr.errors import DataError, NothingToLearn
 
 LINKS = "zarr_link"
