@@ -14,13 +14,15 @@ import ctypes
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 REPOSITORY = Path(__file__).parents[1]
 SMALL = """
@@ -31,8 +33,15 @@ scaling: {animal_counts: [1, 2], seeds: 1}
 pretrain: {steps: 20}
 probe: {bootstrap: 100, protocols: [inductive_zero_shot, transductive]}
 """
-PRETRAIN = "pretrain: {steps: 1}\n"
-SPLITS = "split: {test_animals: 4, label_animals: 4}\nsimulated: {animals: 12}\n"
+FEW = """
+simulated: {animals: 12}
+split: {test_animals: 4, label_animals: 4}
+pretrain: {steps: 1}
+probe: {tasks: [cell_type], protocols: [inductive_zero_shot], bootstrap: 100}
+"""
+
+
+Result = TypeVar("Result")
 
 
 class Took(NamedTuple):
@@ -56,22 +65,22 @@ class Tree(NamedTuple):
         script.chmod(0o755)
         paths = [str(bin_folder), str(Path(sys.executable).parent), os.environ["PATH"]]
         own = {"PATH": os.pathsep.join(paths), "PYTHONPATH": str(self.path / "src"), **environment}
-        return took(
-            lambda: subprocess.run(
-                command,
-                cwd=folder or self.path,
-                env={**os.environ, **own},
-                check=True,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-        )
+        # What it says goes to a file: a pipe would wait for what it leaves behind.
+        with open(self.path / "said.txt", "w+") as said:
+            environment = {**os.environ, **own}
+            where = folder or self.path
+            process = partial(subprocess.run, command, cwd=where, env=environment, stdout=said, stderr=said)
+            done, spent = took(process)
+            if done.returncode:
+                said.seek(0)
+                sys.exit(f"{self.path.name}: {' '.join(command)} failed:\n{said.read()[-2000:]}")
+        return spent
 
 
-def took(action: Callable[[], object]) -> Took:
+def took(action: Callable[[], Result]) -> tuple[Result, Took]:
     """Time an action, with the processes that it leaves behind: they come to this one."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    action()
+    result = action()
     wall = time.perf_counter() - began
     while True:
         try:
@@ -79,7 +88,7 @@ def took(action: Callable[[], object]) -> Took:
         except ChildProcessError:
             break
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Took(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return result, Took(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def unpacked(commit: str, folder: Path) -> Tree:
@@ -100,24 +109,22 @@ def unpacked(commit: str, folder: Path) -> Tree:
 def start_up(trees: dict[str, Tree], folder: Path, rounds: int) -> None:
     """Time single commands on one core, on a recording of 25 units; the least of some rounds."""
     one = {"OMP_NUM_THREADS": "1"}
-    (folder / "few.yaml").write_text(SPLITS)
-    (folder / "pretrain.yaml").write_text(PRETRAIN)
-    prepared = trees["after"]
-    prepared.run("nuclr", "simulate", "-o", "raw", "--config", "few.yaml", folder=folder, **one)
-    prepared.run("nuclr", "split", "-o", "splits.json", "--config", "few.yaml", folder=folder, **one)
-    for path in sorted((folder / "raw").glob("*.nwb")):
-        prepared.run("nuclr", "chunk", str(path), "-o", f"stores/{path.stem}", folder=folder, **one)
-    recording = str(path)
-    pretrain = f"nuclr pretrain {path.parent} -o model/model.safetensors --config pretrain.yaml"
-    embed = "nuclr embed stores --model model/model.safetensors --splits splits.json --animals 4 -o e.parquet"
-    probe = "nuclr probe e.parquet --splits splits.json --animals 4 -o probes"
+    for which, tree in trees.items():
+        own = folder / f"start-{which}"
+        own.mkdir()
+        (own / "few.yaml").write_text(FEW)
+        tree.run("nuclr", "simulate", "-o", "raw", "--config", "few.yaml", folder=own, **one)
+        tree.run("nuclr", "split", "-o", "splits.json", "--config", "few.yaml", folder=own, **one)
+        for path in sorted((own / "raw").glob("*.nwb")):
+            tree.run("nuclr", "chunk", str(path), "-o", f"stores/{path.stem}", folder=own, **one)
+    who = "--splits splits.json --animals 4 --config few.yaml"
     commands = {
         "nuclr --version": "nuclr --version",
-        "nuclr inspect": f"nuclr inspect {recording}",
-        "nuclr chunk": f"nuclr chunk {recording} -o again",
-        "nuclr pretrain, one step": pretrain,
-        "nuclr embed": embed,
-        "nuclr probe": probe,
+        "nuclr inspect": "nuclr inspect raw/sim000.nwb",
+        "nuclr chunk": "nuclr chunk raw/sim000.nwb -o again",
+        "nuclr pretrain, one step": f"nuclr pretrain stores {who} -o model/model.safetensors",
+        "nuclr embed": f"nuclr embed stores {who} --model model/model.safetensors -o e.parquet",
+        "nuclr probe": f"nuclr probe e.parquet {who} -o probes",
         "nuclr card": "nuclr card model/model.safetensors -o card.md",
     }
     print("\n| one core, seconds of processors | before | after |\n| --- | --- | --- |")
@@ -125,9 +132,11 @@ def start_up(trees: dict[str, Tree], folder: Path, rounds: int) -> None:
         least = {which: Took(float("inf"), float("inf")) for which in trees}
         for _ in range(rounds):
             for which, tree in trees.items():
-                subprocess.run(["rm", "-rf", "again"], cwd=folder, check=True)
+                own = folder / f"start-{which}"
+                if "chunk" in command:  # else it would be found done
+                    shutil.rmtree(own / "again", ignore_errors=True)
                 least[which] = min(
-                    least[which], tree.run(*command.split(), folder=folder, **one), key=lambda t: t.cpu
+                    least[which], tree.run(*command.split(), folder=own, **one), key=lambda t: t.cpu
                 )
         print(f"| `{name}` | {least['before'].cpu:.2f} | {least['after'].cpu:.2f} |", flush=True)
 

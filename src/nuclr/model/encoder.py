@@ -5,14 +5,16 @@ Source: NuCLR (arXiv 2512.01199), section 3.2 and appendix.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nuclr.errors import ModelError
+from nuclr.model import small
 from nuclr.model.attention import Attention, PopulationLayout, RotaryTime
 from nuclr.model.dropout import DropAdd, gated_layer
 
@@ -164,21 +166,46 @@ class Encoder(nn.Module):
         )
 
     def _embed(self, x: Tensor, sizes: Tensor, largest: int) -> Tensor:
-        layout = PopulationLayout.from_sizes(sizes, largest, len(x))
-        cos, sin = self.rotary_emb.angles(x.shape[1])
-        add = self.add
         x = self.read_in(x)
+        steps = self._steps(x, PopulationLayout.from_sizes(sizes, largest, len(x)))
         for attend, feed in _layers(self.t_blocks):
-            x = add(x, attend.along_time(x, cos, sin))
-            x = add(x, feed(x))
+            x = steps.along_time(attend, x)
+            x = steps.feed_forward(feed, x)
         for attend_time, feed_time, *others in _layers(self.st_blocks):
             if others:
                 attend_units, feed_units = others
-                x = add(x, attend_units.across_units(x, layout))
-                x = add(x, feed_units(x))
-            x = add(x, attend_time.along_time(x, cos, sin))
-            x = add(x, feed_time(x))
+                x = steps.across_units(attend_units, x)
+                x = steps.feed_forward(feed_units, x)
+            x = steps.along_time(attend_time, x)
+            x = steps.feed_forward(feed_time, x)
         return x.mean(dim=1)
+
+    def _steps(self, x: Tensor, layout: PopulationLayout) -> _Steps:
+        """Choose how a layer and its residual connection are computed, by the size of the batch."""
+        heads, tokens = self.spec.heads, x.shape[1]
+        cos, sin = self.rotary_emb.angles(tokens)
+        if not self.spec.dropout and small.is_small(x):
+            time = small.Places(heads, tokens, turn=torch.complex(cos, sin))
+            units = small.Places(heads, tokens, layout=layout)
+            return _Steps(
+                along_time=lambda attention, x: small.attend(attention, x, time),
+                across_units=lambda attention, x: small.attend(attention, x, units),
+                feed_forward=lambda feed, x: small.feed_forward(feed.norm, feed.in_proj, feed.out_proj, x),
+            )
+        add = self.add
+        return _Steps(
+            along_time=lambda attention, x: add(x, attention.along_time(x, cos, sin)),
+            across_units=lambda attention, x: add(x, attention.across_units(x, layout)),
+            feed_forward=lambda feed, x: add(x, feed(x)),
+        )
+
+
+class _Steps(NamedTuple):
+    """Layers with their residual connections, each from tokens ``(unit, token, dim)`` to the same."""
+
+    along_time: Callable[[Attention, Tensor], Tensor]
+    across_units: Callable[[Attention, Tensor], Tensor]
+    feed_forward: Callable[[FeedForward, Tensor], Tensor]
 
 
 def _groups(sizes: list[int], most: int) -> list[list[int]]:

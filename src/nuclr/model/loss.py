@@ -108,65 +108,37 @@ def contrastive_loss(
     """
     if largest is None:
         largest = (int(sizes1.max()), int(sizes2.max()))
-    z1, z2 = F.normalize(z1, dim=-1), F.normalize(z2, dim=-1)
-    layout1 = PopulationLayout.from_sizes(sizes1, largest[0], len(z1))
-    layout2 = PopulationLayout.from_sizes(sizes2, largest[1], len(z2))
-    rows1, rows2 = (
-        layout1.row.index_select(0, match[0]),
-        layout2.row.index_select(0, match[1]),
-    )
-    first, second = layout1.pad(z1), layout2.pad(z2)
+    # Both directions at once: each view of a population counts as a population, the first views first.
+    z = F.normalize(torch.cat([z1, z2]), dim=-1)
+    layout = PopulationLayout.from_sizes(torch.cat([sizes1, sizes2]), max(largest), len(z))
+    padded = layout.pad(z).unflatten(0, (2, -1))
+    slots = padded.shape[2]
+    own = torch.cat([match[0], match[1] + len(z1)])
+    population, slot = _place(layout, own)
+    _, slot_other = _place(layout, own.roll(match.shape[1]))
 
-    across = first @ second.transpose(1, 2)
-    positive = (z1.index_select(0, match[0]) * z2.index_select(0, match[1])).sum(-1)
-    attraction = (1 - positive).mean() / temperature
-    repulsion = 0.5 * (
-        _log_mean_exp_others(
-            across / temperature,
-            first @ first.transpose(1, 2) / same_view_temperature,
-            (layout1, layout2),
-            (rows1, rows2),
-        )
-        + _log_mean_exp_others(
-            across.transpose(1, 2) / temperature,
-            second @ second.transpose(1, 2) / same_view_temperature,
-            (layout2, layout1),
-            (rows2, rows1),
-        )
-    )
+    # To every unit of the other view, then to every unit of its own.
+    keys = torch.cat([padded.flip(0) / temperature, padded / same_view_temperature], dim=2)
+    logits = (padded @ keys.transpose(2, 3)).flatten(0, 2).index_select(0, layout.row.index_select(0, own))
+    positive = logits.gather(1, slot_other[:, None])
+    others = _filled(layout).unflatten(0, (2, -1))
+    others = torch.cat([others.flip(0), others], dim=2).flatten(0, 1).index_select(0, population)
+    others = others.scatter(1, torch.stack([slot_other, slots + slot], dim=1), False)
+    attraction = 1 / temperature - positive.mean()
+    units = others.sum(-1) + 2
+    repulsion = (logits.float().masked_fill(~others, float("-inf")).logsumexp(-1) - units.log()).mean()
     return LossParts(attraction + repulsion, attraction, repulsion)
 
 
-def _log_mean_exp_others(
-    across: Tensor,
-    within: Tensor,
-    layouts: tuple[PopulationLayout, PopulationLayout],
-    rows: tuple[Tensor, Tensor],
-) -> Tensor:
-    """Mean over matched units of the log-mean-exp of their similarities to all other units.
-
-    ``across`` is ``(population, slot, other slot)``, ``within`` ``(population, slot, slot)``;
-    ``rows`` are the padded places of the matched units in their own and in the other view.
-    """
-    own, other = layouts
-    population = rows[0] // own.index.shape[1]
-    slot_own = rows[0] % own.index.shape[1]
-    slot_other = rows[1] % other.index.shape[1]
-    logits = torch.cat([across.flatten(0, 1)[rows[0]], within.flatten(0, 1)[rows[0]]], dim=-1)
-    negative = torch.cat(
-        [_others(other, population, slot_other), _others(own, population, slot_own)],
-        dim=-1,
-    )
-    logits = logits.float().masked_fill(~negative, float("-inf"))
-    units = negative.sum(-1) + 2
-    return (logits.logsumexp(-1) - units.log()).mean()
+def _place(layout: PopulationLayout, units: Tensor) -> tuple[Tensor, Tensor]:
+    """Look up the population and the slot of some units."""
+    row, slots = layout.row.index_select(0, units), layout.index.shape[1]
+    return row // slots, row % slots
 
 
-def _others(layout: PopulationLayout, population: Tensor, slot: Tensor) -> Tensor:
-    """Which slots hold a unit other than the one at ``slot``, ``(matched, slots)``."""
-    slots = torch.arange(layout.index.shape[1], device=slot.device)
-    others = slots != slot[:, None]
-    return others if layout.filled is None else others & layout.filled[population]
+def _filled(layout: PopulationLayout) -> Tensor:
+    """Say which slots hold a unit, ``(population, slot)``."""
+    return layout.filled if layout.filled is not None else torch.ones_like(layout.index, dtype=torch.bool)
 
 
 def _as_it_is(x: Tensor) -> Tensor:
