@@ -37,7 +37,7 @@ FEW = """
 simulated: {animals: 12}
 split: {test_animals: 4, label_animals: 4}
 pretrain: {steps: 1}
-probe: {tasks: [cell_type], protocols: [inductive_zero_shot], bootstrap: 100}
+probe: {tasks: [brain_region], protocols: [inductive_zero_shot], bootstrap: 100}
 """
 
 

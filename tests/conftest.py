@@ -1,6 +1,13 @@
 """What all tests share."""
 
+import os
 from collections.abc import Iterator
+
+# Tests run in a process for each core, so each, and what it starts, has one thread. Libraries read this
+# when they are imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 import pytest
 from browser import started
@@ -20,5 +27,8 @@ def browser() -> Iterator[str]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that wait for a scheduler most of their time: others run beside them."""
-    items.sort(key=lambda item: "test_slurm" not in item.nodeid)
+    """Begin with the files that take longest, so that no process works on one alone at the end.
+
+    Those that wait for a scheduler most of their time come first of all: others run beside them.
+    """
+    items.sort(key=lambda item: ("test_slurm" not in item.nodeid, "tests/workflow" not in item.nodeid))

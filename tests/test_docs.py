@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 from browser import ask, show
+from warm import warm
 
 import nuclr
 from nuclr.config import Config
@@ -112,13 +113,18 @@ def test_the_tutorial_runs_as_it_stands(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with the recordings of the how-to pages, and a model that has learned little."""
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a folder with the recordings of the how-to pages, and a model that has learned little.
+
+    The pages' commands share one loading of the libraries; those of the tutorial are run without it.
+    """
     folder = tmp_path_factory.mktemp("how_to")
     subprocess.run([sys.executable, str(HOW_TO / "recordings.py"), str(folder)], check=True)
     few = {"pretrain": {"steps": 2}}
     nuclr.pretrain(folder / "mouse7.nwb", folder / "model.safetensors", config=few)
-    return folder
+    with warm(tmp_path_factory.mktemp("docs")) as place, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUCLR_WARM", place)
+        yield folder
 
 
 @pytest.mark.parametrize("page", sorted(HOW_TO.glob("*.md")), ids=lambda page: page.stem)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from strategies import poisson_trains, write_units
+from warm import warm
 
 from nuclr.representation.embeddings import read_embeddings
 
@@ -18,6 +20,13 @@ CONFIG = (
     '"pretrain": {"steps": 5}, "split": {"test_animals": 1, "label_animals": 1}, '
     '"simulated": {"animals": 4, "units": 20, "duration_s": 40}, "results": "."}'
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_loaded_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with warm(tmp_path_factory.mktemp("cli")) as place, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUCLR_WARM", place)
+        yield
 
 
 def nuclr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from sorted_folders import write_phy
 from strategies import poisson_trains, write_traces, write_units
+from warm import warm
 
 import nuclr
 from nuclr.config import load_config
@@ -29,8 +31,8 @@ CONFIG = json.dumps(
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a folder with the package as its wheel installs it."""
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give a folder with the package as its wheel installs it; libraries are loaded once for all commands."""
     folder = tmp_path_factory.mktemp("installed")
     pip = [sys.executable, "-m", "pip"]
     wheel = [*pip, "wheel", "-q", "--no-deps", str(REPOSITORY), "-w", str(folder / "wheel")]
@@ -41,7 +43,10 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run(
         [*pip, "install", "-q", "--no-deps", "--target", str(folder / "site"), str(file)], check=True
     )
-    return folder / "site"
+    site = folder / "site"
+    with warm(folder, "-P", PYTHONPATH=str(site)) as place, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUCLR_WARM", place)
+        yield site
 
 
 @pytest.fixture(scope="module")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_run import finish, metrics, same, small, start
+from small_run import finish, metrics, run, same, small, start
 from strategies import population
 from torch import distributed, multiprocessing
 
-from nuclr.config import load_config
+from nuclr.config import Config, load_config
 from nuclr.model.loss import vicreg_loss
 from nuclr.model.saved import read_model
-from nuclr.training.module import sum_over_processes
+from nuclr.training.module import Pretraining, sum_over_processes
 from nuclr.training.windows import PairBatches, ViewSpec, epoch_pairs
 
 SAVE_GRADIENTS = """
@@ -30,19 +31,29 @@ Pretraining.on_before_optimizer_step = save
 """
 
 
+def config_of(devices: int, **pretrain: Any) -> Config:
+    """Make a small configuration without dropout, in which each process has masks of its own."""
+    return load_config(
+        small(**pretrain).model_dump(), {"model": {"dropout": 0}, "machine": {"devices": devices}}
+    )
+
+
 @pytest.mark.parametrize("loss", ["contrastive", "vicreg"])
-def test_the_gradient_of_a_step_is_that_of_one_process(folder: Path, tmp_path: Path, loss: str) -> None:
-    gradients = []
-    for devices in (1, 2):
-        config = load_config(
-            small(steps=1, pairs_per_step=6, loss=loss).model_dump(),
-            {"model": {"dropout": 0}, "machine": {"devices": devices}},
-        )
-        code, said = finish(start(folder, tmp_path, f"run{devices}", config, SAVE_GRADIENTS)[0])
-        assert code == 0, said
-        gradients.append(torch.load(tmp_path / f"run{devices}.gradients0", weights_only=True))
-    one, two = gradients
-    other = torch.load(tmp_path / "run2.gradients1", weights_only=True)
+def test_the_gradient_of_a_step_is_that_of_one_process(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    settings: dict[str, Any] = {"steps": 1, "pairs_per_step": 6, "loss": loss}
+    one: dict[str, torch.Tensor] = {}
+
+    def save(self: Pretraining, optimizer: torch.optim.Optimizer) -> None:
+        one.update({name: p.grad.clone() for name, p in self.named_parameters() if p.grad is not None})
+
+    monkeypatch.setattr(Pretraining, "on_before_optimizer_step", save)
+    run(folder, tmp_path, "run1", config=config_of(1, **settings))
+    code, said = finish(start(folder, tmp_path, "run2", config_of(2, **settings), SAVE_GRADIENTS)[0])
+    assert code == 0, said
+    two, other = (torch.load(tmp_path / f"run2.gradients{rank}", weights_only=True) for rank in (0, 1))
+    assert set(one) == set(two)
     for name in one:
         assert torch.equal(two[name], other[name])
         # VICReg's factors of 25 make its gradients larger, and their rounding with them.
@@ -110,7 +121,7 @@ from nuclr.evaluation import label_score
 embed = label_score.embed_population
 
 def embed_and_say(encoder, population, spec):
-    print("embeds", population.animal, file=sys.stderr, flush=True)
+    sys.stderr.write(f"embeds {population.animal}\\n")  # at once, since the other process writes there too
     return embed(encoder, population, spec)
 
 label_score.embed_population = embed_and_say
@@ -125,10 +136,7 @@ pretrain_run = partial(pretrain_run, score=score)
 def test_processes_share_the_probing_of_label_animals(folder: Path, tmp_path: Path) -> None:
     scores = []
     for devices in (1, 2):
-        config = load_config(
-            small(steps=29, probe_every=1, keep="best").model_dump(),
-            {"model": {"dropout": 0}, "machine": {"devices": devices}},
-        )
+        config = config_of(devices, steps=29, probe_every=1, keep="best")
         process, output = start(folder, tmp_path, f"run{devices}", config, PROBED)
         code, said = finish(process)
         assert code == 0, said
@@ -140,19 +148,14 @@ def test_processes_share_the_probing_of_label_animals(folder: Path, tmp_path: Pa
 
 
 def test_two_processes_train_as_one(folder: Path, tmp_path: Path) -> None:
-    outputs = []
-    for devices in (1, 2):
-        config = load_config(
-            small(steps=4, pairs_per_step=4).model_dump(),
-            {"model": {"dropout": 0}, "machine": {"devices": devices}},
-        )
-        process, output = start(folder, tmp_path, f"run{devices}", config)
-        code, said = finish(process)
-        assert code == 0, said
-        outputs.append(output)
+    settings = {"steps": 4, "pairs_per_step": 4}
+    alone = run(folder, tmp_path, "run1", config=config_of(1, **settings))
+    process, shared = start(folder, tmp_path, "run2", config_of(2, **settings))
+    code, said = finish(process)
+    assert code == 0, said
     # Embeddings, not weights: the keys' bias moves nothing, and Adam blows up the rounding of its gradient.
     x = torch.poisson(torch.ones(12, 4, 25), torch.Generator().manual_seed(0))
-    one, two = (read_model(output).encoder(x, torch.tensor([12])) for output in outputs)
+    one, two = (read_model(output).encoder(x, torch.tensor([12])) for output in (alone, shared))
     torch.testing.assert_close(two, one, atol=1e-5, rtol=0)
 
 
@@ -163,7 +166,7 @@ save = checkpoints.save_checkpoint
 
 def save_and_stop(trainer, path):
     save(trainer, path)
-    if trainer.global_step == 20:
+    if trainer.global_step == {step}:
         trainer.strategy.barrier()
         if trainer.global_rank in {ranks}:
             os.kill(os.getpid(), signal.{name})
@@ -174,18 +177,24 @@ checkpoints.save_checkpoint = save_and_stop
 
 def test_two_processes_that_were_stopped_go_on_as_if_they_had_not(folder: Path, tmp_path: Path) -> None:
     """With dropout: each process has its own random numbers, and they are saved too."""
-    config = small(steps=50, machine={"devices": 2, "checkpoint_every": 20})
+    config = small(steps=70, machine={"devices": 2, "checkpoint_every": 20})
     process, expected = start(folder, tmp_path, "undisturbed", config)
     assert finish(process)[0] == 0
-    for name, ranks, step in (("SIGKILL", [0, 1], 20), ("SIGTERM", [0], 30)):
-        process, output = start(folder, tmp_path, name, config, STOP.format(name=name, ranks=ranks))
+    # One run is killed at its first checkpoint and, having gone on from there, asked to end at its second.
+    begins = ""
+    for name, ranks, step, saved in (("SIGKILL", [0, 1], 20, 20), ("SIGTERM", [0], 40, 50)):
+        process, output = start(
+            folder, tmp_path, "stopped", config, STOP.format(name=name, ranks=ranks, step=step)
+        )
         code, said = finish(process)
         assert code != 0
-        assert (f"stopped by SIGTERM; step {step} is saved" in said) == (name == "SIGTERM")
-        code, said = finish(start(folder, tmp_path, name, config)[0])
-        assert code == 0, said
-        assert f"going on from step-{step:08d}.ckpt" in said
-        assert same(expected, output)
+        assert begins in said
+        assert (f"stopped by SIGTERM; step {saved} is saved" in said) == (name == "SIGTERM")
+        begins = f"going on from step-{saved:08d}.ckpt"
+    code, said = finish(start(folder, tmp_path, "stopped", config)[0])
+    assert code == 0, said
+    assert begins in said
+    assert same(expected, output)
 
 
 @pytest.mark.parametrize("cache", [None, 30_000])

@@ -1,6 +1,7 @@
 # What the rules share: the checked configuration, and who needs which files.
 import os
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -40,7 +41,9 @@ if workflow.is_main_process:
 
 
 # Jobs that a cluster's profile groups share the loading of libraries as those of this machine do (see `onstart`).
-if not workflow.is_main_process and len(workflow.dag_settings.target_jobs) > 2 and CONFIG.machine.warm:
+jobs_here = sys.argv[sys.argv.index("--target-jobs") + 1 :] if "--target-jobs" in sys.argv else []
+jobs_here = list(takewhile(lambda argument: not argument.startswith("--"), jobs_here))
+if not workflow.is_main_process and len(jobs_here) > 2 and CONFIG.machine.warm:
     warm.start()
 
 
