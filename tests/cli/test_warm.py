@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from strategies import poisson_trains, write_units
 from warm import warm
 
 from nuclr.config import load_config
+from nuclr.model.tensor_files import read_record
 
 NUCLR = Path(sys.executable).with_name("nuclr")
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="only Linux has what it takes")
@@ -64,13 +65,18 @@ def test_a_model_is_the_same_to_the_last_bit(folder: Path, place: str) -> None:
         assert same(folder / "alone" / "m.safetensors", folder / name / "m.safetensors")
 
 
-def children_of(process: int) -> list[str]:
-    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+def test_a_run_on_two_devices_starts_its_other_process(folder: Path, place: str) -> None:
+    config = folder / "two.json"
+    config.write_text(load_config(SMALL, {"machine": {"devices": 2}}).sections(*SMALL))
+    process = nuclr(folder, "pretrain", ".", "-o", "two/m.safetensors", "--config", str(config), place=place)
+    said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert read_record(folder / "two" / "m.safetensors", "model", "")["machine"]["devices"] == 2
 
 
-def wait_for(what: object, seconds: float = 60.0) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
-    while not what():  # type: ignore[operator]
+    while not what():
         assert time.monotonic() < end
         time.sleep(0.05)
 
