@@ -1,7 +1,8 @@
 """A process that forks for every command it is asked for, so that libraries are loaded once; see ``warm``.
 
-``python -m nuclr.cli.server SOCKET`` ends with the process that started it. It loads nothing on its own
-account: what a subcommand needs is seen the first time, and loaded when it comes again.
+``python -m nuclr.cli.server SOCKET`` ends with the process that started it. Before it forks for a subcommand that
+comes many times, it loads what that needs (``FOR_MANY``). What else a subcommand loads is seen the first time,
+and loaded here when it comes again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,15 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from nuclr.cli.warm import CODE, LENGTH, WHO
+
+FOR_MANY = {
+    "chunk": ["nuclr.data.archives", "nuclr.data.chunk", "nuclr.data.formats.nwb"],
+    "pretrain": ["nuclr.training.run", "nuclr.training.pretrain", "torch._dynamo"],
+    "embed": ["nuclr.data.own", "nuclr.representation.embed"],
+    "baseline": ["nuclr.representation.baselines", "nuclr.data.store"],
+    "probe": ["nuclr.evaluation.probe", "sklearn.linear_model"],
+    "scaling": ["nuclr.report.curves"],
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +83,7 @@ class Server:
         self.selector.register(self.listener, selectors.EVENT_READ)
         self.selector.register(self.parent, selectors.EVENT_READ)
         self.jobs: list[Job] = []
-        self.needs: dict[str, list[str]] = {}
+        self.needs = dict(FOR_MANY)
         self.before: set[str] = set()
 
     def serve(self) -> tuple[Request, int]:
@@ -153,7 +163,7 @@ class Server:
         with os.fdopen(job.loaded, "rb") as file:
             file.seek(0)
             names = file.read().decode().split()
-        self.needs[job.request.subcommand] = names
+        self.needs[job.request.subcommand] = names  # of the last; most of it is there by now
 
     def leave(self, request: Request) -> None:
         """Close, in a copy, what is this process' alone."""
