@@ -1,8 +1,8 @@
 """A process that forks for every command it is asked for, so that libraries are loaded once; see ``warm``.
 
-``python -m nuclr.cli.server SOCKET`` ends with the process that started it. Before it forks for a subcommand that
-comes many times, it loads what that needs (``FOR_MANY``). What else a subcommand loads is seen the first time,
-and loaded here when it comes again.
+``python -m nuclr.cli.server SOCKET`` ends with the process that started it. Before it forks for a subcommand
+that comes many times, it loads what that needs (``FOR_MANY``). What else a subcommand loads is seen the first
+time, and loaded here when it comes again.
 """
 
 from __future__ import annotations
