@@ -48,7 +48,7 @@ class Request:
 
     @property
     def subcommand(self) -> str:
-        """Name of the subcommand; the options before it have paths as values."""
+        """Name of the subcommand: the first argument that is no option."""
         return next((a for a in self.arguments[1:] if re.fullmatch("[a-z][a-z-]*", a)), "")
 
 
@@ -106,7 +106,7 @@ class Server:
                     sys.exit()
                 elif key.fileobj == key.data.ends:
                     self._finish(key.data)
-                else:
+                elif key.data in self.jobs:  # it may have ended since these events were asked for
                     self._hear(key.data)
 
     def _accept(self) -> Request | None:
@@ -147,7 +147,9 @@ class Server:
 
     def _hear(self, job: Job) -> None:
         """Pass on a signal; where nobody waits any more, nobody needs the result."""
-        number = job.request.asking.recv(1)
+        number = b""
+        with contextlib.suppress(ConnectionError):
+            number = job.request.asking.recv(1)
         if not number:
             self.selector.unregister(job.request.asking)
         job.signal(number[0] if number else signal.SIGTERM)
