@@ -8,6 +8,8 @@ import sys
 import time
 from importlib import import_module
 
+from nuclr.rank import rank_told
+
 TOOK = re.compile(r"^nuclr: took ([\d.]+) s, ([\d.]+) s of processors, ([\d.]+|nan) GB$", re.M)
 
 
@@ -22,7 +24,7 @@ def say_usage(began: float) -> None:
     began
         ``time.monotonic()`` at the beginning (s).
     """
-    if os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0")) != "0":
+    if rank_told():
         return  # of a run on several devices, one process says it
     times = os.times()
     cpu = times.user + times.system + times.children_user + times.children_system

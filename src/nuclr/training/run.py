@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from nuclr.files import whole
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
+from nuclr.rank import rank_told
 from nuclr.training.devices import use_gpu
 from nuclr.training.windows import view_spec
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from nuclr.training.selection import Score
 
 logger = logging.getLogger(__name__)
-# What torchrun, Lightning, SLURM and LSF say to each of the processes that they start together: its number.
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def pretrain_run(
         rank = getattr(rank_zero_only, "rank", 0)
     else:
         torch.manual_seed(seed)
-        rank = next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)
+        rank = rank_told()
         encoder, metrics = Encoder(spec).eval(), pd.DataFrame({"step": []})
     if rank:
         return False
