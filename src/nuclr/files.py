@@ -22,6 +22,11 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f"{PARTIAL}{path.name}")
 
 
+def is_half_made(path: Path, below: Path) -> bool:
+    """Whether a path below a folder is, or lies in, what a kill left half-made."""
+    return any(part.startswith(PARTIAL) for part in path.relative_to(below).parts)
+
+
 @contextmanager
 def whole(path: Path, *, alone: bool = True) -> Iterator[Path]:
     """Give a path to write to; put the file in its place when it is whole, else leave nothing.

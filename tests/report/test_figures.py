@@ -65,6 +65,18 @@ def test_every_line_is_named_and_no_two_names_overlap(tables: tuple[pd.DataFrame
     plt.close(figure)
 
 
+def test_names_of_lines_near_1_stay_below_the_title(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
+    runs, curve = (table.assign(macro_f1=1 - 0.01 * table["macro_f1"]) for table in tables)
+    curve = curve.assign(low=curve["macro_f1"] - 0.6, high=1.0)
+    figure = scaling_figure(runs, curve, {"refused": "too few"}, {"chance": 0.98}, "Cell type\ntested on one")
+    figure.canvas.draw()
+    boxes = sorted((t.get_window_extent() for t in figure.axes[0].texts), key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
+    titles = [figure.axes[0].title, figure.axes[0]._left_title]
+    assert boxes[-1].y1 <= min(t.get_window_extent().y0 for t in titles if t.get_text())
+    plt.close(figure)
+
+
 def test_whoever_imports_the_package_keeps_the_backend_of_matplotlib() -> None:
     code = "import sys, nuclr.report.page, nuclr.report.overview; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,9 +21,9 @@ from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
 from nuclr.data.inputs import Reads, binning
 from nuclr.data.population import Population
 from nuclr.data.recording import name_of
-from nuclr.data.store import identity_of, open_population, stores
+from nuclr.data.store import identity_of, open_population
 from nuclr.errors import DataError, NothingToLearn, NuclrError
-from nuclr.files import check_writable
+from nuclr.files import check_writable, is_half_made
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -154,18 +154,28 @@ def _find(path: Path) -> list[Found]:
         return [itself]
     if path.is_file():
         raise DataError(f"{path}: not {FORMS}")
-    inside = [form for form in map(_recognised, sorted(path.rglob("*"))) if form is not None]
-    # Below a recording there is none, and what a kill left half-made is none.
-    whole = set(stores(path))
     inside = [
         recording
-        for recording in inside
-        if not any(other.path in recording.local.parents for other in inside)
-        and (recording.form is not None or recording.path in whole)
+        for recording in _inside(path)
+        if recording.form is not None or not is_half_made(recording.local, path)
     ]
     if not inside:
         raise DataError(f"{path}: nothing in it that is {FORMS}")
     return _files_before_stores(path, inside)
+
+
+def _inside(folder: Path) -> Iterator[Found]:
+    """Recognise what a folder holds at any depth; below a recording there is none, only its many files."""
+    try:
+        entries = sorted(folder.iterdir())
+    except PermissionError:
+        return
+    for path in entries:
+        recording = _recognised(path)
+        if recording is not None:
+            yield recording
+        elif path.is_dir() and not path.is_symlink():
+            yield from _inside(path)
 
 
 def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:

@@ -23,7 +23,7 @@ from zarr.codecs import BloscCodec
 from nuclr.data.population import Population, Summary, summarise
 from nuclr.data.text import as_text, is_label
 from nuclr.errors import StoreError
-from nuclr.files import PARTIAL, whole_folder
+from nuclr.files import is_half_made, whole_folder
 
 SCHEMA_VERSION = 1
 LARGEST_SHARD = 32_000_000  # bytes, decoded
@@ -174,7 +174,4 @@ def identity_of(path: Path) -> dict[str, Any]:
 
 def stores(folder: Path) -> list[Path]:
     """All population stores below a folder, in the order of their names; not what a kill left half-made."""
-    found = folder.rglob("*.zarr")
-    return sorted(
-        path for path in found if not any(part.startswith(PARTIAL) for part in path.relative_to(folder).parts)
-    )
+    return sorted(path for path in folder.rglob("*.zarr") if not is_half_made(path, folder))

@@ -19,25 +19,22 @@ CONFIDENCE_BINS = 15
 FEWEST_ANIMALS = 3
 
 
-def confusion_by_animal(
-    predictions: pd.DataFrame, classes: Sequence[str], animals: Sequence[str]
-) -> np.ndarray:
-    """Count (label, predicted) pairs of each animal, ``(animal, class, class)``."""
-    counts = np.zeros((len(animals), len(classes), len(classes)))
-    place = [
-        pd.Categorical(predictions[name], categories=list(levels)).codes
-        for name, levels in (("animal", animals), ("label", classes), ("predicted", classes))
-    ]
-    np.add.at(counts, tuple(place), 1)
-    return counts
-
-
 def confusions(tables: Sequence[pd.DataFrame]) -> np.ndarray:
-    """Count as above for several runs, over all that occurs in any, ``(run, animal, class, class)``."""
-    everything = pd.concat(tables)
-    classes = sorted(set(everything["label"]) | set(everything["predicted"]))
-    animals = sorted(set(everything["animal"]))
-    return np.stack([confusion_by_animal(table, classes, animals) for table in tables])
+    """Count (label, predicted) pairs of each animal, ``(run, animal, class, class)``.
+
+    Animals and classes are all that occur in any of the runs, in the order of their names.
+    """
+    runs = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    animal, label, predicted = (
+        np.concatenate([table[column].to_numpy(object) for table in tables])
+        for column in ("animal", "label", "predicted")
+    )
+    animal, animals = pd.factorize(animal, sort=True)
+    pair, classes = pd.factorize(np.concatenate([label, predicted]), sort=True)
+    label, predicted = np.split(pair, 2)
+    shape = (len(tables), len(animals), len(classes), len(classes))
+    places = np.ravel_multi_index((runs, animal, label, predicted), shape)
+    return np.bincount(places, minlength=np.prod(shape)).reshape(shape).astype(float)
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:

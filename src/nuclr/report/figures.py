@@ -106,7 +106,8 @@ def scaling_figure(
             ax.axhline(heights[name], color=colour, linestyle=dashes, linewidth=1.2, zorder=1)
         # Of few test animals there is no interval.
         drawn = [*heights.values(), *dots["macro_f1"], *trained[["low", "high"]].to_numpy().ravel()]
-        bottom, top = max(0.0, np.nanmin(drawn) - 0.06), min(1.0, np.nanmax(drawn) + 0.05)
+        # A point at 1 is drawn whole.
+        bottom, top = max(0.0, np.nanmin(drawn) - 0.06), min(1.02, np.nanmax(drawn) + 0.05)
         ax.set_ylim(bottom, top)
         _label_at_right(ax, heights)
     return figure
@@ -139,10 +140,15 @@ def _label_at_right(ax: Axes, heights: dict[str, float]) -> None:
     """Name each line beside its right end, moved apart where two would overlap."""
     low, high = ax.get_ylim()
     gap = (high - low) * 0.062
-    places: list[float] = []
-    for name, height in sorted(heights.items(), key=lambda item: item[1]):
-        place = max(height, places[-1] + gap) if places else height
-        places.append(place)
+    ordered = sorted(heights.items(), key=lambda item: item[1])
+    places = [height for _, height in ordered]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    # Those at the top go down again, not up into the title.
+    places[-1] = min(places[-1], high - gap / 3)
+    for i in range(len(places) - 2, -1, -1):
+        places[i] = min(places[i], places[i + 1] - gap)
+    for (name, height), place in zip(ordered, places, strict=True):
         label, colour = ("NuCLR", NUCLR) if name == "nuclr" else LINES[name][:2]
         ax.annotate(
             f"{label} {height:.2f}",
