@@ -15,7 +15,16 @@ from nuclr.data.access.opening import looked_at
 from nuclr.data.access.remote import DANDI, Remote, place_of
 from nuclr.data.archives.left_out import reason_left_out
 from nuclr.data.chunk import chunk_recording, to_population, why_left_out
-from nuclr.data.formats import FORMATS, NWB, Format, Raw, animal_of, format_of, warn_of_animals
+from nuclr.data.formats import (
+    FORMATS,
+    NWB,
+    Format,
+    Raw,
+    animal_of,
+    format_of,
+    recognised_below,
+    warn_of_animals,
+)
 from nuclr.data.formats.memory import read_object
 from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
 from nuclr.data.inputs import Reads, binning
@@ -156,26 +165,12 @@ def _find(path: Path) -> list[Found]:
         raise DataError(f"{path}: not {FORMS}")
     inside = [
         recording
-        for recording in _inside(path)
+        for recording in recognised_below(path, _recognised)
         if recording.form is not None or not is_half_made(recording.local, path)
     ]
     if not inside:
         raise DataError(f"{path}: nothing in it that is {FORMS}")
     return _files_before_stores(path, inside)
-
-
-def _inside(folder: Path) -> Iterator[Found]:
-    """Recognise what a folder holds at any depth; below a recording there is none, only its many files."""
-    try:
-        entries = sorted(folder.iterdir())
-    except PermissionError:
-        return
-    for path in entries:
-        recording = _recognised(path)
-        if recording is not None:
-            yield recording
-        elif path.is_dir() and not path.is_symlink():
-            yield from _inside(path)
 
 
 def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:

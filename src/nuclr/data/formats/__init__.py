@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nuclr.config import Reading
 from nuclr.data.access.remote import Remote
@@ -23,6 +23,7 @@ from nuclr.words import counted
 logger = logging.getLogger(__name__)
 
 Raw = list[SpikeTrains] | list[Traces]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,26 @@ def format_of(path: Path) -> Format | None:
 
 def below(folder: Path) -> list[tuple[Path, Format]]:
     """List the recordings below a folder, by name; below a recording there is none."""
-    found: list[tuple[Path, Format]] = []
-    for path in sorted(folder.rglob("*")):
-        if any(other in path.parents for other, _ in found):
-            continue
-        if (form := format_of(path)) is not None:
-            found.append((path, form))
-    return found
+
+    def recognise(path: Path) -> tuple[Path, Format] | None:
+        form = format_of(path)
+        return (path, form) if form is not None else None
+
+    return list(recognised_below(folder, recognise))
+
+
+def recognised_below(folder: Path, recognise: Callable[[Path], Found | None]) -> Iterator[Found]:
+    """Yield what is recognised at any depth below a folder, by name; nobody looks below what is."""
+    try:
+        paths = sorted(folder.iterdir())
+    except PermissionError:
+        return
+    for path in paths:
+        found = recognise(path)
+        if found is not None:
+            yield found
+        elif path.is_dir() and not path.is_symlink():
+            yield from recognised_below(path, recognise)
 
 
 def animal_by_pattern(path: Path | Remote, pattern: str) -> str:
