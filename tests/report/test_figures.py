@@ -50,6 +50,14 @@ def texts(figure: plt.Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
 
+def highest_name(figure: plt.Figure) -> float:
+    """Make sure that no two names of lines overlap; where the highest ends (pixels)."""
+    figure.canvas.draw()
+    boxes = sorted((t.get_window_extent() for t in figure.axes[0].texts), key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
+    return float(boxes[-1].y1)
+
+
 def test_every_line_is_named_and_no_two_names_overlap(tables: tuple[pd.DataFrame, pd.DataFrame]) -> None:
     fit = {"a": 0.5, "b": 0.5, "c": 0.1}
     figure = scaling_figure(*tables, fit, CONTROLS, "Cell type")
@@ -57,9 +65,7 @@ def test_every_line_is_named_and_no_two_names_overlap(tables: tuple[pd.DataFrame
     drawn = ("untrained", "single_neuron", "population_correlation", "shuffled", "chance")
     named = ["NuCLR", *(LINES[name][0] for name in drawn)]
     assert sorted(t.rsplit(" ", 1)[0] for t in texts(figure)) == sorted(named)
-    figure.canvas.draw()
-    boxes = sorted((t.get_window_extent() for t in figure.axes[0].texts), key=lambda box: box.y0)
-    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
+    highest_name(figure)
     for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
         assert "(" in axis.get_label_text()
     plt.close(figure)
@@ -69,11 +75,9 @@ def test_names_of_lines_near_1_stay_below_the_title(tables: tuple[pd.DataFrame, 
     runs, curve = (table.assign(macro_f1=1 - 0.01 * table["macro_f1"]) for table in tables)
     curve = curve.assign(low=curve["macro_f1"] - 0.6, high=1.0)
     figure = scaling_figure(runs, curve, {"refused": "too few"}, {"chance": 0.98}, "Cell type\ntested on one")
-    figure.canvas.draw()
-    boxes = sorted((t.get_window_extent() for t in figure.axes[0].texts), key=lambda box: box.y0)
-    assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
+    highest = highest_name(figure)
     titles = [figure.axes[0].title, figure.axes[0]._left_title]
-    assert boxes[-1].y1 <= min(t.get_window_extent().y0 for t in titles if t.get_text())
+    assert highest <= min(t.get_window_extent().y0 for t in titles if t.get_text())
     plt.close(figure)
 
 
