@@ -9,6 +9,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for library in ("OMP", "MKL", "OPENBLAS", "NUMEXPR"):
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
+from nuclr.training.devices import gpus_of_this_machine
+
+# Kernels for GPUs run on a CPU, slowly, where Triton is told so before it is imported.
+if not gpus_of_this_machine():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import pytest
 from browser import started
 from hypothesis import settings

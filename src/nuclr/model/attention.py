@@ -129,28 +129,36 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(heads * dim_head, dim)
 
     def along_time(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Attend among the tokens of each unit, ``(unit, token, dim)`` to the same.
-
-        Queries, keys and values are rotated by their token's place and the output is rotated
-        back by the query's, so that only distances in time matter, for the values too.
-        """
-        qkv = self.to_qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = rotate(qkv.permute(2, 0, 3, 1, 4), cos, sin)
-        out = rotate(F.scaled_dot_product_attention(q, k, v), cos, -sin)
-        return self.to_out(out.transpose(1, 2).flatten(-2))
+        """Attend among the tokens of each unit, ``(unit, token, dim)`` to the same."""
+        return self.to_out(attend_in_time(self.to_qkv(self.norm(x)), self.heads, cos, sin))
 
     def across_units(self, x: Tensor, layout: PopulationLayout) -> Tensor:
         """Attend among the units of each population, token by token, ``(unit, token, dim)`` to the same.
 
         Nothing tells the units' order, so permuting units permutes the output.
         """
-        tokens = x.shape[1]
-        qkv = layout.pad(self.to_qkv(self.norm(x)))
-        # (population, slot, token, 3 * heads * dim_head) -> (population * token, head, slot, dim_head)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)
-        mask = None
-        if layout.filled is not None:
-            mask = layout.filled.repeat_interleave(tokens, dim=0)[:, None, None, :]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        out = out.unflatten(0, (-1, tokens)).permute(0, 3, 1, 2, 4).flatten(-2)
-        return self.to_out(layout.flatten(out))
+        return self.to_out(attend_across_units(self.to_qkv(self.norm(x)), self.heads, layout))
+
+
+def attend_in_time(qkv: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
+    """Attend among the tokens of each unit, ``(unit, token, 3 * heads * dim_head)`` to a third of the width.
+
+    Queries, keys and values are rotated by their token's place and the output is rotated
+    back by the query's, so that only distances in time matter, for the values too.
+    """
+    q, k, v = rotate(qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4), cos, sin)
+    out = rotate(F.scaled_dot_product_attention(q, k, v), cos, -sin)
+    return out.transpose(1, 2).flatten(-2)
+
+
+def attend_across_units(qkv: Tensor, heads: int, layout: PopulationLayout) -> Tensor:
+    """Attend among the units of each population, ``(unit, token, 3 * heads * dim_head)`` to a third of it."""
+    tokens = qkv.shape[1]
+    qkv = layout.pad(qkv)
+    # (population, slot, token, 3 * heads * dim_head) -> (population * token, head, slot, dim_head)
+    q, k, v = qkv.unflatten(-1, (3, heads, -1)).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)
+    mask = None
+    if layout.filled is not None:
+        mask = layout.filled.repeat_interleave(tokens, dim=0)[:, None, None, :]
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return layout.flatten(out.unflatten(0, (-1, tokens)).permute(0, 3, 1, 2, 4).flatten(-2))

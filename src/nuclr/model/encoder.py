@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nuclr.errors import ModelError
-from nuclr.model import small
+from nuclr.model import fused, small
 from nuclr.model.attention import Attention, PopulationLayout, RotaryTime
 from nuclr.model.dropout import DropAdd, gated_layer
 
 # On a CPU so many values of tokens are worked on together: more leave its cache, and memory that the
 # system takes back and clears between steps costs more than all matrix products.
 GROUP_VALUES = 2**19
+Way = Literal["along_time", "across_units", "feed_forward"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ class Encoder(nn.Module):
             for _ in range(spec.spatiotemporal_blocks)
         )
         self.add = DropAdd(spec.dropout)
+        # Whether the kernels of a GPU do the work; who knows where the encoder runs says so.
+        self.fused = False
 
     def forward(
         self,
@@ -152,10 +155,12 @@ class Encoder(nn.Module):
                 f"model: made for patches of {self.spec.patch} samples, got an input of shape "
                 f"{tuple(patches.shape)}; use the bin and patch length the model was trained with"
             )
-        x = patches.to(self.read_in.weight.dtype)
-        if x.device.type != "cpu":
+        if patches.device.type != "cpu" or self.fused:
             largest = largest if largest is not None else int(sizes.max()) if len(sizes) else 0
-            return self._embed(x, sizes, largest)
+            if self.fused and len(patches):
+                return fused.embed(self, patches, sizes, largest)
+            return self._embed(patches.to(self.read_in.weight.dtype), sizes, largest)
+        x = patches.to(self.read_in.weight.dtype)
         groups = _groups(sizes.tolist(), most=GROUP_VALUES // (self.spec.dim * max(1, x.shape[1])))
         units = [sum(group) for group in groups]
         return torch.cat(
@@ -165,47 +170,42 @@ class Encoder(nn.Module):
             ]
         )
 
+    def layers(self) -> list[tuple[Way, Any]]:
+        """All attention and feed-forward layers in the order in which they run, each with its way."""
+        ordered: list[tuple[Way, Any]] = []
+        for attend, feed in _layers(self.t_blocks):
+            ordered += [("along_time", attend), ("feed_forward", feed)]
+        for attend, feed, *others in _layers(self.st_blocks):
+            if others:
+                ordered += [("across_units", others[0]), ("feed_forward", others[1])]
+            ordered += [("along_time", attend), ("feed_forward", feed)]
+        return ordered
+
     def _embed(self, x: Tensor, sizes: Tensor, largest: int) -> Tensor:
         x = self.read_in(x)
-        steps = self._steps(x, PopulationLayout.from_sizes(sizes, largest, len(x)))
-        for attend, feed in _layers(self.t_blocks):
-            x = steps.along_time(attend, x)
-            x = steps.feed_forward(feed, x)
-        for attend_time, feed_time, *others in _layers(self.st_blocks):
-            if others:
-                attend_units, feed_units = others
-                x = steps.across_units(attend_units, x)
-                x = steps.feed_forward(feed_units, x)
-            x = steps.along_time(attend_time, x)
-            x = steps.feed_forward(feed_time, x)
+        ways = self._ways(x, PopulationLayout.from_sizes(sizes, largest, len(x)))
+        for way, layer in self.layers():
+            x = ways[way](layer, x)
         return x.mean(dim=1)
 
-    def _steps(self, x: Tensor, layout: PopulationLayout) -> _Steps:
+    def _ways(self, x: Tensor, layout: PopulationLayout) -> dict[Way, Callable[[Any, Tensor], Tensor]]:
         """Choose how a layer and its residual connection are computed, by the size of the batch."""
         heads, tokens = self.spec.heads, x.shape[1]
         cos, sin = self.rotary_emb.angles(tokens)
         if not self.spec.dropout and small.is_small(x):
             time = small.Places(heads, tokens, turn=torch.complex(cos, sin))
             units = small.Places(heads, tokens, layout=layout)
-            return _Steps(
-                along_time=lambda attention, x: small.attend(attention, x, time),
-                across_units=lambda attention, x: small.attend(attention, x, units),
-                feed_forward=lambda feed, x: small.feed_forward(feed.norm, feed.in_proj, feed.out_proj, x),
-            )
+            return {
+                "along_time": lambda attention, x: small.attend(attention, x, time),
+                "across_units": lambda attention, x: small.attend(attention, x, units),
+                "feed_forward": lambda feed, x: small.feed_forward(feed.norm, feed.in_proj, feed.out_proj, x),
+            }
         add = self.add
-        return _Steps(
-            along_time=lambda attention, x: add(x, attention.along_time(x, cos, sin)),
-            across_units=lambda attention, x: add(x, attention.across_units(x, layout)),
-            feed_forward=lambda feed, x: add(x, feed(x)),
-        )
-
-
-class _Steps(NamedTuple):
-    """Layers with their residual connections, each from tokens ``(unit, token, dim)`` to the same."""
-
-    along_time: Callable[[Attention, Tensor], Tensor]
-    across_units: Callable[[Attention, Tensor], Tensor]
-    feed_forward: Callable[[FeedForward, Tensor], Tensor]
+        return {
+            "along_time": lambda attention, x: add(x, attention.along_time(x, cos, sin)),
+            "across_units": lambda attention, x: add(x, attention.across_units(x, layout)),
+            "feed_forward": lambda feed, x: add(x, feed(x)),
+        }
 
 
 def _groups(sizes: list[int], most: int) -> list[list[int]]:

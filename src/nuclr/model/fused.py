@@ -1,0 +1,143 @@
+"""The encoder's layers on a GPU: what they compute is in :mod:`nuclr.model.encoder`.
+
+Own kernels do what needs one pass over memory (:mod:`nuclr.model.kernels`), attention across units takes
+populations as they lie, without padding, and tokens have the type of autocast all the way.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nuclr.model.attention import PopulationLayout, attend_across_units
+
+if TYPE_CHECKING:
+    from nuclr.model.encoder import Encoder, EncoderSpec
+
+# Of NVIDIA's GPUs those that have bf16: from A100 on.
+FIRST_CAPABILITY = (8, 0)
+
+
+def can_fuse(spec: EncoderSpec, device: torch.device) -> bool:
+    """Whether this file can do an encoder's work on a device: an NVIDIA GPU that has bf16, and Triton."""
+    if device.type != "cuda" or torch.version.hip or find_spec("triton") is None:
+        return False
+    if torch.cuda.get_device_capability(device) < FIRST_CAPABILITY:
+        return False
+    from nuclr.model import kernels
+
+    return kernels.fits(spec.tokens, spec.dim, spec.dim_head)
+
+
+def embed(encoder: Encoder, patches: Tensor, sizes: Tensor, largest: int) -> Tensor:
+    """Embed every unit of a ragged batch: :meth:`nuclr.model.encoder.Encoder.forward`.
+
+    Parameters
+    ----------
+    encoder
+        Its weights, its dropout, and whether it is in training.
+    patches
+        ``(unit, token, patch)``, at least one unit.
+    sizes, largest
+        Units in each population, and the largest of these.
+
+    Returns
+    -------
+    Tensor
+        ``(unit, dim)``, float32.
+    """
+    # Not at the top: builds of torch without CUDA come without Triton.
+    from nuclr.model import kernels
+
+    kind = _kind(encoder, patches.device.type)
+    spec, layers = encoder.spec, encoder.layers()
+    p = spec.dropout if encoder.training else 0.0
+    # All that is dropped in a step follows from these numbers of torch's generator, two for each layer.
+    seeds = torch.randint(2**62, (2 * len(layers),), device=patches.device).unbind() if p > 0 else None
+    heads = spec.heads
+    cos, sin = encoder.rotary_emb.angles(patches.shape[1])
+    populations = _Populations(sizes, largest, len(patches))
+    with torch.autocast(patches.device.type, enabled=False):
+        x = _linear(patches.to(kind), encoder.read_in)
+        if not layers:
+            return x.mean(dim=1, dtype=torch.float32)
+        first = layers[0][1].norm
+        normed = F.layer_norm(x.float(), first.normalized_shape, first.weight, first.bias, first.eps).to(kind)
+        for index, (way, layer) in enumerate(layers):
+            seed, other = (seeds[2 * index], seeds[2 * index + 1]) if seeds else (None, None)
+            if way == "feed_forward":
+                inner, outer = layer.in_proj, layer.out_proj
+                change = kernels.gated_layer(
+                    normed,
+                    inner.weight.to(kind),
+                    inner.bias.to(kind),
+                    outer.weight.to(kind),
+                    outer.bias.to(kind),
+                    p,
+                    seed,
+                )
+            elif way == "along_time":
+                seen = kernels.attend_in_time(_linear(normed, layer.to_qkv), heads, cos, sin)
+                change = _linear(seen, layer.to_out)
+            else:
+                change = _linear(populations.attend(normed, layer.to_qkv, heads), layer.to_out)
+            if index + 1 < len(layers):
+                norm = layers[index + 1][1].norm
+                x, normed = kernels.add_norm(x, change, norm.weight, norm.bias, norm.eps, p, other)
+        return (x + F.dropout(change, p, training=p > 0)).mean(dim=1, dtype=torch.float32)
+
+
+def _kind(encoder: Encoder, device: str) -> torch.dtype:
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return encoder.read_in.weight.dtype
+
+
+def _linear(x: Tensor, linear: nn.Linear) -> Tensor:
+    return F.linear(x, linear.weight.to(x.dtype), linear.bias.to(x.dtype))
+
+
+class _Populations:
+    """Populations of a ragged batch, among whose units there is attention."""
+
+    def __init__(self, sizes: Tensor, largest: int, total: int) -> None:
+        self.sizes, self.largest, self.total = sizes, largest, total
+        self._ends: Tensor | None = None
+        self._layout: PopulationLayout | None = None
+
+    def attend(self, normed: Tensor, to_qkv: nn.Linear, heads: int) -> Tensor:
+        """Attend among the units of each population, ``(unit, token, dim)`` to the width of all heads."""
+        width = to_qkv.out_features // 3
+        if not _has_varlen(normed, width // heads):
+            if self._layout is None:
+                self._layout = PopulationLayout.from_sizes(self.sizes, self.largest, self.total)
+            return attend_across_units(_linear(normed, to_qkv), heads, self._layout)
+        if self._ends is None:
+            self._ends = F.pad(self.sizes.cumsum(0), (1, 0)).to(torch.int32)
+        # Three products, so that each of q, k and v is one piece, in which the heads of all tokens lie side
+        # by side. To the kernel they are so many heads, and nothing is copied.
+        weights = to_qkv.weight.to(normed.dtype).chunk(3)
+        biases = to_qkv.bias.to(normed.dtype).chunk(3)
+        q, k, v = (
+            F.linear(normed, weight, bias).view(self.total, -1, width // heads)
+            for weight, bias in zip(weights, biases, strict=True)
+        )
+        seen = _attend_ragged(q, k, v, self._ends, self.largest)
+        return seen.reshape(*normed.shape[:2], width)
+
+
+def _has_varlen(x: Tensor, dim_head: int) -> bool:
+    """Whether torch attends to sequences of unlike lengths: on CUDA, in half precision, from 2.10 on."""
+    half = x.dtype in (torch.bfloat16, torch.float16)
+    return x.is_cuda and half and dim_head % 8 == 0 and find_spec("torch.nn.attention.varlen") is not None
+
+
+def _attend_ragged(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, largest: int) -> Any:
+    """Attend inside each sequence of ``(unit, head, dim_head)``; ``ends`` begins with 0."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return varlen_attn(q, k, v, ends, ends, largest, largest)
