@@ -61,6 +61,8 @@ PAPER: dict[Modality, dict[str, float]] = {
     "spikes": {"window_s": 10.0, "patch": 50, "distance_s": 30.0},
     "calcium": {"window_s": 30.0, "patch": 4, "distance_s": 240.0},
 }
+# Batches for one GPU are made by so many processes; each keeps ``pretrain.cache_gb`` of activity.
+ENOUGH_WORKERS = 4
 
 
 class Section(BaseModel):
@@ -304,9 +306,21 @@ class Machine(Section):
     share_gpus: bool = Field(
         False, description="true: runs may use a GPU that another uses; false: they wait until one is free"
     )
-    workers: int = Field(0, ge=0, description="processes that make batches, of each device")
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="processes that make batches, of each device; auto: for a GPU, as cores allow"
+    )
+    scratch: Path | None = Field(
+        None,
+        description="local folder for decoded activity that processes share, as /dev/shm; null: none",
+    )
+    scratch_gb: Positive = Field(100.0, description="at most so much in it; the oldest makes room (GB)")
     warm: bool = Field(True, description="a workflow's jobs on this machine share the loading of libraries")
-    compile: bool = Field(False, description="compile the encoder with torch.compile")
+    kernels: Literal["auto", "torch"] = Field(
+        "auto", description="auto: own kernels on NVIDIA GPUs; torch: none but those of PyTorch"
+    )
+    compile: Literal["auto"] | bool = Field(
+        "auto", description="torch.compile, without own kernels; auto: in long runs on GPUs that have none"
+    )
     checkpoint_every: Count = Field(200, description="steps between checkpoints")
     checkpoint_minutes: Positive = Field(10.0, description="and at most so long between them")
     dask: DaskOn = Field("threads", description="chunking in threads, in processes, or in slurm jobs")
@@ -316,6 +330,32 @@ class Machine(Section):
     logger: Literal["tensorboard", "wandb"] | None = Field(
         None, description="tensorboard or wandb, beside metrics.csv"
     )
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _is_a_number(cls, workers: Any) -> Any:
+        if workers == "auto" or (type(workers) is int and workers >= 0):
+            return workers
+        raise ValueError("must be auto, or a number of processes from 0 on")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _is_a_choice(cls, chosen: Any) -> Any:
+        if chosen == "auto" or isinstance(chosen, bool):
+            return chosen
+        raise ValueError("must be auto, true or false")
+
+    def most_workers(self, on_gpu: bool) -> int:
+        """Count the processes that make batches for a device, where there are cores enough."""
+        if self.workers == "auto":
+            return ENOUGH_WORKERS if on_gpu else 0
+        return self.workers
+
+
+class Embed(Section):
+    """From windows to embeddings."""
+
+    precision: Literal["auto", "fp32"] = Field("auto", description="auto: bf16 on GPUs that have it; fp32")
 
 
 class Scaling(Section):
@@ -407,6 +447,7 @@ class Config(Section):
     views: Views = Views()
     pretrain: Pretrain = Pretrain()
     machine: Machine = Machine()
+    embed: Embed = Embed()
     scaling: Scaling = Scaling()
     probe: Probe = Probe()
 

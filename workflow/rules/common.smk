@@ -85,13 +85,15 @@ def threads_of_pretraining():
     On a machine with GPUs, Snakemake's processors are shared out so that no more runs start than there are GPUs:
     the others would only wait. A scheduler of a cluster shares GPUs out by itself.
     """
-    own = (1 + CONFIG.machine.workers) * (1 if NODES > 1 else DEVICES)
+    own = (1 + CONFIG.machine.most_workers(MAY_USE_GPU)) * (1 if NODES > 1 else DEVICES)
     gpus_here = gpus_of_this_machine() if CONFIG.machine.accelerator != "cpu" else 0
     if not workflow.local_exec or not gpus_here or CONFIG.machine.share_gpus or not workflow.cores:
         return own
     return min(workflow.cores, max(own, workflow.cores * DEVICES // gpus_here))
 
 
+# What is run elsewhere is planned for a GPU: this machine cannot say what others have.
+MAY_USE_GPU = CONFIG.machine.accelerator != "cpu" and (not workflow.local_exec or gpus_of_this_machine() > 0)
 # On several machines SLURM starts one process for each GPU; `mpi` tells Snakemake that the command does that.
 NODES, DEVICES = CONFIG.machine.num_nodes, CONFIG.machine.devices
 LAUNCH = f"srun --nodes={NODES} --ntasks-per-node={DEVICES}" if NODES > 1 else ""
@@ -100,7 +102,7 @@ ON_SEVERAL = (
 )
 
 
-PRETRAINING_GB = pretraining_memory_gb(CONFIG)
+PRETRAINING_GB = pretraining_memory_gb(CONFIG, MAY_USE_GPU)
 # A cluster's nodes are not this machine: there the scheduler is asked for so much.
 HERE_GB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else None
 if workflow.local_exec and workflow.is_main_process and HERE_GB and PRETRAINING_GB > HERE_GB:

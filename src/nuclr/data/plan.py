@@ -14,6 +14,9 @@ from nuclr.data.defaults import can_be_tested, completed
 from nuclr.data.recording import Recording, say_left_out
 from nuclr.data.splits import Splits
 
+# Where Linux keeps files in memory.
+SHARED_MEMORY = "/dev/shm"
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -146,13 +149,16 @@ class Plan:
         return self.encoders(protocol) + [b for b in self.baselines if known or b != "which_recording"]
 
 
-def pretraining_memory_gb(config: Config) -> float:
+def pretraining_memory_gb(config: Config, on_gpu: bool) -> float:
     """Return the memory that a run may take on one machine (GB).
 
-    Each process that makes batches decodes and keeps activity of its own; 12 GB are for the rest.
+    Each process that makes batches decodes and keeps activity of its own, or all share what lies in
+    ``machine.scratch``, which may be memory too; 12 GB are for the rest.
     """
     machine = config.machine
-    return 12 + machine.devices * max(1, machine.workers) * config.pretrain.cache_gb
+    if machine.scratch is None:
+        return 12 + machine.devices * max(1, machine.most_workers(on_gpu)) * config.pretrain.cache_gb
+    return 12 + (machine.scratch_gb if machine.scratch.is_relative_to(SHARED_MEMORY) else 0)
 
 
 def _counts(config: Config, splits: Splits, found: Sequence[Recording]) -> list[int]:

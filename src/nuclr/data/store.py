@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 import zarr
+from dask.base import tokenize
 from zarr.codecs import BloscCodec
 
 from nuclr.data.population import Population, Summary, summarise
@@ -158,9 +159,14 @@ def open_population(path: Path) -> Population:
 
 
 def _activity(path: Path) -> da.Array:
-    """Activity of a store, ``(unit, time)``; a Dask chunk is a shard, the smallest piece that is a file."""
+    """Activity of a store, ``(unit, time)``; a Dask chunk is a shard, the smallest piece that is a file.
+
+    Its name, and that of all that is made of it, tells what it holds, in any process.
+    """
     activity = zarr.open_array(path / "activity", mode="r", zarr_format=3)
-    return da.from_zarr(activity, chunks=activity.shards or activity.chunks)
+    written = (path / "activity" / "zarr.json").stat()
+    name = f"activity-{tokenize(str(path.absolute()), written.st_mtime_ns, written.st_ino)}"
+    return da.from_zarr(activity, chunks=activity.shards or activity.chunks, name=name)
 
 
 def identity_of(path: Path) -> dict[str, Any]:

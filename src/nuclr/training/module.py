@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -52,32 +52,37 @@ class Pretraining(L.LightningModule):
     def training_step(self, batch: PairBatch, batch_index: int) -> Tensor:
         """Loss of a batch, all processes' shares of it together."""
         matched = batch.match.shape[1]
+        everywhere = self._matched_everywhere(matched)
+        bad_row = torch.full((), -1, device=self.device)
         if matched:
             sizes = torch.cat([batch.sizes1, batch.sizes2])
             embeddings = self.encoder(batch.patches, sizes, max(batch.largest))
             parts = self.loss(self.projector(embeddings), batch)
+            bad = ~torch.isfinite(embeddings.detach()).all(dim=1)
+            # Where all are, it is the weights, and no population is to blame.
+            bad_row = torch.where(bad.any() & ~bad.all(), bad.int().argmax(), -1)
         else:
             # Every pair was too small. The step still counts, or processes would fall out of step.
             parts = self.loss_of_nothing()
-        sums = matched * torch.stack([torch.ones_like(parts.total), *(part.detach() for part in parts)])
-        total = parts.total
-        if self.trainer.world_size > 1:
-            torch.distributed.all_reduce(sums)
-            if isinstance(parts, LossParts):
-                # DDP averages gradients over processes; weighted so, they are a mean over matched units.
-                # VICReg's loss is that of all processes already.
-                total = total * matched * self.trainer.world_size / sums[0].clamp_min(1)
-        self.record = None
-        if matched:
-            means = dict(zip(("loss", *parts._fields[1:]), sums[1:] / sums[0], strict=True))
-            bad = ~torch.isfinite(embeddings.detach()).all(dim=1)
-            self.record = StepRecord(
-                values=means,
-                # Where all are, it is the weights, and no population is to blame.
-                bad_row=torch.where(bad.any() & ~bad.all(), bad.int().argmax(), -1),
-                learning_rate=self.trainer.optimizers[0].param_groups[0]["lr"],
-            )
-        return total
+        self.record = StepRecord(
+            names=("loss", *parts._fields[1:]),
+            sums=matched * torch.stack([torch.ones_like(parts.total), *(part.detach() for part in parts)]),
+            bad_row=bad_row,
+            learning_rate=self.trainer.optimizers[0].param_groups[0]["lr"],
+            gradient_norm=parts.total.detach().new_zeros(()),  # known once there are gradients
+        )
+        if everywhere is None or not isinstance(parts, LossParts):
+            # VICReg's loss is that of all processes already.
+            return parts.total
+        # DDP averages gradients over processes; weighted so, they are a mean over matched units.
+        return parts.total * matched * self.trainer.world_size / everywhere.wait().clamp_min(1)
+
+    def _matched_everywhere(self, matched: int) -> _Sum | None:
+        """Begin to count the matched units of all processes; it is known by when the loss is."""
+        if self.trainer.world_size == 1:
+            return None
+        count = torch.full((), float(matched), device=self.device)
+        return _Sum(count, torch.distributed.all_reduce(count, async_op=True))
 
     def loss(self, z: Tensor, batch: PairBatch) -> LossParts | VicregParts:
         """Loss of projected embeddings, ``(unit, dim)``, all first views, then all second views."""
@@ -117,7 +122,7 @@ class Pretraining(L.LightningModule):
         assert gradient_clip_val is not None
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
         if self.record is not None:
-            self.record.values["gradient_norm"] = norm
+            self.record = self.record._replace(gradient_norm=norm)
 
     def configure_optimizers(self) -> Any:
         """AdamW, decay on matrices only; linear warm-up, then cosine to zero."""
@@ -176,6 +181,18 @@ class Pretraining(L.LightningModule):
         torch.set_rng_state(own[:length].clone())
         if self.device.type == "cuda" and len(own) > length:
             torch.cuda.set_rng_state(own[length:].clone(), self.device)
+
+
+class _Sum(NamedTuple):
+    """A sum over processes that is on its way."""
+
+    total: Tensor
+    work: Any
+
+    def wait(self) -> Tensor:
+        """Return it; on a GPU what follows waits, and the CPU does not."""
+        self.work.wait()
+        return self.total
 
 
 def sum_over_processes(x: Tensor) -> Tensor:

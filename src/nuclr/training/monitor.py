@@ -29,17 +29,23 @@ class StepRecord(NamedTuple):
 
     Attributes
     ----------
-    values
-        Loss, its parts and the gradient's norm before clipping, scalars over all processes.
+    names
+        The loss and its parts.
+    sums
+        Matched units of this process, and the sums over these of what is named, ``(1 + name,)``.
     bad_row
         First row of the embeddings that is not finite; -1 if all are, or none is.
     learning_rate
         Of this step.
+    gradient_norm
+        Before clipping, the same in all processes.
     """
 
-    values: dict[str, Tensor]
+    names: tuple[str, ...]
+    sums: Tensor
     bad_row: Tensor
     learning_rate: float
+    gradient_norm: Tensor
 
 
 class Monitor(Callback):
@@ -142,22 +148,28 @@ class Monitor(Callback):
         return rank
 
     def _read(self) -> None:
-        """Read the numbers of the steps since the last time, and keep those of the newest."""
+        """Read the numbers of the steps since the last time, and keep those of the newest.
+
+        All processes of a run do so at the same steps, and add theirs up.
+        """
         if not self._pending:
             return
         steps, records = zip(*self._pending, strict=True)
         self._pending = []
-        names = list(records[0].values)
-        numbers = torch.stack(
-            [torch.stack([*record.values.values(), record.bad_row.float()]) for record in records]
-        ).tolist()
-        for step, (*values, bad_row) in zip(steps, numbers, strict=True):
+        sums = torch.stack([record.sums for record in records])
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(sums)
+        means = sums[:, 1:] / sums[:, :1].clamp_min(1)
+        own = torch.stack([torch.stack([r.gradient_norm, r.bad_row.float()]) for r in records])
+        names = (*records[0].names, "gradient_norm")
+        numbers = torch.cat([sums[:, :1], means, own], dim=1).tolist()
+        for step, record, (matched, *values, bad_row) in zip(steps, records, numbers, strict=True):
+            if not matched:  # every pair of the step was too small
+                continue
+            named = dict(zip(names, values, strict=True))
             if not all(map(math.isfinite, values)):
-                raise TrainingError(
-                    self._not_finite(step, dict(zip(names, values, strict=True)), int(bad_row))
-                )
-        self._newest = dict(zip(names, numbers[-1], strict=False))
-        self._newest["learning_rate"] = records[-1].learning_rate
+                raise TrainingError(self._not_finite(step, named, int(bad_row)))
+            self._newest = {**named, "learning_rate": record.learning_rate}
 
     def _not_finite(self, step: int, values: dict[str, float], bad_row: int) -> str:
         which = next(name for name, value in values.items() if not math.isfinite(value))

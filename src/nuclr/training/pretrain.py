@@ -31,14 +31,17 @@ from nuclr.config import Machine, Pretrain
 from nuclr.data.population import Population
 from nuclr.errors import TrainingError
 from nuclr.model.encoder import Encoder, EncoderSpec
+from nuclr.training.cache import SharedShards
 from nuclr.training.checkpoints import Checkpoints, last_checkpoint
 from nuclr.training.devices import use_gpu
 from nuclr.training.module import Pretraining
 from nuclr.training.monitor import Monitor, ProgressBar
+from nuclr.training.resources import compiles, loader_workers, tensor_cores, uses_kernels
 from nuclr.training.selection import Score, Selection
 from nuclr.training.windows import PairBatch, PairBatches, StepSampler, ViewSpec, pairs_per_epoch
 
 logger = logging.getLogger(__name__)
+PREFETCHED = 4  # batches that each worker has ready
 SIGTERM_METHOD = "_broadcast_sigterm_tensor"
 
 
@@ -46,12 +49,17 @@ class Batches(L.LightningDataModule):
     """The batches still to do, this process's share of each."""
 
     def __init__(
-        self, populations: Sequence[Population], spec: ViewSpec, options: Pretrain, seed: int, workers: int
+        self,
+        populations: Sequence[Population],
+        spec: ViewSpec,
+        options: Pretrain,
+        seed: int,
+        machine: Machine,
     ) -> None:
         super().__init__()
         self.arguments = (populations, spec, options.pairs_per_step, seed)
         self.options = options
-        self.workers = workers
+        self.machine = machine
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
         """Batches from the step at which the trainer stands."""
@@ -62,13 +70,19 @@ class Batches(L.LightningDataModule):
             rank=trainer.global_rank,
             world=trainer.world_size,
             cache=int(self.options.cache_gb * 1e9),
+            scratch=SharedShards.of(self.machine),
         )
+        on_gpu = trainer.strategy.root_device.type == "cuda"
+        workers = loader_workers(self.machine, on_gpu)
+        # A run is one epoch to the loader, so its workers stay until the end.
         return DataLoader(
             batches,
             batch_size=None,
             sampler=StepSampler(lambda: trainer.global_step, self.options.steps),
-            num_workers=self.workers,
-            pin_memory=trainer.strategy.root_device.type == "cuda",
+            num_workers=workers,
+            prefetch_factor=PREFETCHED if workers else None,
+            # From memory that stays in its place a GPU fetches a batch while it works on another.
+            pin_memory=on_gpu,
             # Views take no number from torch's generator, which belongs to dropout.
             generator=torch.Generator(),
         )
@@ -175,8 +189,7 @@ def pretrain(
     _quiet_lightning()
     L.seed_everything(seed, verbose=False)
     module = Pretraining(encoder_spec, options, _warmup(options, epoch))
-    if machine.compile:
-        module.encoder.compile(dynamic=True)
+    _choose_way(module.encoder, machine, options.steps)
     checkpoints.mkdir(parents=True, exist_ok=True)
     monitor = Monitor(options.steps, epoch)
     callbacks: list[L.Callback] = [monitor]
@@ -191,14 +204,25 @@ def pretrain(
     resume = last_checkpoint(checkpoints)
     if resume is not None:
         logger.info("going on from %s", resume.name)
-    data = Batches(large, spec, options, seed, machine.workers)
-    trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    data = Batches(large, spec, options, seed, machine)
+    with tensor_cores():
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+    module.encoder.fused = False
     metrics = pd.DataFrame(monitor.rows)
     if selection is not None and selection.rows:
         metrics = metrics.merge(pd.DataFrame(selection.rows), on="step", how="outer")
         if options.keep == "best":
             module.encoder.load_state_dict(selection.best)
     return module.encoder.cpu().eval(), metrics
+
+
+def _choose_way(encoder: Encoder, machine: Machine, steps: int) -> None:
+    """Have the encoder computed by own kernels, compiled, or as it is."""
+    on_gpu = use_gpu(machine.accelerator)
+    encoder.fused = uses_kernels(machine, encoder.spec, on_gpu)
+    if compiles(machine, steps, on_gpu, encoder.fused):
+        # Numbers of units and populations differ from step to step, and are variables from the first on.
+        encoder.compile(dynamic=True)
 
 
 def _large_enough(populations: Sequence[Population], spec: ViewSpec) -> list[Population]:
@@ -236,8 +260,10 @@ def _trainer(options: Pretrain, machine: Machine, callbacks: list[L.Callback], l
         devices=machine.devices,
         num_nodes=machine.num_nodes,
         plugins=[_environment(machine)],
-        # No parameter goes unused, and no buffer changes.
-        strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True) if several else "auto",
+        # No parameter goes unused in any step, and no buffer changes.
+        strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True)
+        if several
+        else "auto",
         precision="bf16-mixed" if on_gpu else "32-true",
         max_steps=options.steps,
         gradient_clip_val=options.clip,

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, Sampler
 from nuclr.config import Modality, Views
 from nuclr.data.population import Population
 from nuclr.errors import ConfigError, TrainingError
-from nuclr.training.cache import ShardCache, shard_edges
+from nuclr.training.cache import ShardCache, SharedShards, shard_edges
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,9 @@ class PairBatches(Dataset[PairBatch]):
     rank, world
         This process takes every ``world``-th pair of a batch, from ``rank`` on.
     cache
-        Bytes of decoded activity to keep; None for all.
+        Bytes of decoded activity to keep; None for all. The order of pairs depends on it.
+    scratch
+        Where processes share decoded activity; the order of pairs does not depend on it.
 
     Raises
     ------
@@ -243,10 +245,11 @@ class PairBatches(Dataset[PairBatch]):
         rank: int = 0,
         world: int = 1,
         cache: int | None = None,
+        scratch: SharedShards | None = None,
     ) -> None:
         self.populations = populations
         self.cache = cache
-        self.activity = ShardCache(populations, sys.maxsize if cache is None else cache)
+        self.activity = ShardCache(populations, sys.maxsize if cache is None else cache, scratch)
         self.spec = spec
         self.seed = seed
         self.pairs_per_step = pairs_per_step
