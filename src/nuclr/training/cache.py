@@ -104,10 +104,10 @@ class SharedShards:
         """Map a file, which thereby was used most recently; None if there is none."""
         try:
             os.utime(path)
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            return np.lib.format.open_memmap(path, mode="r")
         except OSError:
             return None
-        except ValueError:  # damaged, say by a computer that lost its power
+        except (ValueError, EOFError):  # damaged, say by a computer that lost its power
             path.unlink(missing_ok=True)
             return None
 

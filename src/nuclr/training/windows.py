@@ -95,8 +95,25 @@ class PairBatch(NamedTuple):
 
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
     """Random numbers that depend on these three numbers only."""
-    bits = np.random.Philox(key=np.array([seed, epoch], np.uint64), counter=[0, 0, 0, index])
-    return np.random.Generator(bits)
+    made = np.random.Generator(np.random.Philox(key=np.zeros(2, np.uint64)))
+    begin(made, seed, epoch, index)
+    return made
+
+
+def begin(made: np.random.Generator, seed: int, epoch: int, index: int) -> None:
+    """Let a generator of :func:`generator` go on with other numbers: cheaper than to make another."""
+    made.bit_generator.state = {
+        "bit_generator": "Philox",
+        "state": {
+            "counter": np.array([0, 0, 0, index], np.uint64),
+            "key": np.array([seed, epoch], np.uint64),
+        },
+        # Nothing of the numbers before is left over.
+        "buffer": np.zeros(4, np.uint64),
+        "buffer_pos": 4,
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
 
 
 def grid_starts(spans: np.ndarray, window: int, grid: int) -> np.ndarray:
@@ -195,8 +212,17 @@ def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> 
     units = len(counts)
     least = min(units, int(np.ceil(spec.unit_dropout * units)))
     kept = rng.permutation(units)[: rng.integers(least, units + 1)]
-    kept = kept[counts[kept].any(axis=1)]
-    return np.sort(kept)
+    kept.sort()
+    return kept[is_active(counts)[kept]]
+
+
+def is_active(counts: np.ndarray) -> np.ndarray:
+    """Say which units of a window ``(unit, time)`` are active in it, that is not 0 everywhere."""
+    if counts.dtype.kind == "u":
+        # One pass without comparisons.
+        bits: np.ndarray = np.bitwise_or.reduce(counts, axis=1)
+        return bits > 0
+    return counts.any(axis=1)
 
 
 def turned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -261,6 +287,7 @@ class PairBatches(Dataset[PairBatch]):
                 f"than one batch of {pairs_per_step} pairs; lower pretrain.pairs_per_step or add recordings"
             )
         self._epoch: tuple[int, np.ndarray] | None = None
+        self._random = generator(seed, 0, 0)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -279,21 +306,24 @@ class PairBatches(Dataset[PairBatch]):
 
     def _pair(self, epoch: int, index: int, population: int, *starts: int) -> Pair | None:
         # Offset from epoch_pairs, which uses the small indices of the same (seed, epoch).
-        rng = generator(self.seed, epoch, 2**32 + index)
-        cuts = [self.activity.read(population, start, start + self.spec.window) for start in starts]
-        sampled = np.arange(len(cuts[0]))
-        if self.spec.max_units is not None:
+        begin(self._random, self.seed, epoch, 2**32 + index)
+        rng = self._random
+        # Copied at once: a window's rows lie far apart, and what reads them next finds them side by side.
+        cuts = [self.activity.read(population, start, start + self.spec.window).copy() for start in starts]
+        if self.spec.max_units is None:
+            kept = [keep_units(cut, self.spec, rng) for cut in cuts]
+        else:
             # The same for both views: of units drawn apart from a large population hardly any would match.
-            sampled = np.sort(rng.permutation(sampled)[: self.spec.max_units])
-        kept = [sampled[keep_units(cut[sampled], self.spec, rng)] for cut in cuts]
+            sampled = np.sort(rng.permutation(len(cuts[0]))[: self.spec.max_units])
+            kept = [sampled[keep_units(cut[sampled], self.spec, rng)] for cut in cuts]
         if min(len(rows) for rows in kept) < self.spec.min_units:
             return None
         if self.spec.shuffle_units:
             cuts = [turned(cut, rng) for cut in cuts]
-        _, in_first, in_second = np.intersect1d(kept[0], kept[1], assume_unique=True, return_indices=True)
-        if not len(in_first):
+        match = matching(kept[0], kept[1], len(cuts[0]))
+        if not match.size:
             return None
-        return Pair(population, cuts[0][kept[0]], cuts[1][kept[1]], np.stack([in_first, in_second]))
+        return Pair(population, cuts[0][kept[0]], cuts[1][kept[1]], match)
 
     def population_of(self, step: int, row: int) -> str:
         """Name the population that a row of a step's patches is from."""
@@ -301,6 +331,18 @@ class PairBatches(Dataset[PairBatch]):
         ends = torch.cat([batch.sizes1, batch.sizes2]).cumsum(0)
         pair = int(torch.searchsorted(ends, row, right=True)) % len(batch.sizes1)
         return self.populations[int(batch.populations[pair])].population
+
+
+def matching(first: np.ndarray, second: np.ndarray, units: int) -> np.ndarray:
+    """Places of the same unit in two ascending lists of some of ``units`` units, ``(2, matched)``."""
+    inside = np.zeros((2, units), bool)
+    inside[0][first] = True
+    inside[1][second] = True
+    in_first = inside[1][first].nonzero()[0]
+    match = np.empty((2, len(in_first)), np.int64)
+    match[0] = in_first
+    match[1] = inside[0][second].nonzero()[0]
+    return match
 
 
 class Pair(NamedTuple):
@@ -321,7 +363,8 @@ def collate(pairs: Sequence[Pair], spec: ViewSpec) -> PairBatch:
         return PairBatch(patches, none, none, none.expand(2, 0), (0, 0), 0, none)
     sizes = np.array([[len(pair.first), len(pair.second)] for pair in pairs]).T
     starts = sizes.cumsum(axis=1) - sizes
-    match = np.concatenate([pair.match + starts[:, [i]] for i, pair in enumerate(pairs)], axis=1)
+    match = np.concatenate([pair.match for pair in pairs], axis=1)
+    match += np.repeat(starts, [pair.match.shape[1] for pair in pairs], axis=1)
     views = np.concatenate([pair.first for pair in pairs] + [pair.second for pair in pairs])
     return PairBatch(
         patches=torch.from_numpy(views).unflatten(1, (spec.tokens, spec.patch)),
