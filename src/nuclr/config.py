@@ -56,6 +56,7 @@ Protocol = Literal["transductive", "transductive_zero_shot", "inductive_zero_sho
 # Protocols whose test animals were pretrained on, and the animals that each needs at least.
 TRANSDUCTIVE = {"transductive": 1, "transductive_zero_shot": 2}
 Modality = Literal["spikes", "calcium"]
+Precision = Literal["auto", "fp32"]
 # Source: NuCLR (arXiv 2512.01199), section 4: a token is 1 s of spikes, or 4 frames.
 PAPER: dict[Modality, dict[str, float]] = {
     "spikes": {"window_s": 10.0, "patch": 50, "distance_s": 30.0},
@@ -355,7 +356,7 @@ class Machine(Section):
 class Embed(Section):
     """From windows to embeddings."""
 
-    precision: Literal["auto", "fp32"] = Field("auto", description="auto: bf16 on GPUs that have it; fp32")
+    precision: Precision = Field("auto", description="auto: bf16 on GPUs that have it; fp32")
 
 
 class Scaling(Section):

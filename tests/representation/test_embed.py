@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,18 @@ from hypothesis import strategies as st
 from strategies import population
 
 from nuclr.config import Views
+from nuclr.data.population import Population
 from nuclr.errors import DataError, ModelError
 from nuclr.model.encoder import Encoder, EncoderSpec, as_patches
 from nuclr.model.saved import SavedModel
-from nuclr.representation.embed import embed_population, embed_with_model
+from nuclr.representation.embed import (
+    _in_half,
+    _in_turn,
+    _ready,
+    _windows,
+    embed_population,
+    embed_with_model,
+)
 from nuclr.representation.embeddings import read_embeddings, write_embeddings
 from nuclr.training.windows import ViewSpec
 
@@ -139,3 +148,52 @@ def test_an_ablation_turns_units_alike_each_time() -> None:
     one, other = (embed_population(encoder(), made, spec)[0] for _ in range(2))
     np.testing.assert_array_equal(one, other)
     assert not np.allclose(one, embed_population(encoder(), made, SPEC)[0])
+
+
+def recordings_of(*units: int) -> list[Population]:
+    """Make a recording of each number of units."""
+    return [population(units=n, bins=700, seed=n, recording=str(n)) for n in units]
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3])
+def test_devices_that_take_turns_give_what_one_gives(devices: int) -> None:
+    made = recordings_of(12, 15, 20, 13, 14)
+    expected = [embed_population(encoder(), one, SPEC) for one in made]
+    found = list(_in_turn([encoder() for _ in range(devices)], iter(made), SPEC, "auto"))
+    assert [one.population for one, *_ in found] == [one.population for one in made]
+    for (_, vectors, windows), (alone, times) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(vectors, alone)
+        np.testing.assert_array_equal(windows, times)
+
+
+def test_an_error_in_one_turn_is_the_error_of_all() -> None:
+    def failing() -> Iterator[Population]:
+        yield from recordings_of(12, 13)
+        raise DataError("the third cannot be read")
+
+    with pytest.raises(DataError, match="the third cannot be read"):
+        list(_in_turn([encoder(), encoder()], failing(), SPEC, "auto"))
+    with pytest.raises(ModelError, match="patches"):
+        # Embedded in another thread, with windows of another length.
+        list(_in_turn([encoder(), encoder()], recordings_of(12), replace(SPEC, patch=25, tokens=2), "auto"))
+
+
+def test_windows_are_made_ready_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a GPU: on the meta device."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    (made,) = recordings_of(12)
+    ready = list(_ready(_windows(made, SPEC, 200), torch.device("meta")))
+    cut = list(_windows(made, SPEC, 200))
+    assert len(cut) == 5
+    assert [one.patches.shape for one in ready] == [one.patches.shape for one in cut]
+    assert {tensor.device.type for one in ready for tensor in one[:3]} == {"meta"}
+    assert [one.largest for one in ready] == [int(one.sizes.max()) for one in cut]
+
+
+def test_half_precision_is_for_gpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda", 0)
+    for supported in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, s=supported: s)
+        assert _in_half(gpu, "auto") == supported
+        assert not _in_half(gpu, "fp32")
+        assert not _in_half(torch.device("cpu"), "auto")

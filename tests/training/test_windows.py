@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.fabric.utilities import move_data_to_device
 from strategies import population, span_lists
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nuclr.config import Views
 from nuclr.errors import ConfigError, TrainingError
 from nuclr.training.windows import (
+    PairBatch,
     PairBatches,
     StepSampler,
     ViewSpec,
+    begin,
     epoch_pairs,
     first_views,
+    generator,
+    is_active,
     keep_units,
+    matching,
     second_views,
     turned,
     view_spec,
@@ -210,3 +219,54 @@ def test_units_that_fire_together_do_not_when_they_are_turned() -> None:
         # Per bin of the first view, the share of units that fire.
         share = batch.patches[: int(batch.sizes1.sum())].flatten(1).float().mean(dim=0)
         assert share.max() < 0.5 if shuffled else set(share.tolist()) == {0.0, 1.0}
+
+
+class Copies(TorchDispatchMode):
+    """Write down for each copy to another device whether it is waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waited: list[bool] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default:
+            self.waited.append(not kwargs.get("non_blocking", False))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_batch_goes_to_a_gpu_without_a_wait() -> None:
+    """Lightning moves all tensors of a named tuple, here to the meta device in place of a GPU."""
+    batch = PairBatches(
+        [population(units=20, bins=2000)], ViewSpec(patch=10, tokens=5, distance=100), 4, 0
+    )[0]
+    with Copies() as copies:
+        moved = move_data_to_device(batch, torch.device("meta"))
+    assert isinstance(moved, PairBatch)
+    assert all(part.device.type == "meta" for part in moved if isinstance(part, Tensor))
+    assert copies.waited == [False] * sum(isinstance(part, Tensor) for part in batch)
+
+
+@given(st.integers(1, 60), st.data())
+def test_the_same_units_of_two_views_are_matched(units: int, data: st.DataObject) -> None:
+    first, second = (
+        np.array(sorted(data.draw(st.sets(st.integers(0, units - 1)))), np.int64) for _ in range(2)
+    )
+    match = matching(first, second, units)
+    np.testing.assert_array_equal(first[match[0]], second[match[1]])
+    np.testing.assert_array_equal(first[match[0]], np.intersect1d(first, second))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_a_unit_is_active_that_is_not_zero_everywhere(kind: type) -> None:
+    counts = np.zeros((4, 7), kind)
+    counts[1, 3], counts[2, 6] = 200, kind(-1) if kind is np.float32 else 1
+    assert is_active(counts).tolist() == [False, True, True, False]
+
+
+def test_numbers_that_begin_anew_are_those_of_a_new_generator() -> None:
+    used = generator(3, 4, 5)
+    used.random(3)
+    used.integers(0, 9, dtype=np.uint32)
+    begin(used, 1, 2, 2**32 + 7)
+    bits = np.random.Philox(key=np.array([1, 2], np.uint64), counter=[0, 0, 0, 2**32 + 7])
+    np.testing.assert_array_equal(used.integers(0, 1000, 50), np.random.Generator(bits).integers(0, 1000, 50))

@@ -22,19 +22,20 @@ rule embed:
     resources:
         mem_mb=growing(16),
         runtime=480,
-        gpu=gpus(1),
+        gpu=gpus(DEVICES),
         # Not a parameter: embeddings need not be made again because they are made in another way.
         machine=CONFIG.sections("machine"),
     params:
         folder=folder_of_stores,
+        config=CONFIG.sections("embed"),
         animals=lambda wildcards: PLAN.probed_with(int(wildcards.animals)),
         seed=lambda wildcards: wildcards.seed,
     message:
         "embedding with {wildcards.ablation}n{wildcards.animals}-s{wildcards.seed}"
     shell:
         "nuclr --usage embed {params.folder:q} --splits {input.splits:q} --animals {params.animals} "
-        "--seed {params.seed} --model {input.model:q} -o {output:q} --config {resources.machine:q} "
-        "> {log:q} 2>&1"
+        "--seed {params.seed} --model {input.model:q} -o {output:q} --config {params.config:q} "
+        "--config {resources.machine:q} > {log:q} 2>&1"
 
 
 rule baseline:

@@ -84,8 +84,12 @@ def embed(
             files[population.population] = population.source.get("file", "")
             yield population
 
-    with gpus(1, machine.accelerator, machine.share_gpus), computing("threads", machine.dask_workers):
-        units, vectors, windows = embed_with_model(loaded.saved, opened(), machine.accelerator)
+    precision = options.embed.precision
+    with (
+        gpus(machine.devices, machine.accelerator, machine.share_gpus),
+        computing("threads", machine.dask_workers),
+    ):
+        units, vectors, windows = embed_with_model(loaded.saved, opened(), machine, precision)
     record = {"model": loaded.sha256, "embedded": files, **loaded.saved.record}
     write_embeddings(output, units, vectors, windows, record)
     print(f"{output}: {counted(len(units), 'unit')}, {(windows == 0).sum()} of them never active")

@@ -84,7 +84,9 @@ def gated_layer(x: Tensor, inner: nn.Linear, outer: nn.Linear, p: float) -> Tens
         bits = draw(torch.Size((x.numel() // x.shape[-1], outer.in_features))) if p > 0 else None
         return _GatedLayer.apply(x, inner.weight, inner.bias, outer.weight, outer.bias, bits, p)
     value, gate = inner(x).chunk(2, dim=-1)
-    return outer(F.dropout(value * F.gelu(gate), p, training=p > 0))
+    gated = value * F.gelu(gate)
+    # Not `training=p > 0`, which torch.compile cannot follow.
+    return outer(F.dropout(gated, p) if p > 0 else gated)
 
 
 def _blocks(rows: int) -> Iterator[slice]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from nuclr.config import Views
+from nuclr.config import Machine, Precision, Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.inputs import in_memory, same_bin
 from nuclr.data.own import read
@@ -20,11 +25,13 @@ from nuclr.errors import DataError, ModelError
 from nuclr.model.encoder import Encoder, as_patches
 from nuclr.model.saved import SavedModel, read_model
 from nuclr.representation.embeddings import Embeddings, concatenate
-from nuclr.training.devices import Accelerator, use_gpu
-from nuclr.training.windows import ViewSpec, generator, grid_starts, turned, view_spec
+from nuclr.training.devices import use_gpu
+from nuclr.training.resources import uses_kernels
+from nuclr.training.windows import ViewSpec, generator, grid_starts, is_active, turned, view_spec
 
 logger = logging.getLogger(__name__)
-UNITS_AT_ONCE = 2048
+# So many tokens are embedded together: a CPU's cache holds no more, and a GPU has enough to do with these.
+TOKENS_AT_ONCE = {"cpu": 20_480, "cuda": 2**18}
 
 
 @dataclass(frozen=True)
@@ -71,8 +78,17 @@ class Model:
         """
         return read(recording, model=self, **options)
 
-    def embed(self, populations: Population | Iterable[Population]) -> Embeddings:
+    def embed(
+        self, populations: Population | Iterable[Population], precision: Precision = "auto"
+    ) -> Embeddings:
         """Embed the units of a population, or of one after the other; on a GPU where there is one.
+
+        Parameters
+        ----------
+        populations
+            What to embed.
+        precision
+            ``auto``: bf16 on GPUs that have it. ``fp32``: single, everywhere.
 
         Raises
         ------
@@ -83,7 +99,7 @@ class Model:
         """
         if isinstance(populations, Population):
             populations = [populations]
-        return embed_with_model(self.saved, populations)
+        return embed_with_model(self.saved, populations, precision=precision)
 
 
 def load_model(path: Path | str) -> Model:
@@ -97,9 +113,80 @@ def load_model(path: Path | str) -> Model:
     return Model(read_model(Path(path)))
 
 
+class _Windows(NamedTuple):
+    """Some windows of a population, one after another, each of the units that are active in it.
+
+    Attributes
+    ----------
+    patches
+        ``(unit, token, patch)``.
+    sizes
+        Units that are active in each window, ``(window,)``.
+    rows
+        Which units these are, ``(unit,)``.
+    largest
+        The largest of ``sizes``.
+    """
+
+    patches: Tensor
+    sizes: Tensor
+    rows: Tensor
+    largest: int
+
+    def each(self, move: Callable[[Tensor], Tensor]) -> _Windows:
+        """Move all tensors."""
+        return _Windows(move(self.patches), move(self.sizes), move(self.rows), self.largest)
+
+
+def _windows(population: Population, spec: ViewSpec, tokens: int) -> Iterator[_Windows]:
+    """Cut all consecutive windows of a population, about so many tokens of them at a time."""
+    starts = [
+        start * spec.grid
+        for first, last in grid_starts(population.valid_bins(), spec.window, spec.grid)
+        for start in range(first, last + 1, spec.stride)
+    ]
+    together = max(1, tokens // (spec.tokens * len(population.units)))
+    for i in range(0, len(starts), together):
+        cuts = [np.array(population.activity[:, s : s + spec.window]) for s in starts[i : i + together]]
+        if spec.shuffle_units:
+            cuts = [turned(cut, generator(0, 0, i + k)) for k, cut in enumerate(cuts)]
+        active = [np.flatnonzero(is_active(cut)) for cut in cuts]
+        rows = np.concatenate(active)
+        if not len(rows):
+            continue
+        counts = np.concatenate([cut[own] for cut, own in zip(cuts, active, strict=True)])
+        sizes = torch.tensor([len(own) for own in active if len(own)])
+        patches = as_patches(torch.from_numpy(counts), spec.patch)
+        yield _Windows(patches, sizes, torch.from_numpy(rows), int(sizes.max()))
+
+
+def _ready(windows: Iterator[_Windows], device: torch.device) -> Iterator[_Windows]:
+    """Bring windows to a device; those that come next are cut while a GPU works on these."""
+    if device.type == "cpu":
+        yield from windows
+        return
+
+    def next_pinned() -> _Windows | None:
+        cut = next(windows, None)
+        return cut and cut.each(Tensor.pin_memory)
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next_pinned)
+        while (cut := coming.result()) is not None:
+            coming = pool.submit(next_pinned)
+            yield cut.each(lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _in_half(device: torch.device, precision: Precision) -> bool:
+    """Whether to embed in bf16: on GPUs that have it, unless single precision is asked for."""
+    if device.type != "cuda" or precision == "fp32":
+        return False
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 @torch.no_grad()
 def embed_population(
-    encoder: Encoder, population: Population, spec: ViewSpec
+    encoder: Encoder, population: Population, spec: ViewSpec, precision: Precision = "auto"
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean embedding of each unit over all consecutive windows in which it was active.
 
@@ -111,6 +198,8 @@ def embed_population(
         Its activity in memory and scaled (:func:`nuclr.data.inputs.in_memory`).
     spec
         Window and grid that the encoder was trained with.
+    precision
+        ``auto``: bf16 on GPUs that have it. ``fp32``: single.
 
     Returns
     -------
@@ -122,34 +211,66 @@ def embed_population(
     units = len(population.units)
     device = next(encoder.parameters()).device
     total = torch.zeros(units, encoder.spec.dim, dtype=torch.float64, device=device)
-    windows = np.zeros(units, np.int64)
-    starts = [
-        start * spec.grid
-        for first, last in grid_starts(population.valid_bins(), spec.window, spec.grid)
-        for start in range(first, last + 1, spec.stride)
-    ]
-    together = max(1, UNITS_AT_ONCE // units)
-    for i in range(0, len(starts), together):
-        cuts = [np.asarray(population.activity[:, s : s + spec.window]) for s in starts[i : i + together]]
-        if spec.shuffle_units:
-            cuts = [turned(cut, generator(0, 0, i + k)) for k, cut in enumerate(cuts)]
-        active = [np.flatnonzero(cut.any(axis=1)) for cut in cuts]
-        rows = np.concatenate(active)
-        if not len(rows):
-            continue
-        counts = np.concatenate([cut[own] for cut, own in zip(cuts, active, strict=True)])
-        sizes = torch.tensor([len(own) for own in active if len(own)], device=device)
-        embedded = encoder(as_patches(torch.from_numpy(counts).to(device), spec.patch), sizes)
-        total.index_add_(0, torch.from_numpy(rows).to(device), embedded.double())
-        windows += np.bincount(rows, minlength=units)
-    mean = total.cpu().numpy() / np.where(windows, windows, np.nan)[:, None]
-    return mean.astype(np.float32), windows
+    windows = torch.zeros(units, dtype=torch.int64, device=device)
+    cut = _windows(population, spec, TOKENS_AT_ONCE["cpu" if device.type == "cpu" else "cuda"])
+    with torch.autocast(device.type, torch.bfloat16, enabled=_in_half(device, precision)):
+        for batch in _ready(cut, device):
+            embedded = encoder(batch.patches, batch.sizes, batch.largest)
+            # Unlike index_add_, this adds up in the same order every time on a GPU, too.
+            total.index_put_((batch.rows,), embedded.double(), accumulate=True)
+            windows.index_put_((batch.rows,), torch.ones_like(batch.rows), accumulate=True)
+    times = windows.cpu().numpy()
+    mean = total.cpu().numpy() / np.where(times, times, np.nan)[:, None]
+    return mean.astype(np.float32), times
+
+
+def _in_turn(
+    encoders: Sequence[Encoder], populations: Iterable[Population], spec: ViewSpec, precision: Precision
+) -> Iterator[tuple[Population, np.ndarray, np.ndarray]]:
+    """Embed populations one after another, on several GPUs in turn; the next is read meanwhile.
+
+    On a CPU, where reading would take from it, one is read when the one before is done.
+    """
+    if len(encoders) == 1 and next(encoders[0].parameters()).device.type == "cpu":
+        for population in populations:
+            yield population, *embed_population(encoders[0], in_memory(population), spec, precision)
+        return
+    coming: deque[tuple[Population, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in encoders]
+        for index, population in enumerate(populations):
+            turn = index % len(encoders)
+            held = in_memory(population)
+            coming.append(
+                (population, pools[turn].submit(embed_population, encoders[turn], held, spec, precision))
+            )
+            if len(coming) > len(encoders):
+                population, embedded = coming.popleft()
+                yield population, *embedded.result()
+        for population, embedded in coming:
+            yield population, *embedded.result()
 
 
 def embed_with_model(
-    saved: SavedModel, populations: Iterable[Population], accelerator: Accelerator = "auto"
+    saved: SavedModel,
+    populations: Iterable[Population],
+    machine: Machine | None = None,
+    precision: Precision = "auto",
 ) -> Embeddings:
-    """Embed the units of some populations with a saved model, one population in memory at a time.
+    """Embed the units of some populations with a saved model.
+
+    One population is in memory at a time, and on GPUs another for each of them.
+
+    Parameters
+    ----------
+    saved
+        The model.
+    populations
+        Read when their turn comes.
+    machine
+        GPUs and kernels to use; the defaults if None.
+    precision
+        ``auto``: bf16 on GPUs that have it. ``fp32``: single.
 
     Raises
     ------
@@ -161,35 +282,41 @@ def embed_with_model(
         If a GPU is demanded and there is none.
     """
     views = Views.model_validate(saved.record["config"]["views"])
-    saved.encoder.to("cuda" if use_gpu(accelerator) else "cpu")
+    encoders = _on_devices(saved.encoder, machine or Machine(), precision)
     tables, embeddings, windows = [], [], []
     modality, bin_s = saved.record["modality"], saved.record["bin_s"]
     spec = view_spec(views, bin_s, modality)
     longest, window_s = 0, spec.window * bin_s
-    for population in populations:
-        if population.modality != modality or not same_bin(population.bin_s, bin_s):
-            raise ModelError(
-                f"population {population.population}: {population.modality} at "
-                f"{population.bin_s:.4g} s a bin, but the "
-                f"model reads {modality} at {bin_s:.4g} s; use a model trained on such recordings"
-            )
-        if len(population.units) < spec.min_units:
-            logger.warning(
-                "population %s has %d units; embeddings of such small populations are less certain",
-                population.population,
-                len(population.units),
-            )
-        span = int(max((last - first for first, last in population.valid_bins()), default=0))
-        longest = max(longest, span)
-        # A population without a valid span is silent, and its units never active, which is an answer.
-        if 0 < span < spec.window:
-            logger.warning(
-                "population %s: not embedded: the longest valid span is %.4g s, and the model's window %g s",
-                population.population,
-                span * bin_s,
-                window_s,
-            )
-        vectors, active = embed_population(saved.encoder, in_memory(population), spec)
+
+    def checked() -> Iterator[Population]:
+        nonlocal longest
+        for population in populations:
+            if population.modality != modality or not same_bin(population.bin_s, bin_s):
+                raise ModelError(
+                    f"population {population.population}: {population.modality} at "
+                    f"{population.bin_s:.4g} s a bin, but the "
+                    f"model reads {modality} at {bin_s:.4g} s; use a model trained on such recordings"
+                )
+            if len(population.units) < spec.min_units:
+                logger.warning(
+                    "population %s has %d units; embeddings of such small populations are less certain",
+                    population.population,
+                    len(population.units),
+                )
+            span = int(max((last - first for first, last in population.valid_bins()), default=0))
+            longest = max(longest, span)
+            # A population without a valid span is silent, and its units never active, which is an answer.
+            if 0 < span < spec.window:
+                logger.warning(
+                    "population %s: not embedded: the longest valid span is %.4g s, and the model's window "
+                    "%g s",
+                    population.population,
+                    span * bin_s,
+                    window_s,
+                )
+            yield population
+
+    for population, vectors, active in _in_turn(encoders, checked(), spec, precision):
         tables.append(unit_table(population))
         embeddings.append(vectors)
         windows.append(active)
@@ -203,3 +330,17 @@ def embed_with_model(
     return Embeddings(
         concatenate(tables), np.concatenate(embeddings), np.concatenate(windows), model=saved.sha256
     )
+
+
+def _on_devices(encoder: Encoder, machine: Machine, precision: Precision) -> list[Encoder]:
+    """Bring an encoder to the CPU, or a copy of it to each GPU."""
+    if not use_gpu(machine.accelerator):
+        encoder.fused = False
+        return [encoder.to("cpu")]
+    encoders = []
+    for number in range(min(machine.devices, torch.cuda.device_count())):
+        device = torch.device("cuda", number)
+        own = (encoder if number == 0 else copy.deepcopy(encoder)).to(device)
+        own.fused = _in_half(device, precision) and uses_kernels(machine, own.spec, on_gpu=True)
+        encoders.append(own)
+    return encoders

@@ -137,7 +137,10 @@ class Monitor(Callback):
         assert isinstance(encoder, Encoder)
         # Without dropout, whose noise would hide a collapse.
         sizes = torch.cat([batch.sizes1, batch.sizes2])
-        rank = rankme(encoder.eval()(batch.patches, sizes, max(batch.largest)))
+        assert self._trainer is not None
+        with self._trainer.precision_plugin.forward_context():
+            embeddings = encoder.eval()(batch.patches, sizes, max(batch.largest))
+        rank = rankme(embeddings)
         encoder.train()
         if rank < COLLAPSED:
             self._warn_once(

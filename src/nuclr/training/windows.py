@@ -219,10 +219,8 @@ def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> 
 def is_active(counts: np.ndarray) -> np.ndarray:
     """Say which units of a window ``(unit, time)`` are active in it, that is not 0 everywhere."""
     if counts.dtype.kind == "u":
-        # One pass without comparisons.
-        bits: np.ndarray = np.bitwise_or.reduce(counts, axis=1)
-        return bits > 0
-    return counts.any(axis=1)
+        return np.bitwise_or.reduce(counts, axis=1).astype(bool)  # one pass without comparisons
+    return np.asarray(counts.any(axis=1))
 
 
 def turned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
