@@ -2,8 +2,9 @@
 
     python benchmarks/loader.py               # makes its recordings in a temporary folder
 
-The first table reads one window at a time in random order. The second is the training loader: pairs of
-views with unit dropout, matched and collated, through its cache of decoded shards.
+The first table reads one window at a time in random order. The second is the training loader: pairs of views
+with unit dropout, matched and collated, through its cache of decoded shards: one that holds all, one that
+holds a tenth, and one that holds a tenth beside shards that all processes share (``machine.scratch``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import h5py
@@ -22,9 +25,10 @@ import torch
 import zarr
 from torch.utils.data import DataLoader
 
-from nuclr.config import Chunk
+from nuclr.config import Chunk, Machine
 from nuclr.data.population import Population
 from nuclr.data.store import open_population, write_population
+from nuclr.training.cache import SharedShards
 from nuclr.training.windows import PairBatches, StepSampler, ViewSpec, epoch_pairs
 
 UNITS, RATE_HZ, BIN_S = 120, 5.0, 0.02
@@ -40,6 +44,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=48)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seconds", type=float, default=5, help="time given to each way")
+    parser.add_argument("--scratch", type=Path, help="of shared shards; else beside the recordings")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -65,15 +70,20 @@ def main() -> None:
         populations = [open_population(path) for path in sorted(folder.glob("*.zarr"))]
         total = sum(p.activity.nbytes for p in populations)
         print(f"pairs of views through the cache, {PAIRS} pairs a batch, {total / 1e9:.2f} GB decoded")
-        for share in (0.5, 10):
+        scratch = options.scratch or folder / "scratch"
+        tenth = int(total / 10)
+        for how, cache, shared in (
+            ("all fits the cache", 2 * total, None),
+            ("10 times the cache", tenth, None),
+            ("10 times the cache, shared shards", tenth, SharedShards.of(Machine(scratch=scratch))),
+        ):
+            mixed = recordings_a_batch(populations, cache)
             for workers in (0, 2, 4):
-                cache = int(total / share)
-                speed = loader_speed(populations, cache, workers, options.seconds)
-                how = "all fits the cache" if share < 1 else f"{share} times the cache of a process"
-                print(f"  {how + f', {workers} workers':38s} {speed:9,.0f} windows/s", end=" ")
-                print(
-                    f"{recordings_a_batch(populations, cache):6.1f} of {len(populations)} recordings a batch"
-                )
+                speed = loader_speed(populations, cache, shared, workers, options.seconds)
+                print(f"  {how + f', {workers} workers':46s} {speed:9,.0f} windows/s", end=" ")
+                print(f"{mixed:6.1f} of {len(populations)} recordings a batch")
+            speed = of_two_processes(folder, cache, shared, options.seconds)
+            print(f"  {how + ', two processes':46s} {speed:9,.0f} windows/s together")
 
 
 def write(folder: Path, index: int, duration_s: float) -> int:
@@ -153,10 +163,12 @@ def windows_a_second(windows: Iterator[np.ndarray], seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def loader_speed(populations: list[Population], cache: int, workers: int, seconds: float) -> float:
-    """Windows a second of the training loader, once a fit cache is warm."""
-    batches = PairBatches(populations, SPEC, PAIRS, 0, cache=cache)
-    fits = cache > sum(p.activity.nbytes for p in populations)
+def loader_speed(
+    populations: list[Population], cache: int, shared: SharedShards | None, workers: int, seconds: float
+) -> float:
+    """Windows a second of the training loader, once what holds all is warm."""
+    batches = PairBatches(populations, SPEC, PAIRS, 0, cache=cache, scratch=shared)
+    fits = shared is not None or cache > sum(p.activity.nbytes for p in populations)
     loader = DataLoader(
         batches,
         batch_size=None,
@@ -172,6 +184,19 @@ def loader_speed(populations: list[Population], cache: int, workers: int, second
     while time.perf_counter() - start < seconds:
         windows += 2 * len(next(drawn).sizes1)
     return windows / (time.perf_counter() - start)
+
+
+def _in_a_process(folder: Path, cache: int, shared: SharedShards | None, seconds: float) -> float:
+    torch.set_num_threads(1)
+    populations = [open_population(path) for path in sorted(folder.glob("*.zarr"))]
+    return loader_speed(populations, cache, shared, 0, seconds)
+
+
+def of_two_processes(folder: Path, cache: int, shared: SharedShards | None, seconds: float) -> float:
+    """Windows a second of two processes without workers, as of two GPUs, at the same time."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        running = [pool.submit(_in_a_process, folder, cache, shared, seconds) for _ in range(2)]
+        return sum(one.result() for one in running)
 
 
 def recordings_a_batch(populations: list[Population], cache: int) -> float:

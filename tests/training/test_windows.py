@@ -236,9 +236,9 @@ class Copies(TorchDispatchMode):
 
 def test_a_batch_goes_to_a_gpu_without_a_wait() -> None:
     """Lightning moves all tensors of a named tuple, here to the meta device in place of a GPU."""
-    batch = PairBatches(
-        [population(units=20, bins=2000)], ViewSpec(patch=10, tokens=5, distance=100), 4, 0
-    )[0]
+    batch = PairBatches([population(units=20, bins=2000)], ViewSpec(patch=10, tokens=5, distance=100), 4, 0)[
+        0
+    ]
     with Copies() as copies:
         moved = move_data_to_device(batch, torch.device("meta"))
     assert isinstance(moved, PairBatch)
