@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from nuclr.config import load_config
-from nuclr.data.plan import Plan, make_plan
+from nuclr.data.plan import Plan, make_plan, pretraining_memory_gb
 from nuclr.errors import ConfigError, SplitError
 
 
@@ -98,3 +100,22 @@ def test_recordings_can_be_left_out_by_name() -> None:
         ConfigError, match=r"split\.leave_out: data set simulated has no sim04; did you mean sim"
     ):
         plan(split={"leave_out": ["sim04"]})
+
+
+@pytest.mark.parametrize(
+    ("machine", "on_gpu", "expected"),
+    [
+        ({}, False, 12 + 4),
+        # Four processes make batches for a GPU, and each keeps cache_gb of activity.
+        ({}, True, 12 + 4 * 4),
+        ({"devices": 2}, True, 12 + 2 * 4 * 4),
+        ({"devices": 2, "workers": 3}, True, 12 + 2 * 3 * 4),
+        ({"workers": 0}, True, 12 + 4),
+        # What they share on a disk is no memory of theirs; in /dev/shm it is.
+        ({"devices": 8, "scratch": "/local"}, True, 12),
+        ({"devices": 8, "scratch": "/dev/shm/mine", "scratch_gb": 30}, True, 12 + 30),
+    ],
+)
+def test_memory_of_a_pretraining(machine: dict[str, Any], on_gpu: bool, expected: float) -> None:
+    config = load_config({"machine": machine, "pretrain": {"pairs_per_step": 8}})
+    assert pretraining_memory_gb(config, on_gpu) == expected

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 pytest.importorskip("triton", reason="triton is not installed: pip install triton==3.9.0 (Linux)")
 
-from nuclr.model import fused, kernels
+from nuclr.model import attention, fused, kernels
+from nuclr.model import encoder as encoder_module
 from nuclr.model.attention import RotaryTime, attend_in_time
 from nuclr.model.dropout import gated_layer, kept_share
 from nuclr.model.encoder import Encoder, EncoderSpec
@@ -194,8 +195,8 @@ def test_an_encoder_and_all_its_gradients(
     plain = gradients(encoder, sizes)
     encoder.fused = True
     if ragged:
-        monkeypatch.setattr(fused, "_has_varlen", lambda x, dim_head: True)
-        monkeypatch.setattr(fused, "_attend_ragged", attend_one_by_one)
+        monkeypatch.setattr(attention, "has_ragged", lambda x, dim_head: True)
+        monkeypatch.setattr(attention, "attend_ragged", attend_one_by_one)
     for one, other in zip(gradients(encoder, sizes), plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
@@ -207,6 +208,31 @@ def attend_one_by_one(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, largest: in
     parts = zip(*(x.split(sizes) for x in (q, k, v)), strict=True)
     attended = [F.scaled_dot_product_attention(*(x.transpose(0, 1) for x in part)) for part in parts]
     return torch.cat([part.transpose(0, 1) for part in attended])
+
+
+@pytest.mark.parametrize("sizes", [[3, 0, 5, 1], [4, 4]])
+def test_ragged_attention_without_own_kernels(sizes: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(SPEC).to(DEVICE).eval()
+    plain = gradients(encoder, sizes)
+    monkeypatch.setattr(attention, "has_ragged", lambda x, dim_head: True)
+    monkeypatch.setattr(attention, "attend_ragged", attend_one_by_one)
+    # Without taking a CPU's populations a few at a time.
+    monkeypatch.setattr(encoder_module, "GROUP_VALUES", 2**30)
+    for one, other in zip(gradients(encoder, sizes), plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_never_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device, which holds no number to wait for, with plain functions in place of kernels."""
+    monkeypatch.setattr(kernels, "attend_in_time", attend_in_time)
+    monkeypatch.setattr(kernels, "gated_layer", lambda x, *weights: plain_layer(x, *weights[:4]))
+    monkeypatch.setattr(kernels, "add_norm", lambda x, change, *norm: (x + change, x + change))
+    encoder = Encoder(SPEC).to("meta")
+    encoder.fused = True
+    sizes = torch.empty(3, dtype=torch.int64, device="meta")
+    out = encoder(torch.empty(9, 4, 5, dtype=torch.uint8, device="meta"), sizes, 4)
+    assert (out.shape, out.dtype) == ((9, SPEC.dim), torch.float32)
+    out.sum().backward()
 
 
 def test_an_encoder_in_half_precision() -> None:

@@ -54,7 +54,7 @@ def test_no_more_is_kept_than_the_limit() -> None:
     for start in range(0, 1950, 50):
         for i in range(6):
             cache.read(i, start, start + 50)
-        assert sum(shard.nbytes for shard in cache._shards.values()) <= 30_000
+        assert sum(size for _, size in cache._shards.values()) <= 30_000
 
 
 def test_batches_are_the_same_with_and_without_a_cache_where_all_fits() -> None:
@@ -236,7 +236,7 @@ def test_on_a_full_disk_shards_are_kept_in_memory(
     for start in range(0, 1950, 50):
         cache.read(0, start, start + 50)
         cache.read(1, start, start + 50)
-    assert sum(shard.nbytes for shard in cache._shards.values()) <= 30_000
+    assert sum(size for _, size in cache._shards.values()) <= 30_000
 
 
 def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def embed(
     from nuclr.data.own import find, open_found
     from nuclr.data.population import Population
     from nuclr.data.splits import read_splits
-    from nuclr.representation.embed import embed_with_model, load_model
+    from nuclr.representation.embed import embed_with_model, load_model, precision_used
     from nuclr.representation.embeddings import write_embeddings
     from nuclr.training.devices import gpus
 
@@ -90,7 +90,8 @@ def embed(
         computing("threads", machine.dask_workers),
     ):
         units, vectors, windows = embed_with_model(loaded.saved, opened(), machine, precision)
-    record = {"model": loaded.sha256, "embedded": files, **loaded.saved.record}
+        used = precision_used(machine, precision)
+    record = {"model": loaded.sha256, "embedded": files, "precision": used, **loaded.saved.record}
     write_embeddings(output, units, vectors, windows, record)
     print(f"{output}: {counted(len(units), 'unit')}, {(windows == 0).sum()} of them never active")
 

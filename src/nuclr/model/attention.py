@@ -13,6 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch before 2.10
+    varlen_attn = None  # type: ignore[assignment]
+
 
 @dataclass(frozen=True)
 class PopulationLayout:
@@ -68,6 +73,70 @@ class PopulationLayout:
         """Turn ``(population, slot, ...)`` into ``(unit, ...)``."""
         flat = padded.flatten(0, 1)
         return flat if self.filled is None else flat.index_select(0, self.row)
+
+
+class Populations:
+    """The populations of a ragged batch, among whose units there is attention.
+
+    Parameters
+    ----------
+    sizes
+        Units in each, ``(population,)``.
+    largest, total
+        The maximum and the sum of ``sizes``.
+    """
+
+    def __init__(self, sizes: Tensor, largest: int, total: int) -> None:
+        self.sizes, self.largest, self.total = sizes, largest, total
+        self._layout: PopulationLayout | None = None
+        self._ends: Tensor | None = None
+
+    @property
+    def layout(self) -> PopulationLayout:
+        """Where they lie when they are padded to the largest."""
+        if self._layout is None:
+            self._layout = PopulationLayout.from_sizes(self.sizes, self.largest, self.total)
+        return self._layout
+
+    @property
+    def ends(self) -> Tensor:
+        """Where each ends among the units, after a 0, int32."""
+        if self._ends is None:
+            self._ends = F.pad(self.sizes.cumsum(0), (1, 0)).to(torch.int32)
+        return self._ends
+
+    def attend(self, normed: Tensor, to_qkv: nn.Linear, heads: int) -> Tensor:
+        """Attend among the units of each population, ``(unit, token, dim)`` to the width of all heads.
+
+        On a GPU in half precision populations are attended to as they lie, elsewhere padded.
+        """
+        width = to_qkv.out_features // 3
+        weight, bias = to_qkv.weight.to(normed.dtype), to_qkv.bias.to(normed.dtype)
+        if not has_ragged(normed, width // heads):
+            return attend_across_units(F.linear(normed, weight, bias), heads, self.layout)
+        # Three products, so that each of q, k and v is one piece, in which the heads of all tokens lie side
+        # by side. To the kernel they are so many heads, and nothing is copied.
+        q, k, v = (
+            F.linear(normed, own, own_bias).view(self.total, -1, width // heads)
+            for own, own_bias in zip(weight.chunk(3), bias.chunk(3), strict=True)
+        )
+        return attend_ragged(q, k, v, self.ends, self.largest).reshape(*normed.shape[:2], width)
+
+
+def has_ragged(x: Tensor, dim_head: int) -> bool:
+    """Whether torch can attend inside sequences of unlike lengths: on CUDA, in half precision."""
+    if not x.is_cuda or varlen_attn is None or dim_head % 8:
+        return False
+    kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
+    return kind in (torch.bfloat16, torch.float16)
+
+
+def attend_ragged(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, largest: int) -> Tensor:
+    """Attend inside each sequence of ``(unit, head, dim_head)``; ``ends`` begins with 0."""
+    assert varlen_attn is not None
+    out = varlen_attn(q, k, v, ends, ends, largest, largest)
+    assert isinstance(out, Tensor)
+    return out
 
 
 class RotaryTime(nn.Module):
@@ -132,12 +201,12 @@ class Attention(nn.Module):
         """Attend among the tokens of each unit, ``(unit, token, dim)`` to the same."""
         return self.to_out(attend_in_time(self.to_qkv(self.norm(x)), self.heads, cos, sin))
 
-    def across_units(self, x: Tensor, layout: PopulationLayout) -> Tensor:
+    def across_units(self, x: Tensor, populations: Populations) -> Tensor:
         """Attend among the units of each population, token by token, ``(unit, token, dim)`` to the same.
 
         Nothing tells the units' order, so permuting units permutes the output.
         """
-        return self.to_out(attend_across_units(self.to_qkv(self.norm(x)), self.heads, layout))
+        return self.to_out(populations.attend(self.norm(x), self.to_qkv, self.heads))
 
 
 def attend_in_time(qkv: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:

@@ -83,7 +83,14 @@ def gated_layer(x: Tensor, inner: nn.Linear, outer: nn.Linear, p: float) -> Tens
     if is_fast_here(x) and torch.is_grad_enabled():
         bits = draw(torch.Size((x.numel() // x.shape[-1], outer.in_features))) if p > 0 else None
         return _GatedLayer.apply(x, inner.weight, inner.bias, outer.weight, outer.bias, bits, p)
-    value, gate = inner(x).chunk(2, dim=-1)
+    if x.device.type == "cpu":
+        value, gate = inner(x).chunk(2, dim=-1)
+    else:
+        # Two products: the gradients of halves of one would be put together again, in memory.
+        value, gate = (
+            F.linear(x, weight, bias)
+            for weight, bias in zip(inner.weight.chunk(2), inner.bias.chunk(2), strict=True)
+        )
     gated = value * F.gelu(gate)
     # Not `training=p > 0`, which torch.compile cannot follow.
     return outer(F.dropout(gated, p) if p > 0 else gated)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from nuclr.errors import ModelError
 from nuclr.model import fused, small
-from nuclr.model.attention import Attention, PopulationLayout, RotaryTime
+from nuclr.model.attention import Attention, Populations, RotaryTime
 from nuclr.model.dropout import DropAdd, gated_layer
 
 # On a CPU so many values of tokens are worked on together: more leave its cache, and memory that the
@@ -183,18 +183,18 @@ class Encoder(nn.Module):
 
     def _embed(self, x: Tensor, sizes: Tensor, largest: int) -> Tensor:
         x = self.read_in(x)
-        ways = self._ways(x, PopulationLayout.from_sizes(sizes, largest, len(x)))
+        ways = self._ways(x, Populations(sizes, largest, len(x)))
         for way, layer in self.layers():
             x = ways[way](layer, x)
         return x.mean(dim=1)
 
-    def _ways(self, x: Tensor, layout: PopulationLayout) -> dict[Way, Callable[[Any, Tensor], Tensor]]:
+    def _ways(self, x: Tensor, populations: Populations) -> dict[Way, Callable[[Any, Tensor], Tensor]]:
         """Choose how a layer and its residual connection are computed, by the size of the batch."""
         heads, tokens = self.spec.heads, x.shape[1]
         cos, sin = self.rotary_emb.angles(tokens)
         if not self.spec.dropout and small.is_small(x):
             time = small.Places(heads, tokens, turn=torch.complex(cos, sin))
-            units = small.Places(heads, tokens, layout=layout)
+            units = small.Places(heads, tokens, layout=populations.layout)
             return {
                 "along_time": lambda attention, x: small.attend(attention, x, time),
                 "across_units": lambda attention, x: small.attend(attention, x, units),
@@ -203,7 +203,7 @@ class Encoder(nn.Module):
         add = self.add
         return {
             "along_time": lambda attention, x: add(x, attention.along_time(x, cos, sin)),
-            "across_units": lambda attention, x: add(x, attention.across_units(x, layout)),
+            "across_units": lambda attention, x: add(x, attention.across_units(x, populations)),
             "feed_forward": lambda feed, x: add(x, feed(x)),
         }
 

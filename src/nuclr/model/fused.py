@@ -7,13 +7,13 @@ populations as they lie, without padding, and tokens have the type of autocast a
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nuclr.model.attention import PopulationLayout, attend_across_units
+from nuclr.model.attention import Populations
 
 if TYPE_CHECKING:
     from nuclr.model.encoder import Encoder, EncoderSpec
@@ -60,7 +60,7 @@ def embed(encoder: Encoder, patches: Tensor, sizes: Tensor, largest: int) -> Ten
     seeds = torch.randint(2**62, (2 * len(layers),), device=patches.device).unbind() if p > 0 else None
     heads = spec.heads
     cos, sin = encoder.rotary_emb.angles(patches.shape[1])
-    populations = _Populations(sizes, largest, len(patches))
+    populations = Populations(sizes, largest, len(patches))
     with torch.autocast(patches.device.type, enabled=False):
         x = _linear(patches.to(kind), encoder.read_in)
         if not layers:
@@ -99,45 +99,3 @@ def _kind(encoder: Encoder, device: str) -> torch.dtype:
 
 def _linear(x: Tensor, linear: nn.Linear) -> Tensor:
     return F.linear(x, linear.weight.to(x.dtype), linear.bias.to(x.dtype))
-
-
-class _Populations:
-    """Populations of a ragged batch, among whose units there is attention."""
-
-    def __init__(self, sizes: Tensor, largest: int, total: int) -> None:
-        self.sizes, self.largest, self.total = sizes, largest, total
-        self._ends: Tensor | None = None
-        self._layout: PopulationLayout | None = None
-
-    def attend(self, normed: Tensor, to_qkv: nn.Linear, heads: int) -> Tensor:
-        """Attend among the units of each population, ``(unit, token, dim)`` to the width of all heads."""
-        width = to_qkv.out_features // 3
-        if not _has_varlen(normed, width // heads):
-            if self._layout is None:
-                self._layout = PopulationLayout.from_sizes(self.sizes, self.largest, self.total)
-            return attend_across_units(_linear(normed, to_qkv), heads, self._layout)
-        if self._ends is None:
-            self._ends = F.pad(self.sizes.cumsum(0), (1, 0)).to(torch.int32)
-        # Three products, so that each of q, k and v is one piece, in which the heads of all tokens lie side
-        # by side. To the kernel they are so many heads, and nothing is copied.
-        weights = to_qkv.weight.to(normed.dtype).chunk(3)
-        biases = to_qkv.bias.to(normed.dtype).chunk(3)
-        q, k, v = (
-            F.linear(normed, weight, bias).view(self.total, -1, width // heads)
-            for weight, bias in zip(weights, biases, strict=True)
-        )
-        seen = _attend_ragged(q, k, v, self._ends, self.largest)
-        return seen.reshape(*normed.shape[:2], width)
-
-
-def _has_varlen(x: Tensor, dim_head: int) -> bool:
-    """Whether torch attends to sequences of unlike lengths: on CUDA, in half precision, from 2.10 on."""
-    half = x.dtype in (torch.bfloat16, torch.float16)
-    return x.is_cuda and half and dim_head % 8 == 0 and find_spec("torch.nn.attention.varlen") is not None
-
-
-def _attend_ragged(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, largest: int) -> Any:
-    """Attend inside each sequence of ``(unit, head, dim_head)``; ``ends`` begins with 0."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    return varlen_attn(q, k, v, ends, ends, largest, largest)

@@ -28,6 +28,9 @@ DRAWS = 8
 # Values that a program works on at a time between its draws.
 TILE = 1024
 
+# Numbers of units and rows differ from step to step. Triton would compile a kernel anew for those that are
+# multiples of 16, hence `do_not_specialize`.
+
 
 @triton.jit
 def _turn(x, cos, sin, rows: tl.constexpr, half: tl.constexpr):
@@ -58,7 +61,7 @@ def _weights(q, k, unit, there, scale, rows: tl.constexpr, precision: tl.constex
     return weights / tl.sum(weights, axis=1)[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["units"])
 def _time_forward(
     qkv_ptr,
     cos_ptr,
@@ -94,7 +97,7 @@ def _time_forward(
     tl.store(out_ptr + row[:, None] * (heads * width) + head + column[None, :], out.to(kind), mask=some)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["units"])
 def _time_backward(
     qkv_ptr,
     cos_ptr,
@@ -236,7 +239,7 @@ def _gelu(x):
     return x * below, below
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "least"])
 def _gate_forward(
     hidden_ptr,
     seed_ptr,
@@ -269,7 +272,7 @@ def _gate_forward(
         tl.store(out_ptr + row[:, None] * width + column[None, :], out, mask=some)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "least"])
 def _gate_backward(
     hidden_ptr,
     seed_ptr,
@@ -414,7 +417,7 @@ def _dropping(p: float) -> tuple[int, float]:
     return round(p * LEVELS), 1 / kept_share(p)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "least"])
 def _add_forward(
     x_ptr,
     change_ptr,
@@ -464,7 +467,7 @@ def _add_forward(
         tl.store(rstd_ptr + row, rstd, mask=row < count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["count", "least"])
 def _add_backward(
     sum_ptr,
     mean_ptr,

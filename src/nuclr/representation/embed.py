@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -182,6 +182,12 @@ def _in_half(device: torch.device, precision: Precision) -> bool:
     if device.type != "cuda" or precision == "fp32":
         return False
     return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def precision_used(machine: Machine, precision: Precision) -> Literal["bf16", "fp32"]:
+    """Say in which precision embeddings are computed on this machine."""
+    on_gpu = use_gpu(machine.accelerator)
+    return "bf16" if on_gpu and _in_half(torch.device("cuda", 0), precision) else "fp32"
 
 
 @torch.no_grad()
