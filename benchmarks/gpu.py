@@ -33,6 +33,7 @@ from nuclr.data.population import Population
 from nuclr.model.attention import attend_in_time
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.fused import can_fuse
+from nuclr.model.fused import embed as fused_embed
 from nuclr.model.loss import Projector, contrastive_loss
 from nuclr.representation.embed import TOKENS_AT_ONCE, embed_population
 from nuclr.training.windows import ViewSpec
@@ -168,7 +169,7 @@ def measure_steps(bench: Bench) -> None:
             print(f"step       {name}: not here (no Triton, or no NVIDIA GPU from A100 on)")
             continue
         own = encoder()
-        own.fused = fused
+        own.fused = fused_embed if fused else None
         graphs = 0
         if compiled:
             if bench.device.type != "cuda":
@@ -399,7 +400,7 @@ def measure_embedding(bench: Bench) -> None:
     patches = counts.unflatten(1, (bench.spec.tokens, bench.spec.patch)).repeat(together, 1, 1)
     sizes = torch.full((together,), len(made.units), device=bench.device)
     for precision in ("auto", "fp32") if on_gpu else ("auto",):
-        encoder.fused = precision == "auto" and can_run_kernels(bench)
+        encoder.fused = fused_embed if precision == "auto" and can_run_kernels(bench) else None
 
         @torch.no_grad()
         def alone(half: bool = precision == "auto" and on_gpu) -> None:
@@ -432,7 +433,7 @@ def _step_in_a_process(rank: int, world: int, rendezvous: str, bench: Bench, tol
         "nccl" if on_gpu else "gloo", init_method=rendezvous, rank=rank, world_size=world
     )
     encoder = Encoder(bench.spec).to(device)
-    encoder.fused = can_run_kernels(bench)
+    encoder.fused = fused_embed if can_run_kernels(bench) else None
     shared = DistributedDataParallel(
         encoder,
         device_ids=[rank] if on_gpu else None,

@@ -193,7 +193,7 @@ def test_an_encoder_and_all_its_gradients(
 ) -> None:
     encoder = Encoder(SPEC).to(DEVICE).eval()
     plain = gradients(encoder, sizes)
-    encoder.fused = True
+    encoder.fused = fused.embed
     if ragged:
         monkeypatch.setattr(attention, "has_ragged", lambda x, dim_head: True)
         monkeypatch.setattr(attention, "attend_ragged", attend_one_by_one)
@@ -228,7 +228,7 @@ def test_an_encoder_never_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(kernels, "gated_layer", lambda x, *weights: plain_layer(x, *weights[:4]))
     monkeypatch.setattr(kernels, "add_norm", lambda x, change, *norm: (x + change, x + change))
     encoder = Encoder(SPEC).to("meta")
-    encoder.fused = True
+    encoder.fused = fused.embed
     sizes = torch.empty(3, dtype=torch.int64, device="meta")
     out = encoder(torch.empty(9, 4, 5, dtype=torch.uint8, device="meta"), sizes, 4)
     assert (out.shape, out.dtype) == ((9, SPEC.dim), torch.float32)
@@ -239,7 +239,7 @@ def test_an_encoder_in_half_precision() -> None:
     """In float16: Triton's interpreter multiplies matrices of bfloat16 wrongly."""
     encoder = Encoder(SPEC).to(DEVICE).eval()
     plain = gradients(encoder, [3, 5])
-    encoder.fused = True
+    encoder.fused = fused.embed
     with torch.autocast(DEVICE, torch.float16):
         half = gradients(encoder, [3, 5])
     for one, other in zip(half, plain, strict=True):
@@ -250,14 +250,14 @@ def test_an_encoder_in_half_precision() -> None:
 def test_an_encoder_without_layers() -> None:
     encoder = Encoder(EncoderSpec(5, 4, 24, 2, 8, temporal_blocks=0, spatiotemporal_blocks=0)).to(DEVICE)
     plain = gradients(encoder, [2, 3])
-    encoder.fused = True
+    encoder.fused = fused.embed
     for one, other in zip(gradients(encoder, [2, 3]), plain, strict=True):
         torch.testing.assert_close(one, other)
 
 
 def test_torchs_seed_names_what_an_encoder_drops() -> None:
     encoder = Encoder(SPEC).to(DEVICE)
-    encoder.fused = True
+    encoder.fused = fused.embed
     one, again = gradients(encoder, [3, 2]), gradients(encoder, [3, 2])
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
     x, sizes = torch.ones(5, 4, 5, device=DEVICE), torch.tensor([5], device=DEVICE)

@@ -117,7 +117,7 @@ class Populations:
         # Three products, so that each of q, k and v is one piece, in which the heads of all tokens lie side
         # by side. To the kernel they are so many heads, and nothing is copied.
         q, k, v = (
-            F.linear(normed, own, own_bias).view(self.total, -1, width // heads)
+            F.linear(normed, own, own_bias).view(self.total, normed.shape[1] * heads, width // heads)
             for own, own_bias in zip(weight.chunk(3), bias.chunk(3), strict=True)
         )
         return attend_ragged(q, k, v, self.ends, self.largest).reshape(*normed.shape[:2], width)
@@ -125,7 +125,7 @@ class Populations:
 
 def has_ragged(x: Tensor, dim_head: int) -> bool:
     """Whether torch can attend inside sequences of unlike lengths: on CUDA, in half precision."""
-    if not x.is_cuda or varlen_attn is None or dim_head % 8:
+    if not x.is_cuda or varlen_attn is None or dim_head % 8 or not len(x):
         return False
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
     return kind in (torch.bfloat16, torch.float16)

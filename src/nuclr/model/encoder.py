@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nuclr.errors import ModelError
-from nuclr.model import fused, small
+from nuclr.model import small
 from nuclr.model.attention import Attention, Populations, RotaryTime
 from nuclr.model.dropout import DropAdd, gated_layer
 
@@ -119,8 +119,8 @@ class Encoder(nn.Module):
             for _ in range(spec.spatiotemporal_blocks)
         )
         self.add = DropAdd(spec.dropout)
-        # Whether the kernels of a GPU do the work; who knows where the encoder runs says so.
-        self.fused = False
+        # What does the work in its place, as `nuclr.model.fused.embed`; who knows where it runs says so.
+        self.fused: Callable[[Encoder, Tensor, Tensor, int], Tensor] | None = None
 
     def forward(
         self,
@@ -155,10 +155,10 @@ class Encoder(nn.Module):
                 f"model: made for patches of {self.spec.patch} samples, got an input of shape "
                 f"{tuple(patches.shape)}; use the bin and patch length the model was trained with"
             )
-        if patches.device.type != "cpu" or self.fused:
+        if patches.device.type != "cpu" or self.fused is not None:
             largest = largest if largest is not None else int(sizes.max()) if len(sizes) else 0
-            if self.fused and len(patches):
-                return fused.embed(self, patches, sizes, largest)
+            if self.fused is not None and len(patches):
+                return self.fused(self, patches, sizes, largest)
             return self._embed(patches.to(self.read_in.weight.dtype), sizes, largest)
         x = patches.to(self.read_in.weight.dtype)
         groups = _groups(sizes.tolist(), most=GROUP_VALUES // (self.spec.dim * max(1, x.shape[1])))

@@ -7,16 +7,13 @@ populations as they lie, without padding, and tokens have the type of autocast a
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nuclr.model.attention import Populations
-
-if TYPE_CHECKING:
-    from nuclr.model.encoder import Encoder, EncoderSpec
+from nuclr.model.encoder import Encoder, EncoderSpec
 
 # Of NVIDIA's GPUs those that have bf16: from A100 on.
 FIRST_CAPABILITY = (8, 0)
@@ -56,12 +53,12 @@ def embed(encoder: Encoder, patches: Tensor, sizes: Tensor, largest: int) -> Ten
     kind = _kind(encoder, patches.device.type)
     spec, layers = encoder.spec, encoder.layers()
     p = spec.dropout if encoder.training else 0.0
-    # All that is dropped in a step follows from these numbers of torch's generator, two for each layer.
-    seeds = torch.randint(2**62, (2 * len(layers),), device=patches.device).unbind() if p > 0 else None
+    seeds = _seeds(2 * len(layers), patches.device) if p > 0 else None
     heads = spec.heads
     cos, sin = encoder.rotary_emb.angles(patches.shape[1])
     populations = Populations(sizes, largest, len(patches))
-    with torch.autocast(patches.device.type, enabled=False):
+    # Triton works on the current GPU, wherever the tensors are.
+    with torch.cuda.device_of(patches), torch.autocast(patches.device.type, enabled=False):
         x = _linear(patches.to(kind), encoder.read_in)
         if not layers:
             return x.mean(dim=1, dtype=torch.float32)
@@ -89,6 +86,14 @@ def embed(encoder: Encoder, patches: Tensor, sizes: Tensor, largest: int) -> Ten
                 norm = layers[index + 1][1].norm
                 x, normed = kernels.add_norm(x, change, norm.weight, norm.bias, norm.eps, p, other)
         return (x + F.dropout(change, p, training=p > 0)).mean(dim=1, dtype=torch.float32)
+
+
+def _seeds(count: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Draw numbers from torch's generator, from which all follows that is dropped in a step.
+
+    Each begins at a multiple of 16 bytes: for others Triton would compile another kernel.
+    """
+    return torch.randint(2**62, (count, 2), device=device)[:, 0].unbind()
 
 
 def _kind(encoder: Encoder, device: str) -> torch.dtype:

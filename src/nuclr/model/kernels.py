@@ -50,6 +50,22 @@ def _places(units, tokens: tl.constexpr, rows: tl.constexpr):
 
 
 @triton.jit
+def _angles(cos_ptr, sin_ptr, token, there, width: tl.constexpr, columns: tl.constexpr):
+    """Cosines and sines of each row's token, ``(rows, columns / 2)``."""
+    half = tl.arange(0, columns // 2)
+    at = token[:, None] * (width // 2) + half[None, :]
+    known = there[:, None] & (half < width // 2)[None, :]
+    return tl.load(cos_ptr + at, mask=known, other=1.0), tl.load(sin_ptr + at, mask=known, other=0.0)
+
+
+@triton.jit
+def _load_turned(pointers, some, cos, sin, rows: tl.constexpr, columns: tl.constexpr):
+    """Load ``(rows, columns)`` of one head, turned by its tokens' angles, in the type of the tensor."""
+    x = tl.load(pointers, mask=some, other=0.0)
+    return _turn(x.to(tl.float32), cos, sin, rows, columns // 2).to(x.dtype)
+
+
+@triton.jit
 def _weights(q, k, unit, there, scale, rows: tl.constexpr, precision: tl.constexpr):
     """Softmax of the similarities of queries and keys, ``(query, key)``, among the tokens of a unit."""
     scores = tl.dot(q, tl.trans(k), input_precision=precision) * scale
@@ -77,24 +93,18 @@ def _time_forward(
     precision: tl.constexpr,
 ):
     row, unit, token, there = _places(units, tokens, rows)
-    column, half = tl.arange(0, columns), tl.arange(0, columns // 2)
-    some = there[:, None] & (column < width)[None, :]
-    angle = token[:, None] * (width // 2) + half[None, :]
-    known = there[:, None] & (half < width // 2)[None, :]
-    cos = tl.load(cos_ptr + angle, mask=known, other=1.0)
-    sin = tl.load(sin_ptr + angle, mask=known, other=0.0)
-    head = tl.program_id(1) * width
-    at = row[:, None] * (3 * heads * width) + head + column[None, :]
+    cos, sin = _angles(cos_ptr, sin_ptr, token, there, width, columns)
+    column = tl.program_id(1) * width + tl.arange(0, columns)
+    some = there[:, None] & (tl.arange(0, columns) < width)[None, :]
+    at = row[:, None] * (3 * heads * width) + column[None, :]
+    own = row[:, None] * (heads * width) + column[None, :]
     kind = qkv_ptr.dtype.element_ty
-    q = tl.load(qkv_ptr + at, mask=some, other=0.0).to(tl.float32)
-    k = tl.load(qkv_ptr + at + heads * width, mask=some, other=0.0).to(tl.float32)
-    v = tl.load(qkv_ptr + at + 2 * heads * width, mask=some, other=0.0).to(tl.float32)
-    q = _turn(q, cos, sin, rows, columns // 2).to(kind)
-    k = _turn(k, cos, sin, rows, columns // 2).to(kind)
-    v = _turn(v, cos, sin, rows, columns // 2).to(kind)
+    q = _load_turned(qkv_ptr + at, some, cos, sin, rows, columns)
+    k = _load_turned(qkv_ptr + at + heads * width, some, cos, sin, rows, columns)
+    v = _load_turned(qkv_ptr + at + 2 * heads * width, some, cos, sin, rows, columns)
     weights = _weights(q, k, unit, there, scale, rows, precision)
     out = _turn(tl.dot(weights.to(kind), v, input_precision=precision), cos, -sin, rows, columns // 2)
-    tl.store(out_ptr + row[:, None] * (heads * width) + head + column[None, :], out.to(kind), mask=some)
+    tl.store(out_ptr + own, out.to(kind), mask=some)
 
 
 @triton.jit(do_not_specialize=["units"])
@@ -114,29 +124,21 @@ def _time_backward(
     precision: tl.constexpr,
 ):
     row, unit, token, there = _places(units, tokens, rows)
-    column, half = tl.arange(0, columns), tl.arange(0, columns // 2)
-    some = there[:, None] & (column < width)[None, :]
-    angle = token[:, None] * (width // 2) + half[None, :]
-    known = there[:, None] & (half < width // 2)[None, :]
-    cos = tl.load(cos_ptr + angle, mask=known, other=1.0)
-    sin = tl.load(sin_ptr + angle, mask=known, other=0.0)
-    head = tl.program_id(1) * width
-    at = row[:, None] * (3 * heads * width) + head + column[None, :]
+    cos, sin = _angles(cos_ptr, sin_ptr, token, there, width, columns)
+    column = tl.program_id(1) * width + tl.arange(0, columns)
+    some = there[:, None] & (tl.arange(0, columns) < width)[None, :]
+    at = row[:, None] * (3 * heads * width) + column[None, :]
+    own = row[:, None] * (heads * width) + column[None, :]
     kind = qkv_ptr.dtype.element_ty
-    q = tl.load(qkv_ptr + at, mask=some, other=0.0).to(tl.float32)
-    k = tl.load(qkv_ptr + at + heads * width, mask=some, other=0.0).to(tl.float32)
-    q = _turn(q, cos, sin, rows, columns // 2).to(kind)
-    k = _turn(k, cos, sin, rows, columns // 2).to(kind)
+    q = _load_turned(qkv_ptr + at, some, cos, sin, rows, columns)
+    k = _load_turned(qkv_ptr + at + heads * width, some, cos, sin, rows, columns)
     # All is made again from q, k and v: that takes less time than to read it.
     weights = _weights(q, k, unit, there, scale, rows, precision)
-    own = row[:, None] * (heads * width) + head + column[None, :]
-    grad = tl.load(grad_ptr + own, mask=some, other=0.0).to(tl.float32)
-    grad = _turn(grad, cos, sin, rows, columns // 2).to(kind)
+    grad = _load_turned(grad_ptr + own, some, cos, sin, rows, columns)
     to_v = tl.dot(tl.trans(weights.to(kind)), grad, input_precision=precision)
     to_v = _turn(to_v, cos, -sin, rows, columns // 2)
     tl.store(to_qkv_ptr + at + 2 * heads * width, to_v.to(kind), mask=some)
-    v = tl.load(qkv_ptr + at + 2 * heads * width, mask=some, other=0.0).to(tl.float32)
-    v = _turn(v, cos, sin, rows, columns // 2).to(kind)
+    v = _load_turned(qkv_ptr + at + 2 * heads * width, some, cos, sin, rows, columns)
     to_weights = tl.dot(grad, tl.trans(v), input_precision=precision)
     to_scores = weights * (to_weights - tl.sum(weights * to_weights, axis=1)[:, None]) * scale
     to_scores = to_scores.to(kind)

@@ -22,6 +22,7 @@ from nuclr.data.inputs import in_memory, same_bin
 from nuclr.data.own import read
 from nuclr.data.population import Population
 from nuclr.errors import DataError, ModelError
+from nuclr.model import fused
 from nuclr.model.encoder import Encoder, as_patches
 from nuclr.model.saved import SavedModel, read_model
 from nuclr.representation.embeddings import Embeddings, concatenate
@@ -341,12 +342,13 @@ def embed_with_model(
 def _on_devices(encoder: Encoder, machine: Machine, precision: Precision) -> list[Encoder]:
     """Bring an encoder to the CPU, or a copy of it to each GPU."""
     if not use_gpu(machine.accelerator):
-        encoder.fused = False
+        encoder.fused = None
         return [encoder.to("cpu")]
     encoders = []
     for number in range(min(machine.devices, torch.cuda.device_count())):
         device = torch.device("cuda", number)
         own = (encoder if number == 0 else copy.deepcopy(encoder)).to(device)
-        own.fused = _in_half(device, precision) and uses_kernels(machine, own.spec, on_gpu=True)
+        kernels = _in_half(device, precision) and uses_kernels(machine, own.spec, on_gpu=True)
+        own.fused = fused.embed if kernels else None
         encoders.append(own)
     return encoders

@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader
 from nuclr.config import Machine, Pretrain
 from nuclr.data.population import Population
 from nuclr.errors import TrainingError
+from nuclr.model import fused
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.training.cache import SharedShards
 from nuclr.training.checkpoints import Checkpoints, last_checkpoint
@@ -207,7 +208,7 @@ def pretrain(
     data = Batches(large, spec, options, seed, machine)
     with tensor_cores():
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    module.encoder.fused = False
+    module.encoder.fused = None
     metrics = pd.DataFrame(monitor.rows)
     if selection is not None and selection.rows:
         metrics = metrics.merge(pd.DataFrame(selection.rows), on="step", how="outer")
@@ -219,8 +220,9 @@ def pretrain(
 def _choose_way(encoder: Encoder, machine: Machine, steps: int) -> None:
     """Have the encoder computed by own kernels, compiled, or as it is."""
     on_gpu = use_gpu(machine.accelerator)
-    encoder.fused = uses_kernels(machine, encoder.spec, on_gpu)
-    if compiles(machine, steps, on_gpu, encoder.fused):
+    kernels = uses_kernels(machine, encoder.spec, on_gpu)
+    encoder.fused = fused.embed if kernels else None
+    if compiles(machine, steps, on_gpu, kernels):
         # Numbers of units and populations differ from step to step, and are variables from the first on.
         encoder.compile(dynamic=True)
 
