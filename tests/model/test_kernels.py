@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,9 @@ def test_ragged_attention_without_own_kernels(sizes: list[int], monkeypatch: pyt
 
 def test_an_encoder_never_waits_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the meta device, which holds no number to wait for, with plain functions in place of kernels."""
+    # It has no autocast.
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    monkeypatch.setattr(fused, "_kind", lambda *_: torch.float32)
     monkeypatch.setattr(kernels, "attend_in_time", attend_in_time)
     monkeypatch.setattr(kernels, "gated_layer", lambda x, *weights: plain_layer(x, *weights[:4]))
     monkeypatch.setattr(kernels, "add_norm", lambda x, change, *norm: (x + change, x + change))
