@@ -21,8 +21,10 @@ from nuclr.training.pretrain import SIGTERM_METHOD, _ask_no_process_about_sigter
 
 # Takes GPUs, writes when it began and ended and on what, and holds them for a while.
 TAKER = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
+# What a shell starts in the background ignores it, and so would this.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from nuclr.training import devices
 devices.LOCKS, devices.ASKED_EVERY_S = Path(sys.argv[1]), 0.02
 with devices.gpus(int(sys.argv[3])) as taken:
