@@ -16,13 +16,13 @@ from nuclr.evaluation.metrics import confusions, macro_f1
 from nuclr.evaluation.predictions import read_chosen, read_predictions
 from nuclr.evaluation.probe import (
     Variant,
-    centred,
     predict,
     probe_all,
     variants,
 )
 from nuclr.evaluation.protocols import Fold, folds
 from nuclr.evaluation.score_tables import gather_scores
+from nuclr.representation.centring import centred
 from nuclr.representation.embeddings import read_embeddings, write_embeddings
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from labelled import features_of, units
+from labelled import MODEL, PUBLISHED, embedded, features_of, simulated, units
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
@@ -22,9 +22,6 @@ from nuclr.evaluation.labels import label_units
 from nuclr.evaluation.metrics import chance
 from nuclr.evaluation.probe_training import train_probe
 from nuclr.evaluation.saved_probe import SavedProbe, load_probe, save_probe, score_of
-from nuclr.representation.embeddings import Embeddings
-
-MODEL = "ab" * 32
 
 
 def four_kinds(per_animal: int = 60, seed: int = 0) -> pd.DataFrame:
@@ -39,24 +36,7 @@ def trained(noise: float = 0.4, kinds: int = 4) -> tuple[SavedProbe, pd.DataFram
     features = features_of(table, noise)
     rows = table["kind"].isin(sorted(set(table["kind"]))[:kinds]).to_numpy()
     labels = np.where(rows, table["kind"], "").astype(object)
-    return train_probe(embedded(table.assign(kind=labels), features), "kind"), table, features
-
-
-def embedded(table: pd.DataFrame, features: np.ndarray, model: str = MODEL) -> Embeddings:
-    return Embeddings(table, features, np.ones(len(table), int), model)
-
-
-def simulated(
-    animals: int, units: int, *, noise: float, offset: float = 0.2, seed: int = 0, prefix: str = "a"
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Give units of four kinds, whose features are moved by their animal, and are not alike certain."""
-    rng = np.random.default_rng(seed)
-    kind, animal = rng.integers(0, 4, animals * units), np.repeat(np.arange(animals), units)
-    features = np.eye(4, 8)[kind] + offset * rng.standard_normal((animals, 8))[animal]
-    features += noise * (0.5 + rng.random((len(kind), 1))) * rng.standard_normal((len(kind), 8))
-    names = [f"{prefix}{i}" for i in animal]
-    table = pd.DataFrame({"unit_id": [f"{prefix}{i}" for i in range(len(kind))], "animal": names})
-    return table.assign(kind=np.array(list("wxyz"), object)[kind]), features.astype(np.float32)
+    return train_probe(embedded(table.assign(kind=labels), features), "kind", **PUBLISHED), table, features
 
 
 def test_it_is_the_published_probe(tmp_path: Path) -> None:
@@ -99,7 +79,7 @@ def test_probabilities_are_calibrated_on_animals_that_it_has_not_seen() -> None:
 def test_noise_gets_no_answer() -> None:
     table = four_kinds()
     noise = np.random.default_rng(0).standard_normal((len(table), 8)).astype(np.float32)
-    probe = train_probe(embedded(table, noise), "kind")
+    probe = train_probe(embedded(table, noise), "kind", **PUBLISHED)
     assert (probe.predict(embedded(table, noise), 0.9)["predicted"] == "").all()
 
 
@@ -111,7 +91,7 @@ def test_a_class_of_one_animal_does_not_spoil_the_probabilities(
     table, features = simulated(8, 50, noise=0.6)
     rows = np.flatnonzero(table["animal"] == "a0")[:few]
     table.loc[rows, "kind"], features[rows] = "v", features[rows] + 3
-    probe = train_probe(embedded(table, features), "kind")
+    probe = train_probe(embedded(table, features), "kind", **PUBLISHED)
     # A fit on all units found 1.13, 2.25 and 4.06, and made the error 0.04, 0.20 and 0.31.
     assert 1.0 <= probe.record["temperature"] < 1.2
     scores = probe.record["scores"]
@@ -129,7 +109,7 @@ def test_the_temperature_is_scikit_learns_where_each_fold_knows_each_class() -> 
         ).fit(features.astype(float), table["kind"])
     except ValueError:
         pytest.skip("this scikit-learn has no temperature; 1.8 does")
-    probe = train_probe(embedded(table, features), "kind")
+    probe = train_probe(embedded(table, features), "kind", **PUBLISHED)
     (calibrated,) = theirs.calibrated_classifiers_
     assert probe.record["temperature"] == pytest.approx(1 / calibrated.calibrators[0].beta_, rel=1e-3)
 
@@ -143,7 +123,7 @@ def test_answers_are_right_as_often_as_asked_in_new_animals(
     """Going by the accuracy that was seen, they were in 20, 13, 0 and 10 of 20, 20, 3 and 18 trials."""
     answered, kept = 0, 0
     for trial in range(20):
-        probe = train_probe(embedded(*simulated(animals, 50, noise=noise, seed=trial)), "kind")
+        probe = train_probe(embedded(*simulated(animals, 50, noise=noise, seed=trial)), "kind", **PUBLISHED)
         table, features = simulated(60, 50, noise=noise, seed=1000 + trial, prefix="new")
         said = probe.predict(embedded(table, features), sure=0.8)["predicted"]
         given = (said != "").to_numpy()

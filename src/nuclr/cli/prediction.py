@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
+Centring = Literal["choose", "yes", "no"]
 EmbeddingsArgument = Annotated[list[Path], typer.Argument(help="embeddings.parquet, of one model")]
 ProbeOption = Annotated[Path, typer.Option(help="probe.safetensors")]
 
@@ -36,11 +37,26 @@ def train(
         ),
     ] = None,
     min_units: Annotated[int, typer.Option(help="classes with fewer units are dropped")] = 10,
+    centred: Annotated[
+        Centring,
+        typer.Option(
+            help="take the mean of their recording from embeddings: yes, no, or what held-out animals choose"
+        ),
+    ] = "choose",
+    kinds: Annotated[
+        str, typer.Option(help="kinds of probe to choose from, by held-out animals")
+    ] = "linear,knn,mlp",
 ) -> None:
-    """Train a probe on your labels: a file from which `nuclr predict` tells what other units are."""
+    """Train a probe on your labels: a file from which `nuclr predict` tells what other units are.
+
+    Which kind of probe, and whether embeddings lose the mean of their recording first, is chosen by held-out
+    animals inside those that are labelled; the scores are of animals that had no part in it.
+    """
+    from nuclr.errors import ConfigError
     from nuclr.evaluation.labels import label_units
+    from nuclr.evaluation.probe_kinds import KINDS, Kind
     from nuclr.evaluation.probe_training import train_probe
-    from nuclr.evaluation.saved_probe import save_probe
+    from nuclr.evaluation.saved_probe import named, save_probe
     from nuclr.files import sha256_of
     from nuclr.representation.embeddings import read_all
 
@@ -49,11 +65,22 @@ def train(
         embedded = replace(embedded, units=label_units(labels, column, embedded.units))
     inputs = {path.name: sha256_of(path) for path in [*embeddings, *([labels] if labels else [])]}
     about = {"datasets": record.get("datasets", []), "inputs": inputs}
-    probe = train_probe(embedded, column, min_units=min_units, about=about)
+    wanted = [name.strip() for name in kinds.split(",")]
+    if unknown := set(wanted) - set(KINDS):
+        raise ConfigError(f"--kinds: no {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    probe = train_probe(
+        embedded, column, min_units=min_units, centred=centred, kinds=cast(list[Kind], wanted), about=about
+    )
     save_probe(output, probe)
     scores = probe.record["scores"]
     for name, count in probe.record["learned_from"]["units_of_class"].items():
         print(f"{name}: {counted(count, 'unit')}, F1 {scores['f1'][name]:.3f}")
+    if len(compared := scores["compared"]) > 1:
+        plain, best = compared[0], next(row for row in compared if named(row) == named(probe.record))
+        print(
+            f"chosen by {scores['measured_on'].split(',')[0]}: {named(best)} (macro-F1 there "
+            f"{best['macro_f1']:.3f}; {named(plain)} {plain['macro_f1']:.3f})"
+        )
     print(
         f"{output}: macro-F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}, calibration error "
         f"{scores['calibration_error']:.3f}, measured on {scores['measured_on']}"

@@ -33,17 +33,12 @@ from nuclr.evaluation.score_tables import CLASSES, SCORES
 from nuclr.evaluation.variants import Variant, variants
 from nuclr.files import sha256_of, whole_folder
 from nuclr.provenance import versions
+from nuclr.representation.centring import centred
 from nuclr.representation.embeddings import read_embeddings, write_csv, write_recorded
 
 logger = logging.getLogger(__name__)
 # Probes that use validation units, to know when to stop.
 CHOOSING = ("mlp", "lolcat")
-
-
-def centred(features: np.ndarray, populations: np.ndarray) -> np.ndarray:
-    """Take the mean of each population from its units' features; NaN rows stay, and count for nothing."""
-    table = pd.DataFrame(features)
-    return (table - table.groupby(populations).transform("mean")).to_numpy(features.dtype)
 
 
 def predict(

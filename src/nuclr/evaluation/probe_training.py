@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import beta
 from scipy.stats import t as t_distribution
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score, f1_score
 from sklearn.model_selection import GroupKFold, StratifiedKFold
-from sklearn.preprocessing import StandardScaler
 
 from nuclr.config import Task
 from nuclr.errors import DataError
-from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.labels import check_column
 from nuclr.evaluation.metrics import calibration_error, chance
+from nuclr.evaluation.probe_kinds import KINDS, Kind, fit, log_probability
 from nuclr.evaluation.protocols import class_labels
 from nuclr.evaluation.saved_probe import SavedProbe
+from nuclr.evaluation.variants import Variant
+from nuclr.representation.centring import centred as without_mean
+from nuclr.representation.centring import populations_of
 from nuclr.representation.embeddings import Embeddings
 
 logger = logging.getLogger(__name__)
 
+Centring = Literal["choose", "yes", "no"]
 # How sure we are that a probe's answers are right as often as asked.
 CONFIDENCE = 0.95
 # Accuracies that a bound can take.
@@ -35,12 +38,20 @@ COLDEST, HOTTEST = 0.05, 20.0
 
 
 def train_probe(
-    embeddings: Embeddings, column: str, *, min_units: int = 10, about: Mapping[str, Any] | None = None
+    embeddings: Embeddings,
+    column: str,
+    *,
+    min_units: int = 10,
+    centred: Centring = "choose",
+    kinds: Sequence[Kind] = KINDS,
+    about: Mapping[str, Any] | None = None,
 ) -> SavedProbe:
-    """Fit a probe, and measure it on units that it has not learned from.
+    """Fit a probe of the kind that suits, and measure it on units that it has not learned from.
 
-    These are of other animals where there are at least two, else other units of the one. What they
-    show sets the temperature that makes probabilities true, and how sure is sure enough.
+    Units are held out in groups: of whole animals where there are at least two, else of whole recordings,
+    else single units. What is chosen (kind, centring), and the temperature that makes probabilities
+    true, is chosen by groups held out. The scores are those of the whole procedure: each group is
+    predicted by a probe that was chosen, fitted and calibrated without it (nested cross-validation).
 
     Parameters
     ----------
@@ -50,6 +61,10 @@ def train_probe(
         The label to learn, "" where there is none.
     min_units
         Classes with fewer units are dropped.
+    centred
+        Whether embeddings lose the mean of their population first: ``yes``, ``no``, or ``choose``.
+    kinds
+        Kinds of classifier to choose from, the preferred one first.
     about
         What the probe's record shall also say.
 
@@ -63,29 +78,29 @@ def train_probe(
     units = embeddings.units.assign(**{column: embeddings.units[column].where(active, "")})
     labels = class_labels(units, Task(name=column), min_units)
     rows = np.flatnonzero(labels != "")
-    x, y = embeddings.vectors[rows].astype(np.float64), labels[rows].astype(str)
-    classes, counts = np.unique(y, return_counts=True)
+    y = labels[rows].astype(str)
+    classes, truth, counts = np.unique(y, return_inverse=True, return_counts=True)
     if len(classes) < 2:
         raise DataError(
             f"{column}: {len(classes)} class(es) with enough units "
             f"({', '.join(classes) or 'no label'}); a probe needs two"
         )
-    animals = units["animal"].to_numpy(str)[rows]
-    # Nothing is as unlikely as a class that its fold did not know.
-    log_odds = np.full((len(rows), len(classes)), -np.inf)
-    parts, measured_on = _parts(y, animals)
-    for learned, tested in parts:
-        if len(set(y[learned])) < 2:
+    animals, populations = units["animal"].to_numpy(str), populations_of(units)
+    vectors = embeddings.vectors.astype(np.float64)
+    # The mean is that of all active units of a population, labelled or not: as it will be of those to come.
+    as_they_are = {False: vectors[rows], True: without_mean(vectors, populations)[rows]}
+    folds, measured_on = _folds(y, animals[rows], populations[rows])
+    trial = _Trial(as_they_are, truth, len(classes), folds)
+    for learned, tested in trial.parts(np.arange(len(rows))):
+        if len(set(truth[learned])) < 2:
+            without = ", ".join(sorted(set(animals[rows][tested])))
             raise DataError(
-                f"without animals {', '.join(sorted(set(animals[tested])))} one class is left to learn; "
-                "label units of more animals"
+                f"without animals {without} one class is left to learn; label units of more animals"
             )
-        fitted = fit_classifier("linear", (x[learned], y[learned]), (x[:0], y[:0]))
-        columns = np.searchsorted(classes, fitted.classes_)
-        probability = fitted.predict_proba(x[tested])
-        log_odds[np.ix_(tested, columns)] = np.log(np.maximum(probability, np.finfo(float).tiny))
-    truth = np.searchsorted(classes, y)
-    knew = np.isfinite(log_odds[np.arange(len(rows)), truth])
+    centrings = {"yes": [True], "no": [False], "choose": [False, True]}[centred]
+    candidates = [Variant(kind, choice) for choice in centrings for kind in kinds]
+    nested = _nested(trial, candidates)
+    knew = np.isfinite(nested.log_odds[np.arange(len(rows)), truth])
     if not knew.all():
         logger.warning(
             "%s: units of %s are in one group of animals alone: how well they are told in others is not "
@@ -93,13 +108,9 @@ def train_probe(
             column,
             ", ".join(np.unique(y[~knew])),
         )
-    temperature = _temperature(log_odds[knew], truth[knew])
-    before, calibrated = np.exp(log_odds), np.exp(log_softmax(log_odds / temperature, axis=1))
-    fitted = fit_classifier("linear", (x, y), (x[:0], y[:0]))
-    scaler, regression = _stages(fitted)
-    # Of two classes scikit-learn keeps one row, the log odds of the second.
-    two = len(classes) == 2
-    predicted = log_odds.argmax(axis=1)
+    chosen = trial.choose(candidates, np.arange(len(rows)))
+    calibrated = np.exp(log_softmax(nested.log_odds / nested.temperature[:, None], axis=1))
+    predicted = nested.log_odds.argmax(axis=1)
     right = predicted == truth
     by_class = f1_score(truth, predicted, average=None, labels=np.arange(len(classes)), zero_division=0)
     scores = {
@@ -107,49 +118,169 @@ def train_probe(
         "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
         "accuracy": float(right.mean()),
         "calibration_error": float(calibration_error(calibrated.max(axis=1), right)),
-        "calibration_error_before": float(calibration_error(before.max(axis=1), right)),
+        "calibration_error_before": float(calibration_error(np.exp(nested.log_odds).max(axis=1), right)),
         "f1": dict(zip(classes.tolist(), by_class.tolist(), strict=True)),
         "chance": chance(y),
         "measured_on": measured_on,
+        # Of each candidate on the groups that chose among them: too good for the best one.
+        "compared": [
+            {"kind": variant.probe, "centred": variant.centred, "macro_f1": score}
+            for variant, score in zip(candidates, chosen.scores, strict=True)
+        ],
     }
     learned_from = {
         "units": len(rows),
-        "animals": sorted(set(animals)),
+        "animals": sorted(set(animals[rows])),
         "units_of_class": dict(zip(classes.tolist(), counts.tolist(), strict=True)),
     }
+    kind: Any = chosen.variant.probe
     return SavedProbe(
         classes=tuple(classes.tolist()),
-        mean=scaler.mean_,
-        scale=scaler.scale_,
-        coefficients=np.concatenate([0 * regression.coef_, regression.coef_]) if two else regression.coef_,
-        intercepts=np.concatenate([[0.0], regression.intercept_]) if two else regression.intercept_,
+        tensors=fit(kind, as_they_are[chosen.variant.centred], truth),
         record={
             **(about or {}),
             "task": column,
             "model": embeddings.model,
-            "temperature": temperature,
-            "answers": _answers(calibrated.max(axis=1), right, animals),
+            "kind": kind,
+            "centred": chosen.variant.centred,
+            "temperature": chosen.temperature,
+            "answers": _answers(calibrated.max(axis=1), right, animals[rows]),
             "scores": scores,
             "learned_from": learned_from,
         },
     )
 
 
-def _parts(y: np.ndarray, animals: np.ndarray) -> tuple[list[tuple[np.ndarray, np.ndarray]], str]:
-    """Rows to learn from and rows to test on, some times; and what the latter are called."""
-    members, fewest = len(set(animals)), int(np.unique(y, return_counts=True)[1].min())
-    if members > 1:
-        folds = min(5, members)
-        return list(GroupKFold(folds).split(y, groups=animals)), f"other animals, in {folds} groups"
+def _folds(y: np.ndarray, animals: np.ndarray, populations: np.ndarray) -> tuple[np.ndarray, str]:
+    """Put units into groups that are held out in turn; the number of each, and what the groups are called."""
+    if (members := min(5, len(set(animals)))) > 1:
+        parts = GroupKFold(members).split(y, groups=animals)
+        return _numbered(parts, len(y)), f"other animals, in {members} groups"
+    if (members := min(5, len(set(populations)))) > 1:
+        folds = _numbered(GroupKFold(members).split(y, groups=populations), len(y))
+        if all(len(set(y[folds != number])) > 1 for number in range(members)):
+            return folds, f"other recordings of one animal, in {members} groups"
+    fewest = int(np.unique(y, return_counts=True)[1].min())
     if fewest < 2:
         raise DataError("a class has a single unit; label more of it")
     shuffled = StratifiedKFold(min(5, fewest), shuffle=True, random_state=0)
-    return list(shuffled.split(y, y)), "other units of one animal"
+    return _numbered(shuffled.split(y, y), len(y)), "other units of one animal"
 
 
-def _stages(fitted: Any) -> tuple[StandardScaler, LogisticRegression]:
-    scaler, regression = (stage for _, stage in fitted.steps)
-    return scaler, regression
+def _numbered(parts: Iterable[tuple[np.ndarray, np.ndarray]], length: int) -> np.ndarray:
+    folds = np.zeros(length, int)
+    for number, (_, tested) in enumerate(parts):
+        folds[tested] = number
+    return folds
+
+
+class _Choice(NamedTuple):
+    """The best of some candidates on units held out, its temperature, and the scores of all."""
+
+    variant: Variant
+    temperature: float
+    scores: list[float]
+
+
+class _Nested(NamedTuple):
+    """What each unit is predicted to be by a probe that was chosen and calibrated without its group.
+
+    Attributes
+    ----------
+    log_odds
+        ``(unit, class)``, not calibrated; minus infinity for a class that its probe did not know.
+    temperature
+        ``(unit,)``.
+    """
+
+    log_odds: np.ndarray
+    temperature: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Labelled units in groups, on which candidates are tried.
+
+    Attributes
+    ----------
+    vectors
+        Embeddings ``(unit, dim)``, centred and not.
+    truth
+        Number of each unit's class, ``(unit,)``.
+    classes
+        How many there are.
+    folds
+        Number of each unit's group, ``(unit,)``.
+    """
+
+    vectors: Mapping[bool, np.ndarray]
+    truth: np.ndarray
+    classes: int
+    folds: np.ndarray
+    _fitted: dict[tuple[Variant, bytes], tuple[np.ndarray, dict[str, np.ndarray]]] = field(
+        default_factory=dict
+    )
+
+    def parts(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Hold out each group of some rows in turn, or parts of a single one: rows to learn from, to test."""
+        numbers = np.unique(self.folds[rows])
+        if len(numbers) > 1:
+            return [(rows[self.folds[rows] != n], rows[self.folds[rows] == n]) for n in numbers]
+        fewest = int(np.unique(self.truth[rows], return_counts=True)[1].min())
+        if fewest < 2:
+            return []
+        shuffled = StratifiedKFold(min(3, fewest), shuffle=True, random_state=0)
+        return [(rows[one], rows[other]) for one, other in shuffled.split(rows, self.truth[rows])]
+
+    def log_odds(self, variant: Variant, learned: np.ndarray, tested: np.ndarray) -> np.ndarray:
+        """Fit a candidate on some units and predict others, ``(unit, class)``."""
+        # Nothing is as unlikely as a class that was not there to be learned.
+        found = np.full((len(tested), self.classes), -np.inf)
+        key = variant, learned.tobytes()
+        if key not in self._fitted:
+            known, y = np.unique(self.truth[learned], return_inverse=True)
+            kind: Any = variant.probe
+            tensors = fit(kind, self.vectors[variant.centred][learned], y) if len(known) > 1 else {}
+            self._fitted[key] = known, tensors
+        known, tensors = self._fitted[key]
+        if tensors:
+            kind = variant.probe
+            found[:, known] = log_probability(kind, tensors, self.vectors[variant.centred][tested])
+        return found
+
+    def held_out(self, variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict some units by a candidate that has not learned from their groups; the units, log odds."""
+        parts = self.parts(rows)
+        if not parts:
+            return rows[:0], np.zeros((0, self.classes))
+        tested = np.concatenate([other for _, other in parts])
+        return tested, np.concatenate([self.log_odds(variant, *part) for part in parts])
+
+    def choose(self, candidates: Sequence[Variant], rows: np.ndarray) -> _Choice:
+        """Choose the candidate with the best macro-F1 on held-out units; of equals the first."""
+        scores, temperatures = [], []
+        for variant in candidates:
+            tested, log_odds = self.held_out(variant, rows)
+            truth = self.truth[tested]
+            guess = log_odds.argmax(axis=1) if len(tested) else truth
+            scores.append(
+                float(f1_score(truth, guess, average="macro", zero_division=0)) if len(tested) else 0.0
+            )
+            knew = np.isfinite(log_odds[np.arange(len(tested)), truth])
+            temperatures.append(_temperature(log_odds[knew], truth[knew]) if knew.any() else 1.0)
+        best = int(np.argmax(scores))
+        return _Choice(candidates[best], temperatures[best], scores)
+
+
+def _nested(trial: _Trial, candidates: Sequence[Variant]) -> _Nested:
+    """Predict each group by the candidate that the others choose, and with the temperature that they set."""
+    every = np.arange(len(trial.truth))
+    found = _Nested(np.full((len(every), trial.classes), -np.inf), np.ones(len(every)))
+    for learned, tested in trial.parts(every):
+        choice = trial.choose(candidates, learned)
+        found.log_odds[tested] = trial.log_odds(choice.variant, learned, tested)
+        found.temperature[tested] = choice.temperature
+    return found
 
 
 def _temperature(log_probability: np.ndarray, truth: np.ndarray) -> float:

@@ -1,6 +1,6 @@
-"""A linear probe on disk: what a unit is, from its embedding, with a probability and a "don't know".
+"""A probe on disk: what a unit is, from its embedding, with a probability and a "don't know".
 
-``probe.safetensors`` holds the standardisation and the regression, ``probe.json`` beside it what they are:
+``probe.safetensors`` holds the standardisation and the classifier, ``probe.json`` beside it what they are:
 classes, the model whose embeddings it reads, what it learned from, and how good it was.
 
 A probe reads embeddings of the model that it was trained on alone: dimensions of two models have nothing
@@ -9,58 +9,74 @@ in common, even where they are as many.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from scipy.special import log_softmax
 
 from nuclr.errors import ModelError
+from nuclr.evaluation.probe_kinds import Kind, are_whole, log_probability
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
+from nuclr.representation.centring import FEWEST_TO_CENTRE, centred, populations_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from nuclr.representation.embeddings import Embeddings
 
-PARTS = ("mean", "scale", "coefficients", "intercepts")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class SavedProbe:
-    """Logistic regression on standardised embeddings.
+    """A classifier of embeddings, as :func:`nuclr.train_probe` makes it.
 
     Attributes
     ----------
     classes
         What a unit can be.
-    mean, scale
-        Of the embeddings, ``(dim,)``.
-    coefficients, intercepts
-        ``(class, dim)``, ``(class,)``.
+    tensors
+        What it learned; see :mod:`nuclr.evaluation.probe_kinds`.
     record
-        ``task``, ``model`` (hash), ``temperature``, ``answers``, ``scores``, and where they come from.
+        ``task``, ``model`` (hash), ``kind``, ``centred``, ``temperature``, ``answers``, ``scores``, and where
+        they come from.
     """
 
     classes: tuple[str, ...]
-    mean: np.ndarray
-    scale: np.ndarray
-    coefficients: np.ndarray
-    intercepts: np.ndarray
+    tensors: Mapping[str, np.ndarray]
     record: dict[str, Any]
 
-    def probabilities(self, embeddings: np.ndarray) -> np.ndarray:
+    @property
+    def kind(self) -> Kind:
+        """Kind of classifier."""
+        return cast(Kind, self.record.get("kind", "linear"))
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether embeddings lose the mean of their population first."""
+        return bool(self.record.get("centred", False))
+
+    def probabilities(self, embeddings: np.ndarray, populations: np.ndarray | None = None) -> np.ndarray:
         """Probability of every class, calibrated, ``(unit, class)``; NaN where the embedding is.
 
         Parameters
         ----------
         embeddings
             ``(unit, dim)``.
+        populations
+            Which population each unit is of, ``(unit,)``; None: all are of one. A probe on centred
+            embeddings takes the mean of each population from its units.
         """
-        logits = ((embeddings - self.mean) / self.scale) @ self.coefficients.T + self.intercepts
-        return np.exp(log_softmax(logits / self.record["temperature"], axis=1))
+        if self.is_centred:
+            names = populations if populations is not None else np.zeros(len(embeddings), int)
+            embeddings = centred(embeddings, names)
+        log_odds = log_probability(self.kind, self.tensors, embeddings)
+        return np.exp(log_softmax(log_odds / self.record["temperature"], axis=1))
 
     def threshold(self, sure: float) -> float:
         """Least probability at which answers to new units are right as often as ``sure``.
@@ -108,10 +124,13 @@ class SavedProbe:
             If the embeddings come from another model.
         """
         self.check_model(embeddings.model)
-        units, probability = embeddings.units, self.probabilities(embeddings.vectors)
+        units, populations = embeddings.units, populations_of(embeddings.units)
+        probability = self.probabilities(embeddings.vectors, populations)
         known = ~np.isnan(probability).any(axis=1)
+        if self.is_centred:
+            known &= self._can_be_centred(populations, known)
         best = np.where(known, np.nan_to_num(probability).argmax(axis=1), 0)
-        highest = np.where(known, probability[np.arange(len(best)), best], np.nan)
+        highest = probability[np.arange(len(best)), best]
         answered = known & (np.nan_to_num(highest) >= self.threshold(sure))
         table = units[[name for name in ("unit_id", "population", "recording", "animal") if name in units]]
         return table.assign(
@@ -119,6 +138,24 @@ class SavedProbe:
             probability=highest,
             **{f"p_{name}": probability[:, i] for i, name in enumerate(self.classes)},
         )
+
+    def _can_be_centred(self, populations: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Say which units are of a population with enough others to know its mean."""
+        names, index = np.unique(populations, return_inverse=True)
+        enough = np.bincount(index, weights=active, minlength=len(names)) >= FEWEST_TO_CENTRE
+        if not enough.all():
+            logger.warning(
+                "%s: fewer than %d active units, too few to know the mean that this probe takes from them, "
+                "so none gets an answer",
+                ", ".join(map(str, names[~enough])),
+                FEWEST_TO_CENTRE,
+            )
+        return enough[index]
+
+
+def named(record: Mapping[str, Any]) -> str:
+    """Name a probe by its kind: ``linear``, or ``linear, centred``."""
+    return str(record.get("kind", "linear")) + (", centred" if record.get("centred") else "")
 
 
 def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
@@ -148,8 +185,9 @@ def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
 
 def save_probe(path: Path, probe: SavedProbe) -> None:
     """Write ``path`` (``.safetensors``) and the ``.json`` beside it, each whole or not at all."""
-    tensors = {name: getattr(probe, name) for name in PARTS}
-    write_tensors(path, tensors, {**probe.record, "classes": list(probe.classes), "versions": versions()})
+    write_tensors(
+        path, probe.tensors, {**probe.record, "classes": list(probe.classes), "versions": versions()}
+    )
 
 
 def load_probe(path: Path | str) -> SavedProbe:
@@ -164,14 +202,12 @@ def load_probe(path: Path | str) -> SavedProbe:
     tensors, record = read_tensors(path, "probe", remedy)
     try:
         classes = tuple(map(str, record.pop("classes")))
-        probe = SavedProbe(classes, **{name: tensors[name] for name in PARTS}, record=record)
-        shape = len(classes), len(probe.mean)
-        shapes = probe.coefficients.shape, (len(probe.intercepts), len(probe.scale))
     except (KeyError, TypeError) as error:
         raise ModelError(f"{path}: not a probe ({error}); {remedy}") from None
+    probe = SavedProbe(classes, tensors, record=record)
     answers = record.get("answers", [{}])
     if (
-        shapes != (shape, shape)
+        not are_whole(probe.kind, tensors, len(classes))
         or not {"model", "temperature"} <= set(record)
         or not all("at_least" in row for row in answers)
     ):
