@@ -94,15 +94,24 @@ def predict(
     sure: Annotated[
         float, typer.Option(min=0, max=1, help="how often an answer shall be right; else it is left empty")
     ] = 0.8,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            max=1,
+            help="how often one_of shall name the true class; else 0.9, or what its animals bear out",
+        ),
+    ] = None,
 ) -> None:
     """Say what units are, with a probability of each class; units of which it is not sure get no answer."""
+    from nuclr.evaluation.conformal import most_coverage
     from nuclr.evaluation.saved_probe import load_probe
     from nuclr.files import whole
     from nuclr.representation.embeddings import read_all, write_csv
 
     loaded = load_probe(probe)
     embedded, _ = read_all(embeddings)
-    table = loaded.predict(embedded, sure)
+    table = loaded.predict(embedded, sure, coverage)
     if output.suffix == ".parquet":
         with whole(output) as partial:
             table.to_parquet(partial, index=False)
@@ -118,6 +127,18 @@ def predict(
             probe,
             sure,
         )
+    if "conformal" in loaded.record:
+        promise, most = loaded.promise(coverage), most_coverage(loaded.record["conformal"])
+        if promise > most:
+            logger.warning(
+                "%s: learned from too few animals to promise %g, so one_of names all classes; it could "
+                "promise %g",
+                probe,
+                promise,
+                most,
+            )
+        elif promise:
+            print(f"one_of names the true class {100 * promise:.0f} % of the time")
     print(f"{output}: {answered.sum()} of {len(table)} units answered, don't know the others")
 
 

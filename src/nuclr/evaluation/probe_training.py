@@ -17,6 +17,7 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from nuclr.config import Task
 from nuclr.errors import DataError
+from nuclr.evaluation.conformal import conformal_thresholds
 from nuclr.evaluation.labels import check_column
 from nuclr.evaluation.metrics import calibration_error, chance
 from nuclr.evaluation.probe_kinds import KINDS, Kind, fit, log_probability
@@ -89,8 +90,8 @@ def train_probe(
     vectors = embeddings.vectors.astype(np.float64)
     # The mean is that of all active units of a population, labelled or not: as it will be of those to come.
     as_they_are = {False: vectors[rows], True: without_mean(vectors, populations)[rows]}
-    folds, measured_on = _folds(y, animals[rows], populations[rows])
-    trial = _Trial(as_they_are, truth, len(classes), folds)
+    held_out = _held_out(y, animals[rows], populations[rows])
+    trial = _Trial(as_they_are, truth, len(classes), held_out.folds)
     for learned, tested in trial.parts(np.arange(len(rows))):
         if len(set(truth[learned])) < 2:
             without = ", ".join(sorted(set(animals[rows][tested])))
@@ -121,7 +122,7 @@ def train_probe(
         "calibration_error_before": float(calibration_error(np.exp(nested.log_odds).max(axis=1), right)),
         "f1": dict(zip(classes.tolist(), by_class.tolist(), strict=True)),
         "chance": chance(y),
-        "measured_on": measured_on,
+        "measured_on": held_out.name,
         # Of each candidate on the groups that chose among them: too good for the best one.
         "compared": [
             {"kind": variant.probe, "centred": variant.centred, "macro_f1": score}
@@ -145,26 +146,46 @@ def train_probe(
             "centred": chosen.variant.centred,
             "temperature": chosen.temperature,
             "answers": _answers(calibrated.max(axis=1), right, animals[rows]),
+            "conformal": conformal_thresholds(calibrated, truth, held_out.groups, classes.tolist()),
             "scores": scores,
             "learned_from": learned_from,
         },
     )
 
 
-def _folds(y: np.ndarray, animals: np.ndarray, populations: np.ndarray) -> tuple[np.ndarray, str]:
-    """Put units into groups that are held out in turn; the number of each, and what the groups are called."""
+class _HeldOut(NamedTuple):
+    """What is held out.
+
+    Attributes
+    ----------
+    folds
+        Number of each unit's fold, ``(unit,)``: one or more groups that are held out together.
+    groups
+        Each unit's animal or recording, or the unit itself, ``(unit,)``.
+    name
+        Of all this, in words.
+    """
+
+    folds: np.ndarray
+    groups: np.ndarray
+    name: str
+
+
+def _held_out(y: np.ndarray, animals: np.ndarray, populations: np.ndarray) -> _HeldOut:
+    """Choose what to hold out: animals where there are two or more, else recordings, else units."""
     if (members := min(5, len(set(animals)))) > 1:
-        parts = GroupKFold(members).split(y, groups=animals)
-        return _numbered(parts, len(y)), f"other animals, in {members} groups"
+        folds = _numbered(GroupKFold(members).split(y, groups=animals), len(y))
+        return _HeldOut(folds, animals, f"other animals, in {members} groups")
     if (members := min(5, len(set(populations)))) > 1:
         folds = _numbered(GroupKFold(members).split(y, groups=populations), len(y))
         if all(len(set(y[folds != number])) > 1 for number in range(members)):
-            return folds, f"other recordings of one animal, in {members} groups"
+            return _HeldOut(folds, populations, f"other recordings of one animal, in {members} groups")
     fewest = int(np.unique(y, return_counts=True)[1].min())
     if fewest < 2:
         raise DataError("a class has a single unit; label more of it")
     shuffled = StratifiedKFold(min(5, fewest), shuffle=True, random_state=0)
-    return _numbered(shuffled.split(y, y), len(y)), "other units of one animal"
+    folds = _numbered(shuffled.split(y, y), len(y))
+    return _HeldOut(folds, np.arange(len(y)).astype(str), "other units of one animal")
 
 
 def _numbered(parts: Iterable[tuple[np.ndarray, np.ndarray]], length: int) -> np.ndarray:

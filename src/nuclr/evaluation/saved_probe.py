@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from nuclr.errors import ModelError
+from nuclr.evaluation.conformal import is_conformal, most_coverage, prediction_sets
 from nuclr.evaluation.probe_kinds import Kind, are_whole, log_probability
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from nuclr.representation.embeddings import Embeddings
 
 logger = logging.getLogger(__name__)
+# What sets of classes promise where nothing else is asked for.
+COVERAGE = 0.9
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,9 @@ class SavedProbe:
                 f"{model[:12] or 'no model'}; embed with that model, or train a probe on these"
             )
 
-    def predict(self, embeddings: Embeddings, sure: float = 0.8) -> pd.DataFrame:
+    def predict(
+        self, embeddings: Embeddings, sure: float = 0.8, coverage: float | None = None
+    ) -> pd.DataFrame:
         """Say what units are, where it is sure enough.
 
         Parameters
@@ -111,12 +116,15 @@ class SavedProbe:
             Of the model that the probe was trained on: what ``nuclr.load_model(...).embed`` returns.
         sure
             How often an answer shall be right.
+        coverage
+            How often ``one_of`` shall name the true class; None: 0.9, or what so few animals can promise.
 
         Returns
         -------
         DataFrame
             ``unit_id, population, recording, animal, predicted`` ("" for "don't know"), ``probability`` of
-            the likeliest class, and ``p_{class}`` of each; NaN for a unit that was never active.
+            the likeliest class, ``one_of`` (classes that the unit may be of, likeliest first, joined by "|"),
+            and ``p_{class}`` of each; NaN for a unit that was never active.
 
         Raises
         ------
@@ -136,8 +144,24 @@ class SavedProbe:
         return table.assign(
             predicted=np.where(answered, np.array(self.classes, object)[best], ""),
             probability=highest,
+            one_of=self._sets(probability, coverage),
             **{f"p_{name}": probability[:, i] for i, name in enumerate(self.classes)},
         )
+
+    def promise(self, coverage: float | None = None) -> float:
+        """How often ``one_of`` names the true class: as asked for, or 0.9 if its animals bear that out."""
+        return min(COVERAGE, most_coverage(self.record["conformal"])) if coverage is None else coverage
+
+    def _sets(self, probability: np.ndarray, coverage: float | None) -> list[str]:
+        """Write out each unit's set of classes, the likeliest first; all of them for a probe without sets."""
+        inside = ~np.isnan(probability)
+        if "conformal" in self.record:
+            promise = self.promise(coverage)
+            inside = prediction_sets(probability, self.record["conformal"], self.classes, promise)
+        order = np.argsort(-np.nan_to_num(probability), axis=1, kind="stable")
+        return [
+            "|".join(self.classes[k] for k in best if own[k]) for best, own in zip(order, inside, strict=True)
+        ]
 
     def _can_be_centred(self, populations: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Say which units are of a population with enough others to know its mean."""
@@ -209,6 +233,7 @@ def load_probe(path: Path | str) -> SavedProbe:
     if (
         not are_whole(probe.kind, tensors, len(classes))
         or not {"model", "temperature"} <= set(record)
+        or ("conformal" in record and not is_conformal(record["conformal"], classes))
         or not all("at_least" in row for row in answers)
     ):
         raise ModelError(f"{path}: not a whole probe; {remedy}")
