@@ -18,6 +18,7 @@ from nuclr.data.population import Population
 from nuclr.errors import DataError, ModelError
 from nuclr.model.encoder import Encoder, EncoderSpec, as_patches
 from nuclr.model.saved import SavedModel
+from nuclr.representation import embed as embed_module
 from nuclr.representation.embed import (
     _in_half,
     _in_turn,
@@ -164,6 +165,18 @@ def test_devices_that_take_turns_give_what_one_gives(devices: int) -> None:
     for (_, vectors, windows), (alone, times) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(vectors, alone)
         np.testing.assert_array_equal(windows, times)
+
+
+def test_encoders_are_compiled_where_there_is_much_to_embed(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Encoder] = []
+    monkeypatch.setattr(Encoder, "compile", lambda own, dynamic: compiled.append(own))
+    encoders = [encoder(), encoder()]
+    made = recordings_of(12, 13, 14, 15, 16)
+    for least, wanted, times in ((10**9, True, 0), (60, True, 2), (60, False, 0)):
+        monkeypatch.setattr(embed_module, "MANY_WINDOWS", least)
+        compiled.clear()
+        list(_in_turn(encoders, made, SPEC, "auto", wanted))
+        assert len(compiled) == times
 
 
 def test_an_error_in_one_turn_is_the_error_of_all() -> None:

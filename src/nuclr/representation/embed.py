@@ -33,6 +33,8 @@ from nuclr.training.windows import ViewSpec, generator, grid_starts, is_active, 
 logger = logging.getLogger(__name__)
 # So many tokens are embedded together: a CPU's cache holds no more, and a GPU has enough to do with these.
 TOKENS_AT_ONCE = {"cpu": 20_480, "cuda": 2**18}
+# Units' windows that a GPU embeds while an encoder is compiled: half a minute at 159,000 a second (one H200).
+MANY_WINDOWS = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -232,17 +234,23 @@ def embed_population(
 
 
 def _in_turn(
-    encoders: Sequence[Encoder], populations: Iterable[Population], spec: ViewSpec, precision: Precision
+    encoders: Sequence[Encoder],
+    populations: Iterable[Population],
+    spec: ViewSpec,
+    precision: Precision,
+    compiled: bool = False,
 ) -> Iterator[tuple[Population, np.ndarray, np.ndarray]]:
     """Embed populations one after another, on several GPUs in turn; the next is read meanwhile.
 
-    On a CPU, where reading would take from it, one is read when the one before is done.
+    On a CPU, where reading would take from it, one is read when the one before is done. ``compiled``: the
+    encoders are compiled once so many windows were embedded that as many to come will pay for it.
     """
     if len(encoders) == 1 and next(encoders[0].parameters()).device.type == "cpu":
         for population in populations:
             yield population, *embed_population(encoders[0], in_memory(population), spec, precision)
         return
     coming: deque[tuple[Population, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
+    embedded_so_far = 0
     with ExitStack() as stack:
         pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in encoders]
         for index, population in enumerate(populations):
@@ -253,7 +261,13 @@ def _in_turn(
             )
             if len(coming) > len(encoders):
                 population, embedded = coming.popleft()
-                yield population, *embedded.result()
+                vectors, windows = embedded.result()
+                embedded_so_far += int(windows.sum())
+                if compiled and embedded_so_far >= MANY_WINDOWS * len(encoders):
+                    compiled = False
+                    for encoder in encoders:
+                        encoder.compile(dynamic=True)
+                yield population, vectors, windows
         for population, embedded in coming:
             yield population, *embedded.result()
 
@@ -323,7 +337,8 @@ def embed_with_model(
                 )
             yield population
 
-    for population, vectors, active in _in_turn(encoders, checked(), spec, precision):
+    compiled = (machine or Machine()).compile is not False and encoders[0].fused is None
+    for population, vectors, active in _in_turn(encoders, checked(), spec, precision, compiled):
         tables.append(unit_table(population))
         embeddings.append(vectors)
         windows.append(active)
