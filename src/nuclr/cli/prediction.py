@@ -102,6 +102,14 @@ def predict(
             help="how often one_of shall name the true class; else 0.9, or what its animals bear out",
         ),
     ] = None,
+    along_probe: Annotated[
+        bool, typer.Option("--along-probe", help="say what units are given their neighbours in depth, too")
+    ] = False,
+    depth: Annotated[str, typer.Option(help="column with depths on the probe (um)")] = "depth_um",
+    length_um: Annotated[
+        float | None,
+        typer.Option(min=1, help="how far a region reaches, about; else as learned with the probe"),
+    ] = None,
 ) -> None:
     """Say what units are, with a probability of each class; units of which it is not sure get no answer."""
     from nuclr.evaluation.conformal import most_coverage
@@ -112,6 +120,11 @@ def predict(
     loaded = load_probe(probe)
     embedded, _ = read_all(embeddings)
     table = loaded.predict(embedded, sure, coverage)
+    if along_probe:
+        smoothed, boundaries = loaded.along_probe(embedded, depth, length_um)
+        table = table.join(smoothed.drop(columns="unit_id"))
+        where = write_csv(output.with_name(f"{output.stem}.boundaries.csv"), boundaries)
+        print(f"{where}: {counted(len(boundaries), 'boundary', 'boundaries')} along the probes")
     if output.suffix == ".parquet":
         with whole(output) as partial:
             table.to_parquet(partial, index=False)

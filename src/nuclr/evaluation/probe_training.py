@@ -17,6 +17,7 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from nuclr.config import Task
 from nuclr.errors import DataError
+from nuclr.evaluation import along_probe
 from nuclr.evaluation.conformal import conformal_thresholds
 from nuclr.evaluation.labels import check_column
 from nuclr.evaluation.metrics import calibration_error, chance
@@ -45,6 +46,7 @@ def train_probe(
     min_units: int = 10,
     centred: Centring = "choose",
     kinds: Sequence[Kind] = KINDS,
+    depth: str = "depth_um",
     about: Mapping[str, Any] | None = None,
 ) -> SavedProbe:
     """Fit a probe of the kind that suits, and measure it on units that it has not learned from.
@@ -66,6 +68,9 @@ def train_probe(
         Whether embeddings lose the mean of their population first: ``yes``, ``no``, or ``choose``.
     kinds
         Kinds of classifier to choose from, the preferred one first.
+    depth
+        Column with depths on the probe (um): where units have it, how far neighbours share a class is
+        learned, too, for :meth:`nuclr.evaluation.saved_probe.SavedProbe.along_probe`.
     about
         What the probe's record shall also say.
 
@@ -135,6 +140,10 @@ def train_probe(
         "units_of_class": dict(zip(classes.tolist(), counts.tolist(), strict=True)),
     }
     kind: Any = chosen.variant.probe
+    along = None
+    if depth in units and "population" in units:
+        own = units.iloc[rows].reset_index(drop=True)
+        along = along_probe.learn(calibrated, truth, own, depth, classes.tolist())
     return SavedProbe(
         classes=tuple(classes.tolist()),
         tensors=fit(kind, as_they_are[chosen.variant.centred], truth),
@@ -149,6 +158,7 @@ def train_probe(
             "conformal": conformal_thresholds(calibrated, truth, held_out.groups, classes.tolist()),
             "scores": scores,
             "learned_from": learned_from,
+            **({"along_probe": along} if along else {}),
         },
     )
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from scipy.special import log_softmax
 
-from nuclr.errors import ModelError
+from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.conformal import is_conformal, most_coverage, prediction_sets
 from nuclr.evaluation.probe_kinds import Kind, are_whole, log_probability
 from nuclr.model.tensor_files import read_tensors, write_tensors
@@ -148,6 +148,56 @@ class SavedProbe:
             **{f"p_{name}": probability[:, i] for i, name in enumerate(self.classes)},
         )
 
+    def along_probe(
+        self, embeddings: Embeddings, depth: str = "depth_um", length_um: float | None = None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Say what units are, given their neighbours in depth, which share regions.
+
+        Parameters
+        ----------
+        embeddings
+            Of the model that the probe was trained on; their units have ``population`` and the depth.
+        depth
+            Column with depths (um).
+        length_um
+            How far a class reaches, about; None: as learned from the probe's recordings, else 400.
+
+        Returns
+        -------
+        units
+            ``unit_id, along_probe`` (the likeliest class) and ``along_probe_probability``, a row a unit.
+        boundaries
+            ``population, depth_um, low_um, high_um`` (90 % of the posterior), ``above, below``.
+
+        Raises
+        ------
+        DataError
+            If there is no such column, or it holds no depth.
+        ModelError
+            If the embeddings come from another model.
+        """
+        from nuclr.evaluation.along_probe import UNLEARNED, smooth_all
+
+        self.check_model(embeddings.model)
+        units = embeddings.units
+        if depth not in units or not is_number(units[depth]).any():
+            raise DataError(
+                f"--along-probe: the embeddings have no depths in a column {depth}; name the column with "
+                "--depth"
+            )
+        settings = {name: self.record.get("along_probe", UNLEARNED)[name] for name in UNLEARNED}
+        if length_um is not None:
+            settings["length_um"] = length_um
+        probability = self.probabilities(embeddings.vectors, populations_of(units))
+        found, boundaries = smooth_all(probability, units, depth, settings, self.classes)
+        known = ~np.isnan(found).any(axis=1)
+        best = np.nan_to_num(found).argmax(axis=1)
+        table = units[["unit_id"]].assign(
+            along_probe=np.where(known, np.array(self.classes, object)[best], ""),
+            along_probe_probability=found[np.arange(len(best)), best],
+        )
+        return table, boundaries
+
     def promise(self, coverage: float | None = None) -> float:
         """How often ``one_of`` names the true class: as asked for, or 0.9 if its animals bear that out."""
         return min(COVERAGE, most_coverage(self.record["conformal"])) if coverage is None else coverage
@@ -175,6 +225,13 @@ class SavedProbe:
                 FEWEST_TO_CENTRE,
             )
         return enough[index]
+
+
+def is_number(column: pd.Series) -> pd.Series:
+    """Say which values of a column are numbers."""
+    import pandas as pd
+
+    return pd.to_numeric(column, errors="coerce").notna()
 
 
 def named(record: Mapping[str, Any]) -> str:
