@@ -214,6 +214,19 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
             "no column cell_type; there are unit_id",
         ),
         (["train-probe", "e.parquet", "--column", "brain_regio", "-o", "x"], "did you mean brain_region?"),
+        (
+            ["train-probe", "e.parquet", "--column", "brain_region", "--kinds", "linear,tree", "-o", "x"],
+            "--kinds: no tree; there are linear, knn, mlp",
+        ),
+        (
+            ["train-probe", "e.parquet", "--column", "brain_region", "--centred", "maybe", "-o", "x"],
+            "--centred: maybe; it is one of choose, yes, no",
+        ),
+        (
+            ["predict", "e.parquet", "--probe", "p.safetensors", "--along-probe", "-o", "x"],
+            "the embeddings have no depths in a column depth_um",
+        ),
+        (["suggest", "e.parquet", "-n", "100000", "-o", "x"], "suggest: 100000 units asked for"),
         (["train-probe", "model/model.safetensors", "--column", "a", "-o", "x"], "cannot be read"),
         (
             ["predict", "other.parquet", "--probe", "p.safetensors", "-o", "x"],

@@ -1,11 +1,11 @@
-"""Subcommands that say what units are: train-probe, predict, export-bwb."""
+"""Subcommands that say what units are: suggest, train-probe, predict, export-bwb."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -14,16 +14,31 @@ from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
-Centring = Literal["choose", "yes", "no"]
 EmbeddingsArgument = Annotated[list[Path], typer.Argument(help="embeddings.parquet, of one model")]
 ProbeOption = Annotated[Path, typer.Option(help="probe.safetensors")]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
+    app.command()(suggest)
     app.command("train-probe")(train)
     app.command()(predict)
     app.command()(export_bwb)
+
+
+def suggest(
+    embeddings: EmbeddingsArgument,
+    output: OutputOption,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="how many units")] = 20,
+) -> None:
+    """Suggest which units to label first: those that stand for many others, one of each kind of embedding."""
+    from nuclr.evaluation.suggest import suggest
+    from nuclr.representation.embeddings import read_all, write_csv
+
+    embedded, _ = read_all(embeddings)
+    table = suggest(embedded, number)
+    write_csv(output, table)
+    print(f"{output}: {counted(len(table), 'unit')} of {len(embedded.units)}; add a column with their labels")
 
 
 def train(
@@ -36,11 +51,14 @@ def train(
             help="csv with unit_id, this column and, if you like, animal; else the embeddings' own column"
         ),
     ] = None,
-    min_units: Annotated[int, typer.Option(help="classes with fewer units are dropped")] = 10,
+    min_units: Annotated[
+        int | None,
+        typer.Option(help="classes with fewer units are dropped; else 10, or 3 of fewer than 100 units"),
+    ] = None,
     centred: Annotated[
-        Centring,
+        str,
         typer.Option(
-            help="take the mean of their recording from embeddings: yes, no, or what held-out animals choose"
+            help="take the mean of their recording from embeddings: yes, no, or choose (by held-out animals)"
         ),
     ] = "choose",
     kinds: Annotated[
@@ -55,7 +73,7 @@ def train(
     from nuclr.errors import ConfigError
     from nuclr.evaluation.labels import label_units
     from nuclr.evaluation.probe_kinds import KINDS, Kind
-    from nuclr.evaluation.probe_training import train_probe
+    from nuclr.evaluation.probe_training import Centring, train_probe
     from nuclr.evaluation.saved_probe import named, save_probe
     from nuclr.files import sha256_of
     from nuclr.representation.embeddings import read_all
@@ -68,8 +86,15 @@ def train(
     wanted = [name.strip() for name in kinds.split(",")]
     if unknown := set(wanted) - set(KINDS):
         raise ConfigError(f"--kinds: no {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    if centred not in get_args(Centring):
+        raise ConfigError(f"--centred: {centred}; it is one of {', '.join(get_args(Centring))}")
     probe = train_probe(
-        embedded, column, min_units=min_units, centred=centred, kinds=cast(list[Kind], wanted), about=about
+        embedded,
+        column,
+        min_units=min_units,
+        centred=cast(Centring, centred),
+        kinds=cast(list[Kind], wanted),
+        about=about,
     )
     save_probe(output, probe)
     scores = probe.record["scores"]
@@ -82,8 +107,9 @@ def train(
             f"{best['macro_f1']:.3f}; {named(plain)} {plain['macro_f1']:.3f})"
         )
     print(
-        f"{output}: macro-F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}, calibration error "
-        f"{scores['calibration_error']:.3f}, measured on {scores['measured_on']}"
+        f"{output}: macro-F1 {scores['macro_f1']:.3f} (95 % {scores['low']:.3f} to {scores['high']:.3f}), "
+        f"accuracy {scores['accuracy']:.3f}, calibration error {scores['calibration_error']:.3f}, "
+        f"measured on {scores['measured_on']}"
     )
 
 

@@ -37,13 +37,18 @@ CONFIDENCE = 0.95
 # Accuracies that a bound can take.
 ACCURACIES = np.linspace(0.0, 1.0, 201)
 COLDEST, HOTTEST = 0.05, 20.0
+# Units that a class must have, where there are many labelled units and where there are few.
+MANY, LEAST_OF_MANY, LEAST_OF_FEW = 100, 10, 3
+# Of fewer an interval over groups would be too narrow.
+FEWEST_GROUPS = 5
+RESAMPLES = 1000
 
 
 def train_probe(
     embeddings: Embeddings,
     column: str,
     *,
-    min_units: int = 10,
+    min_units: int | None = None,
     centred: Centring = "choose",
     kinds: Sequence[Kind] = KINDS,
     depth: str = "depth_um",
@@ -63,7 +68,7 @@ def train_probe(
     column
         The label to learn, "" where there is none.
     min_units
-        Classes with fewer units are dropped.
+        Classes with fewer units are dropped; None: 10, or 3 where fewer than 100 units are labelled.
     centred
         Whether embeddings lose the mean of their population first: ``yes``, ``no``, or ``choose``.
     kinds
@@ -82,6 +87,9 @@ def train_probe(
     check_column(embeddings.units, column, "train-probe: the embeddings")
     active = ~np.isnan(embeddings.vectors).any(axis=1)
     units = embeddings.units.assign(**{column: embeddings.units[column].where(active, "")})
+    if min_units is None:
+        labelled = int((class_labels(units, Task(name=column), 1) != "").sum())
+        min_units = LEAST_OF_MANY if labelled >= MANY else LEAST_OF_FEW
     labels = class_labels(units, Task(name=column), min_units)
     rows = np.flatnonzero(labels != "")
     y = labels[rows].astype(str)
@@ -119,8 +127,11 @@ def train_probe(
     predicted = nested.log_odds.argmax(axis=1)
     right = predicted == truth
     by_class = f1_score(truth, predicted, average=None, labels=np.arange(len(classes)), zero_division=0)
+    low, high = _interval(predicted, truth, held_out.groups, len(classes))
     scores = {
         "macro_f1": float(by_class.mean()),
+        "low": low,
+        "high": high,
         "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
         "accuracy": float(right.mean()),
         "calibration_error": float(calibration_error(calibrated.max(axis=1), right)),
@@ -312,6 +323,34 @@ def _nested(trial: _Trial, candidates: Sequence[Variant]) -> _Nested:
         found.log_odds[tested] = trial.log_odds(choice.variant, learned, tested)
         found.temperature[tested] = choice.temperature
     return found
+
+
+def _interval(
+    predicted: np.ndarray, truth: np.ndarray, groups: np.ndarray, classes: int
+) -> tuple[float, float]:
+    """Bootstrap 95 % of the macro-F1 over animals, or what else was held out; of fewer than five, over units.
+
+    Parameters
+    ----------
+    predicted, truth
+        Numbers of classes, ``(unit,)``.
+    groups
+        ``(unit,)``.
+    classes
+        How many there are.
+    """
+    names, index = np.unique(groups, return_inverse=True)
+    if len(names) < FEWEST_GROUPS:
+        names, index = truth, np.arange(len(truth))
+    confusion = np.zeros((len(names), classes, classes))
+    np.add.at(confusion, (index, truth, predicted), 1)
+    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    together = np.einsum("rg,gij->rij", drawn, confusion)
+    hits = np.einsum("rii->ri", together)
+    either = together.sum(axis=1) + together.sum(axis=2)
+    f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
+    low, high = np.quantile(f1.mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
 
 
 def _temperature(log_probability: np.ndarray, truth: np.ndarray) -> float:
