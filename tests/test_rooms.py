@@ -62,7 +62,13 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["evaluation.probe", "evaluation.saved_probe", "representation.baselines", "model.card", "data.own"],
+    [
+        "evaluation.probe",
+        "evaluation.answers.saved_probe",
+        "representation.baselines",
+        "model.card",
+        "data.own",
+    ],
 )
 def test_what_needs_no_network_does_not_wait_for_torch(module: str) -> None:
     code = f"import sys, nuclr.{module}; print('torch' in sys.modules)"

@@ -31,10 +31,10 @@ _WHERE = {
     "from_spike_times": "nuclr.data.formats.memory",
     "from_traces": "nuclr.data.formats.memory",
     "load_model": "nuclr.representation.embed",
-    "load_probe": "nuclr.evaluation.saved_probe",
+    "load_probe": "nuclr.evaluation.answers.saved_probe",
     "pretrain": "nuclr.training.own",
     "read": "nuclr.data.own",
-    "train_probe": "nuclr.evaluation.probe_training",
+    "train_probe": "nuclr.evaluation.answers.probe_training",
 }
 
 

@@ -16,8 +16,8 @@ from strategies import poisson_trains, population, write_units
 from nuclr.config import load_config
 from nuclr.data.splits import make_splits, write_splits
 from nuclr.data.store import stores, write_population
-from nuclr.evaluation.probe_training import train_probe
-from nuclr.evaluation.saved_probe import save_probe
+from nuclr.evaluation.answers.probe_training import train_probe
+from nuclr.evaluation.answers.saved_probe import save_probe
 from nuclr.model.tensor_files import read_record
 from nuclr.representation.embeddings import Embeddings, write_embeddings
 from nuclr.training.run import Cohort, pretrain_run

@@ -37,7 +37,7 @@ def card(
 
         scores = main_scores(probes)
     if probe:
-        from nuclr.evaluation.saved_probe import load_probe, score_of
+        from nuclr.evaluation.answers.saved_probe import load_probe, score_of
 
         scores += [score_of(load_probe(path), record["sha256"]) for path in probe]
     write_card(output, record, scores)

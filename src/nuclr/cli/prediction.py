@@ -32,7 +32,7 @@ def suggest(
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="how many units")] = 20,
 ) -> None:
     """Suggest which units to label first: those that stand for many others, one of each kind of embedding."""
-    from nuclr.evaluation.suggest import suggest
+    from nuclr.evaluation.answers.suggest import suggest
     from nuclr.representation.embeddings import read_all, write_csv
 
     embedded, _ = read_all(embeddings)
@@ -71,10 +71,10 @@ def train(
     animals inside those that are labelled; the scores are of animals that had no part in it.
     """
     from nuclr.errors import ConfigError
+    from nuclr.evaluation.answers.kinds import KINDS, Kind
+    from nuclr.evaluation.answers.probe_training import Centring, train_probe
+    from nuclr.evaluation.answers.saved_probe import named, save_probe
     from nuclr.evaluation.labels import label_units
-    from nuclr.evaluation.probe_kinds import KINDS, Kind
-    from nuclr.evaluation.probe_training import Centring, train_probe
-    from nuclr.evaluation.saved_probe import named, save_probe
     from nuclr.files import sha256_of
     from nuclr.representation.embeddings import read_all
 
@@ -138,8 +138,8 @@ def predict(
     ] = None,
 ) -> None:
     """Say what units are, with a probability of each class; units of which it is not sure get no answer."""
-    from nuclr.evaluation.conformal import most_coverage
-    from nuclr.evaluation.saved_probe import load_probe
+    from nuclr.evaluation.answers.conformal import most_coverage
+    from nuclr.evaluation.answers.saved_probe import load_probe
     from nuclr.files import whole
     from nuclr.representation.embeddings import read_all, write_csv
 
@@ -193,8 +193,8 @@ def export_bwb(
     ] = "depth_um",
 ) -> None:
     """Write a submission to BrainWideBench, TS3 (unit_cosmos): single- and multi-unit."""
-    from nuclr.evaluation.brain_wide_bench import write_submission
-    from nuclr.evaluation.saved_probe import load_probe
+    from nuclr.evaluation.answers.brain_wide_bench import write_submission
+    from nuclr.evaluation.answers.saved_probe import load_probe
     from nuclr.representation.embeddings import read_all
 
     embedded, _ = read_all(embeddings)

@@ -11,7 +11,12 @@ import pandas as pd
 import pytest
 
 from nuclr.errors import DataError
-from nuclr.evaluation.brain_wide_bench import COSMOS, cosmos_probabilities, over_neighbours, write_submission
+from nuclr.evaluation.answers.brain_wide_bench import (
+    COSMOS,
+    cosmos_probabilities,
+    over_neighbours,
+    write_submission,
+)
 
 # It pins versions that exclude ours, so it is used without what it asks for.
 PACKAGE = "ibl-bwb-eval==0.1.0"

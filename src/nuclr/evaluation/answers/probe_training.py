@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 from scipy.stats import beta
 from scipy.stats import t as t_distribution
 from sklearn.metrics import balanced_accuracy_score, f1_score
-from sklearn.model_selection import GroupKFold, StratifiedKFold
 
 from nuclr.config import Task
 from nuclr.errors import DataError
-from nuclr.evaluation import along_probe
-from nuclr.evaluation.conformal import conformal_thresholds
+from nuclr.evaluation.answers import along_probe
+from nuclr.evaluation.answers.conformal import conformal_thresholds
+from nuclr.evaluation.answers.held_out import Trial, hold_out, predict_nested
+from nuclr.evaluation.answers.kinds import KINDS, Kind, fit
+from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.evaluation.labels import check_column
 from nuclr.evaluation.metrics import calibration_error, chance
-from nuclr.evaluation.probe_kinds import KINDS, Kind, fit, log_probability
 from nuclr.evaluation.protocols import class_labels
-from nuclr.evaluation.saved_probe import SavedProbe
 from nuclr.evaluation.variants import Variant
 from nuclr.representation.centring import centred as without_mean
 from nuclr.representation.centring import populations_of
@@ -36,7 +34,6 @@ Centring = Literal["choose", "yes", "no"]
 CONFIDENCE = 0.95
 # Accuracies that a bound can take.
 ACCURACIES = np.linspace(0.0, 1.0, 201)
-COLDEST, HOTTEST = 0.05, 20.0
 # Units that a class must have, where there are many labelled units and where there are few.
 MANY, LEAST_OF_MANY, LEAST_OF_FEW = 100, 10, 3
 # Of fewer an interval over groups would be too narrow.
@@ -75,7 +72,7 @@ def train_probe(
         Kinds of classifier to choose from, the preferred one first.
     depth
         Column with depths on the probe (um): where units have it, how far neighbours share a class is
-        learned, too, for :meth:`nuclr.evaluation.saved_probe.SavedProbe.along_probe`.
+        learned, too, for :meth:`nuclr.evaluation.answers.saved_probe.SavedProbe.along_probe`.
     about
         What the probe's record shall also say.
 
@@ -103,8 +100,8 @@ def train_probe(
     vectors = embeddings.vectors.astype(np.float64)
     # The mean is that of all active units of a population, labelled or not: as it will be of those to come.
     as_they_are = {False: vectors[rows], True: without_mean(vectors, populations)[rows]}
-    held_out = _held_out(y, animals[rows], populations[rows])
-    trial = _Trial(as_they_are, truth, len(classes), held_out.folds)
+    held_out = hold_out(y, animals[rows], populations[rows])
+    trial = Trial(as_they_are, truth, len(classes), held_out.folds)
     for learned, tested in trial.parts(np.arange(len(rows))):
         if len(set(truth[learned])) < 2:
             without = ", ".join(sorted(set(animals[rows][tested])))
@@ -113,7 +110,7 @@ def train_probe(
             )
     centrings = {"yes": [True], "no": [False], "choose": [False, True]}[centred]
     candidates = [Variant(kind, choice) for choice in centrings for kind in kinds]
-    nested = _nested(trial, candidates)
+    nested = predict_nested(trial, candidates)
     knew = np.isfinite(nested.log_odds[np.arange(len(rows)), truth])
     if not knew.all():
         logger.warning(
@@ -174,157 +171,6 @@ def train_probe(
     )
 
 
-class _HeldOut(NamedTuple):
-    """What is held out.
-
-    Attributes
-    ----------
-    folds
-        Number of each unit's fold, ``(unit,)``: one or more groups that are held out together.
-    groups
-        Each unit's animal or recording, or the unit itself, ``(unit,)``.
-    name
-        Of all this, in words.
-    """
-
-    folds: np.ndarray
-    groups: np.ndarray
-    name: str
-
-
-def _held_out(y: np.ndarray, animals: np.ndarray, populations: np.ndarray) -> _HeldOut:
-    """Choose what to hold out: animals where there are two or more, else recordings, else units."""
-    if (members := min(5, len(set(animals)))) > 1:
-        folds = _numbered(GroupKFold(members).split(y, groups=animals), len(y))
-        return _HeldOut(folds, animals, f"other animals, in {members} groups")
-    if (members := min(5, len(set(populations)))) > 1:
-        folds = _numbered(GroupKFold(members).split(y, groups=populations), len(y))
-        if all(len(set(y[folds != number])) > 1 for number in range(members)):
-            return _HeldOut(folds, populations, f"other recordings of one animal, in {members} groups")
-    fewest = int(np.unique(y, return_counts=True)[1].min())
-    if fewest < 2:
-        raise DataError("a class has a single unit; label more of it")
-    shuffled = StratifiedKFold(min(5, fewest), shuffle=True, random_state=0)
-    folds = _numbered(shuffled.split(y, y), len(y))
-    return _HeldOut(folds, np.arange(len(y)).astype(str), "other units of one animal")
-
-
-def _numbered(parts: Iterable[tuple[np.ndarray, np.ndarray]], length: int) -> np.ndarray:
-    folds = np.zeros(length, int)
-    for number, (_, tested) in enumerate(parts):
-        folds[tested] = number
-    return folds
-
-
-class _Choice(NamedTuple):
-    """The best of some candidates on units held out, its temperature, and the scores of all."""
-
-    variant: Variant
-    temperature: float
-    scores: list[float]
-
-
-class _Nested(NamedTuple):
-    """What each unit is predicted to be by a probe that was chosen and calibrated without its group.
-
-    Attributes
-    ----------
-    log_odds
-        ``(unit, class)``, not calibrated; minus infinity for a class that its probe did not know.
-    temperature
-        ``(unit,)``.
-    """
-
-    log_odds: np.ndarray
-    temperature: np.ndarray
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """Labelled units in groups, on which candidates are tried.
-
-    Attributes
-    ----------
-    vectors
-        Embeddings ``(unit, dim)``, centred and not.
-    truth
-        Number of each unit's class, ``(unit,)``.
-    classes
-        How many there are.
-    folds
-        Number of each unit's group, ``(unit,)``.
-    """
-
-    vectors: Mapping[bool, np.ndarray]
-    truth: np.ndarray
-    classes: int
-    folds: np.ndarray
-    _fitted: dict[tuple[Variant, bytes], tuple[np.ndarray, dict[str, np.ndarray]]] = field(
-        default_factory=dict
-    )
-
-    def parts(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Hold out each group of some rows in turn, or parts of a single one: rows to learn from, to test."""
-        numbers = np.unique(self.folds[rows])
-        if len(numbers) > 1:
-            return [(rows[self.folds[rows] != n], rows[self.folds[rows] == n]) for n in numbers]
-        fewest = int(np.unique(self.truth[rows], return_counts=True)[1].min())
-        if fewest < 2:
-            return []
-        shuffled = StratifiedKFold(min(3, fewest), shuffle=True, random_state=0)
-        return [(rows[one], rows[other]) for one, other in shuffled.split(rows, self.truth[rows])]
-
-    def log_odds(self, variant: Variant, learned: np.ndarray, tested: np.ndarray) -> np.ndarray:
-        """Fit a candidate on some units and predict others, ``(unit, class)``."""
-        # Nothing is as unlikely as a class that was not there to be learned.
-        found = np.full((len(tested), self.classes), -np.inf)
-        key = variant, learned.tobytes()
-        if key not in self._fitted:
-            known, y = np.unique(self.truth[learned], return_inverse=True)
-            kind: Any = variant.probe
-            tensors = fit(kind, self.vectors[variant.centred][learned], y) if len(known) > 1 else {}
-            self._fitted[key] = known, tensors
-        known, tensors = self._fitted[key]
-        if tensors:
-            kind = variant.probe
-            found[:, known] = log_probability(kind, tensors, self.vectors[variant.centred][tested])
-        return found
-
-    def held_out(self, variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict some units by a candidate that has not learned from their groups; the units, log odds."""
-        parts = self.parts(rows)
-        if not parts:
-            return rows[:0], np.zeros((0, self.classes))
-        tested = np.concatenate([other for _, other in parts])
-        return tested, np.concatenate([self.log_odds(variant, *part) for part in parts])
-
-    def choose(self, candidates: Sequence[Variant], rows: np.ndarray) -> _Choice:
-        """Choose the candidate with the best macro-F1 on held-out units; of equals the first."""
-        scores, temperatures = [], []
-        for variant in candidates:
-            tested, log_odds = self.held_out(variant, rows)
-            truth = self.truth[tested]
-            guess = log_odds.argmax(axis=1) if len(tested) else truth
-            scores.append(
-                float(f1_score(truth, guess, average="macro", zero_division=0)) if len(tested) else 0.0
-            )
-            knew = np.isfinite(log_odds[np.arange(len(tested)), truth])
-            temperatures.append(_temperature(log_odds[knew], truth[knew]) if knew.any() else 1.0)
-        best = int(np.argmax(scores))
-        return _Choice(candidates[best], temperatures[best], scores)
-
-
-def _nested(trial: _Trial, candidates: Sequence[Variant]) -> _Nested:
-    """Predict each group by the candidate that the others choose, and with the temperature that they set."""
-    every = np.arange(len(trial.truth))
-    found = _Nested(np.full((len(every), trial.classes), -np.inf), np.ones(len(every)))
-    for learned, tested in trial.parts(every):
-        choice = trial.choose(candidates, learned)
-        found.log_odds[tested] = trial.log_odds(choice.variant, learned, tested)
-        found.temperature[tested] = choice.temperature
-    return found
-
-
 def _interval(
     predicted: np.ndarray, truth: np.ndarray, groups: np.ndarray, classes: int
 ) -> tuple[float, float]:
@@ -351,28 +197,6 @@ def _interval(
     f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
     low, high = np.quantile(f1.mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
-
-
-def _temperature(log_probability: np.ndarray, truth: np.ndarray) -> float:
-    """Temperature at which held-out units are likeliest (Guo et al., ICML 2017, arXiv 1706.04599).
-
-    scikit-learn's ``CalibratedClassifierCV(method="temperature")`` finds the same where every fold knows
-    every class. Where one does not, it takes that fold's units of the class for very confident mistakes.
-
-    Parameters
-    ----------
-    log_probability
-        ``(unit, class)``, minus infinity for a class that was not to be known.
-    truth
-        Column of each unit's class, ``(unit,)``, one that was to be known.
-    """
-
-    def surprise(log_temperature: float) -> float:
-        tempered = log_softmax(log_probability / np.exp(log_temperature), axis=1)
-        return float(-tempered[np.arange(len(truth)), truth].mean())
-
-    found = minimize_scalar(surprise, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
-    return float(np.exp(found.x)) if found.fun < surprise(0.0) else 1.0
 
 
 def _answers(confidence: np.ndarray, right: np.ndarray, animals: np.ndarray) -> list[dict[str, float]]:

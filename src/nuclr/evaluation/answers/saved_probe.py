@@ -19,8 +19,8 @@ import numpy as np
 from scipy.special import log_softmax
 
 from nuclr.errors import DataError, ModelError
-from nuclr.evaluation.conformal import is_conformal, most_coverage, prediction_sets
-from nuclr.evaluation.probe_kinds import Kind, are_whole, log_probability
+from nuclr.evaluation.answers.conformal import is_conformal, most_coverage, prediction_sets
+from nuclr.evaluation.answers.kinds import Kind, are_whole, log_probability
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
 from nuclr.representation.centring import FEWEST_TO_CENTRE, centred, populations_of
@@ -44,7 +44,7 @@ class SavedProbe:
     classes
         What a unit can be.
     tensors
-        What it learned; see :mod:`nuclr.evaluation.probe_kinds`.
+        What it learned; see :mod:`nuclr.evaluation.answers.kinds`.
     record
         ``task``, ``model`` (hash), ``kind``, ``centred``, ``temperature``, ``answers``, ``scores``, and where
         they come from.
@@ -176,7 +176,7 @@ class SavedProbe:
         ModelError
             If the embeddings come from another model.
         """
-        from nuclr.evaluation.along_probe import UNLEARNED, smooth_all
+        from nuclr.evaluation.answers.along_probe import UNLEARNED, smooth_all
 
         self.check_model(embeddings.model)
         units = embeddings.units

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from labelled import PUBLISHED, embedded
 
 from nuclr.errors import DataError
-from nuclr.evaluation.along_probe import UNLEARNED, boundaries, learn, smooth, smooth_all
-from nuclr.evaluation.probe_training import train_probe
+from nuclr.evaluation.answers.along_probe import UNLEARNED, boundaries, learn, smooth, smooth_all
+from nuclr.evaluation.answers.probe_training import train_probe
 
 REGIONS = ["CTX", "HPF", "MB", "TH"]
 

@@ -7,9 +7,9 @@ import pytest
 from labelled import embedded, simulated
 
 from nuclr.errors import DataError
+from nuclr.evaluation.answers.probe_training import train_probe
+from nuclr.evaluation.answers.suggest import suggest
 from nuclr.evaluation.classifiers import fit_classifier
-from nuclr.evaluation.probe_training import train_probe
-from nuclr.evaluation.suggest import suggest
 
 
 def accuracy(features: np.ndarray, kinds: np.ndarray, rows: np.ndarray) -> float:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from labelled import PUBLISHED, embedded, simulated
 
 from nuclr.errors import ModelError
-from nuclr.evaluation.conformal import COVERAGES, conformal_thresholds, most_coverage, prediction_sets
-from nuclr.evaluation.probe_training import train_probe
-from nuclr.evaluation.saved_probe import load_probe, save_probe
+from nuclr.evaluation.answers.conformal import COVERAGES, conformal_thresholds, most_coverage, prediction_sets
+from nuclr.evaluation.answers.probe_training import train_probe
+from nuclr.evaluation.answers.saved_probe import load_probe, save_probe
 
 
 def test_sets_hold_the_truth_as_often_as_promised_over_200_draws() -> None:

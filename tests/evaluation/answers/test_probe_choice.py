@@ -12,10 +12,10 @@ import pytest
 from labelled import MODEL, PUBLISHED, embedded, simulated
 
 from nuclr.errors import ModelError
+from nuclr.evaluation.answers.kinds import KINDS, TENSORS, Kind, fit, log_probability
+from nuclr.evaluation.answers.probe_training import train_probe
+from nuclr.evaluation.answers.saved_probe import load_probe, named, save_probe
 from nuclr.evaluation.classifiers import fit_classifier
-from nuclr.evaluation.probe_kinds import KINDS, TENSORS, Kind, fit, log_probability
-from nuclr.evaluation.probe_training import train_probe
-from nuclr.evaluation.saved_probe import load_probe, named, save_probe
 from nuclr.representation.centring import FEWEST_TO_CENTRE, centred
 
 

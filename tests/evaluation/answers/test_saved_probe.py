@@ -17,11 +17,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from nuclr.errors import DataError, ModelError
+from nuclr.evaluation.answers.probe_training import train_probe
+from nuclr.evaluation.answers.saved_probe import SavedProbe, load_probe, save_probe, score_of
 from nuclr.evaluation.classifiers import fit_classifier
 from nuclr.evaluation.labels import label_units
 from nuclr.evaluation.metrics import chance
-from nuclr.evaluation.probe_training import train_probe
-from nuclr.evaluation.saved_probe import SavedProbe, load_probe, save_probe, score_of
 
 
 def four_kinds(per_animal: int = 60, seed: int = 0) -> pd.DataFrame:

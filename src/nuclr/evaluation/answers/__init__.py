@@ -1,0 +1,1 @@
+"""Probes that are kept, and what they answer of units that nobody labelled."""

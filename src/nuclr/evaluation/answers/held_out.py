@@ -1,0 +1,193 @@
+"""Which units are held out, and what probes that have not learned from them say: nested cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from sklearn.metrics import f1_score
+from sklearn.model_selection import GroupKFold, StratifiedKFold
+
+from nuclr.errors import DataError
+from nuclr.evaluation.answers.kinds import fit, log_probability
+from nuclr.evaluation.variants import Variant
+
+# Temperatures that are tried.
+COLDEST, HOTTEST = 0.05, 20.0
+
+
+class HeldOut(NamedTuple):
+    """What is held out.
+
+    Attributes
+    ----------
+    folds
+        Number of each unit's fold, ``(unit,)``: one or more groups that are held out together.
+    groups
+        Each unit's animal or recording, or the unit itself, ``(unit,)``.
+    name
+        Of all this, in words.
+    """
+
+    folds: np.ndarray
+    groups: np.ndarray
+    name: str
+
+
+def hold_out(y: np.ndarray, animals: np.ndarray, populations: np.ndarray) -> HeldOut:
+    """Choose what to hold out: animals where there are two or more, else recordings, else units."""
+    if (members := min(5, len(set(animals)))) > 1:
+        folds = _numbered(GroupKFold(members).split(y, groups=animals), len(y))
+        return HeldOut(folds, animals, f"other animals, in {members} groups")
+    if (members := min(5, len(set(populations)))) > 1:
+        folds = _numbered(GroupKFold(members).split(y, groups=populations), len(y))
+        if all(len(set(y[folds != number])) > 1 for number in range(members)):
+            return HeldOut(folds, populations, f"other recordings of one animal, in {members} groups")
+    fewest = int(np.unique(y, return_counts=True)[1].min())
+    if fewest < 2:
+        raise DataError("a class has a single unit; label more of it")
+    shuffled = StratifiedKFold(min(5, fewest), shuffle=True, random_state=0)
+    folds = _numbered(shuffled.split(y, y), len(y))
+    return HeldOut(folds, np.arange(len(y)).astype(str), "other units of one animal")
+
+
+def _numbered(parts: Iterable[tuple[np.ndarray, np.ndarray]], length: int) -> np.ndarray:
+    folds = np.zeros(length, int)
+    for number, (_, tested) in enumerate(parts):
+        folds[tested] = number
+    return folds
+
+
+class Choice(NamedTuple):
+    """The best of some candidates on units held out, its temperature, and the scores of all."""
+
+    variant: Variant
+    temperature: float
+    scores: list[float]
+
+
+class Nested(NamedTuple):
+    """What each unit is predicted to be by a probe that was chosen and calibrated without its group.
+
+    Attributes
+    ----------
+    log_odds
+        ``(unit, class)``, not calibrated; minus infinity for a class that its probe did not know.
+    temperature
+        ``(unit,)``.
+    """
+
+    log_odds: np.ndarray
+    temperature: np.ndarray
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Labelled units in groups, on which candidates are tried.
+
+    Attributes
+    ----------
+    vectors
+        Embeddings ``(unit, dim)``, centred and not.
+    truth
+        Number of each unit's class, ``(unit,)``.
+    classes
+        How many there are.
+    folds
+        Number of each unit's group, ``(unit,)``.
+    """
+
+    vectors: Mapping[bool, np.ndarray]
+    truth: np.ndarray
+    classes: int
+    folds: np.ndarray
+    _fitted: dict[tuple[Variant, bytes], tuple[np.ndarray, dict[str, np.ndarray]]] = field(
+        default_factory=dict
+    )
+
+    def parts(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Hold out each group of some rows in turn, or parts of a single one: rows to learn from, to test."""
+        numbers = np.unique(self.folds[rows])
+        if len(numbers) > 1:
+            return [(rows[self.folds[rows] != n], rows[self.folds[rows] == n]) for n in numbers]
+        fewest = int(np.unique(self.truth[rows], return_counts=True)[1].min())
+        if fewest < 2:
+            return []
+        shuffled = StratifiedKFold(min(3, fewest), shuffle=True, random_state=0)
+        return [(rows[one], rows[other]) for one, other in shuffled.split(rows, self.truth[rows])]
+
+    def log_odds(self, variant: Variant, learned: np.ndarray, tested: np.ndarray) -> np.ndarray:
+        """Fit a candidate on some units and predict others, ``(unit, class)``."""
+        # Nothing is as unlikely as a class that was not there to be learned.
+        found = np.full((len(tested), self.classes), -np.inf)
+        key = variant, learned.tobytes()
+        if key not in self._fitted:
+            known, y = np.unique(self.truth[learned], return_inverse=True)
+            kind: Any = variant.probe
+            tensors = fit(kind, self.vectors[variant.centred][learned], y) if len(known) > 1 else {}
+            self._fitted[key] = known, tensors
+        known, tensors = self._fitted[key]
+        if tensors:
+            kind = variant.probe
+            found[:, known] = log_probability(kind, tensors, self.vectors[variant.centred][tested])
+        return found
+
+    def held_out(self, variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predict some units by a candidate that has not learned from their groups; the units, log odds."""
+        parts = self.parts(rows)
+        if not parts:
+            return rows[:0], np.zeros((0, self.classes))
+        tested = np.concatenate([other for _, other in parts])
+        return tested, np.concatenate([self.log_odds(variant, *part) for part in parts])
+
+    def choose(self, candidates: Sequence[Variant], rows: np.ndarray) -> Choice:
+        """Choose the candidate with the best macro-F1 on held-out units; of equals the first."""
+        scores, temperatures = [], []
+        for variant in candidates:
+            tested, log_odds = self.held_out(variant, rows)
+            truth = self.truth[tested]
+            guess = log_odds.argmax(axis=1) if len(tested) else truth
+            scores.append(
+                float(f1_score(truth, guess, average="macro", zero_division=0)) if len(tested) else 0.0
+            )
+            knew = np.isfinite(log_odds[np.arange(len(tested)), truth])
+            temperatures.append(temperature_of(log_odds[knew], truth[knew]) if knew.any() else 1.0)
+        best = int(np.argmax(scores))
+        return Choice(candidates[best], temperatures[best], scores)
+
+
+def predict_nested(trial: Trial, candidates: Sequence[Variant]) -> Nested:
+    """Predict each group by the candidate that the others choose, and with the temperature that they set."""
+    every = np.arange(len(trial.truth))
+    found = Nested(np.full((len(every), trial.classes), -np.inf), np.ones(len(every)))
+    for learned, tested in trial.parts(every):
+        choice = trial.choose(candidates, learned)
+        found.log_odds[tested] = trial.log_odds(choice.variant, learned, tested)
+        found.temperature[tested] = choice.temperature
+    return found
+
+
+def temperature_of(log_probability: np.ndarray, truth: np.ndarray) -> float:
+    """Temperature at which held-out units are likeliest (Guo et al., ICML 2017, arXiv 1706.04599).
+
+    scikit-learn's ``CalibratedClassifierCV(method="temperature")`` finds the same where every fold knows
+    every class. Where one does not, it takes that fold's units of the class for very confident mistakes.
+
+    Parameters
+    ----------
+    log_probability
+        ``(unit, class)``, minus infinity for a class that was not to be known.
+    truth
+        Column of each unit's class, ``(unit,)``, one that was to be known.
+    """
+
+    def surprise(log_temperature: float) -> float:
+        tempered = log_softmax(log_probability / np.exp(log_temperature), axis=1)
+        return float(-tempered[np.arange(len(truth)), truth].mean())
+
+    found = minimize_scalar(surprise, bounds=(np.log(COLDEST), np.log(HOTTEST)), method="bounded")
+    return float(np.exp(found.x)) if found.fun < surprise(0.0) else 1.0
