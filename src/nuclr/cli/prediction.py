@@ -64,6 +64,9 @@ def train(
     kinds: Annotated[
         str, typer.Option(help="kinds of probe to choose from, by held-out animals")
     ] = "linear,knn,mlp",
+    depth: Annotated[
+        str, typer.Option(help="column with depths on the probe (um), for `nuclr predict --along-probe`")
+    ] = "depth_um",
 ) -> None:
     """Train a probe on your labels: a file from which `nuclr predict` tells what other units are.
 
@@ -94,6 +97,7 @@ def train(
         min_units=min_units,
         centred=cast(Centring, centred),
         kinds=cast(list[Kind], wanted),
+        depth=depth,
         about=about,
     )
     save_probe(output, probe)
