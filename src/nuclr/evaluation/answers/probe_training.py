@@ -19,6 +19,7 @@ from nuclr.evaluation.answers.conformal import conformal_thresholds
 from nuclr.evaluation.answers.held_out import Trial, hold_out, predict_nested
 from nuclr.evaluation.answers.kinds import KINDS, Kind, fit
 from nuclr.evaluation.answers.saved_probe import SavedProbe
+from nuclr.evaluation.answers.typicality import reference
 from nuclr.evaluation.labels import check_column
 from nuclr.evaluation.metrics import calibration_error, chance
 from nuclr.evaluation.protocols import class_labels
@@ -152,9 +153,10 @@ def train_probe(
     if depth in units and "population" in units:
         own = units.iloc[rows].reset_index(drop=True)
         along = along_probe.learn(calibrated, truth, own, depth, classes.tolist())
+    tensors, about_others = reference(vectors, populations) or ({}, None)
     return SavedProbe(
         classes=tuple(classes.tolist()),
-        tensors=fit(kind, as_they_are[chosen.variant.centred], truth),
+        tensors=fit(kind, as_they_are[chosen.variant.centred], truth) | tensors,
         record={
             **(about or {}),
             "task": column,
@@ -167,6 +169,7 @@ def train_probe(
             "scores": scores,
             "learned_from": learned_from,
             **({"along_probe": along} if along else {}),
+            **({"typical": about_others} if about_others else {}),
         },
     )
 

@@ -21,6 +21,7 @@ from scipy.special import log_softmax
 from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.answers.conformal import is_conformal, most_coverage, prediction_sets
 from nuclr.evaluation.answers.kinds import Kind, are_whole, log_probability
+from nuclr.evaluation.answers.typicality import is_reference, typicality
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
 from nuclr.representation.centring import FEWEST_TO_CENTRE, centred, populations_of
@@ -124,7 +125,9 @@ class SavedProbe:
         DataFrame
             ``unit_id, population, recording, animal, predicted`` ("" for "don't know"), ``probability`` of
             the likeliest class, ``one_of`` (classes that the unit may be of, likeliest first, joined by "|"),
-            and ``p_{class}`` of each; NaN for a unit that was never active.
+            ``typical`` (share of units in held-out recordings that were as far from others; NaN where it is
+            not known), and ``p_{class}`` of each; NaN for a unit that was never active. A recording that is
+            unlike those that the probe learned from gets no answers, and a warning.
 
         Raises
         ------
@@ -137,6 +140,8 @@ class SavedProbe:
         known = ~np.isnan(probability).any(axis=1)
         if self.is_centred:
             known &= self._can_be_centred(populations, known)
+        typical, alike = self._typical(embeddings.vectors, populations)
+        known &= alike
         best = np.where(known, np.nan_to_num(probability).argmax(axis=1), 0)
         highest = probability[np.arange(len(best)), best]
         answered = known & (np.nan_to_num(highest) >= self.threshold(sure))
@@ -145,6 +150,7 @@ class SavedProbe:
             predicted=np.where(answered, np.array(self.classes, object)[best], ""),
             probability=highest,
             one_of=self._sets(probability, coverage),
+            typical=typical,
             **{f"p_{name}": probability[:, i] for i, name in enumerate(self.classes)},
         )
 
@@ -212,6 +218,22 @@ class SavedProbe:
         return [
             "|".join(self.classes[k] for k in best if own[k]) for best, own in zip(order, inside, strict=True)
         ]
+
+    def _typical(self, vectors: np.ndarray, populations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Say how typical units are, and which are of recordings like those that were learned from."""
+        if "typical" not in self.record:
+            return np.full(len(vectors), np.nan), np.ones(len(vectors), bool)
+        record = self.record["typical"]
+        typical, unlike = typicality(vectors, populations, self.tensors, record)
+        for name, why in unlike.items():
+            logger.warning(
+                "%s is unlike the %d recordings that this probe learned from (%s): another species, sorting "
+                "or bin? No unit of it gets an answer",
+                name,
+                record["recordings"],
+                why,
+            )
+        return typical, ~np.isin(populations, list(unlike))
 
     def _can_be_centred(self, populations: np.ndarray, active: np.ndarray) -> np.ndarray:
         """Say which units are of a population with enough others to know its mean."""
@@ -290,6 +312,7 @@ def load_probe(path: Path | str) -> SavedProbe:
     if (
         not are_whole(probe.kind, tensors, len(classes))
         or not {"model", "temperature"} <= set(record)
+        or ("typical" in record and not is_reference(tensors, record["typical"]))
         or ("conformal" in record and not is_conformal(record["conformal"], classes))
         or not all("at_least" in row for row in answers)
     ):
