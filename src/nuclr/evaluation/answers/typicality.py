@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
 
 # So many recordings say how much recordings differ.
 FEWEST_RECORDINGS = 5
@@ -100,11 +101,9 @@ def typicality(
     unlike
         Populations that are unlike those that were learned from, each with what is strange about it.
     """
-    from scipy.stats import t
-
     typical, unlike = np.full(len(vectors), np.nan), {}
     active = ~np.isnan(vectors).any(axis=1)
-    limit = float(t.ppf(1 - FALSE_ALARMS / 4, record["recordings"] - 1))
+    limit = float(stdtrit(record["recordings"] - 1, 1 - FALSE_ALARMS / 4))
     for name in np.unique(populations):
         own = np.flatnonzero((populations == name) & active)
         if not len(own):
