@@ -81,6 +81,11 @@ def smooth(probability: np.ndarray, depth_um: np.ndarray, length_um: float, powe
     return Smoothed(found, change, order)
 
 
+def depths_of(units: pd.DataFrame, depth: str) -> np.ndarray:
+    """Depths of units (um), ``(unit,)``; NaN where the column holds no number."""
+    return pd.to_numeric(units[depth], errors="coerce").to_numpy(float)
+
+
 def smooth_all(
     probability: np.ndarray,
     units: pd.DataFrame,
@@ -111,7 +116,7 @@ def smooth_all(
         See :func:`boundaries`, of all populations.
     """
     found = probability.copy()
-    depths = pd.to_numeric(units[depth], errors="coerce").to_numpy(float)
+    depths = depths_of(units, depth)
     tables = []
     for population, rows in units.groupby("population").indices.items():
         own = rows[np.isfinite(depths[rows])]
@@ -180,7 +185,7 @@ def learn(
         ``length_um``, ``power``, and ``accuracy`` and ``log_loss`` ``before`` and ``after``; None where fewer
         than two populations have depths.
     """
-    known = pd.to_numeric(units[depth], errors="coerce").notna().to_numpy()
+    known = ~np.isnan(depths_of(units, depth))
     if units.loc[known, "population"].nunique() < 2:
         return None
     probability, truth, units = probability[known], truth[known], units[known].reset_index(drop=True)

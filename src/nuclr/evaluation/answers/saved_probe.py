@@ -182,11 +182,11 @@ class SavedProbe:
         ModelError
             If the embeddings come from another model.
         """
-        from nuclr.evaluation.answers.along_probe import UNLEARNED, smooth_all
+        from nuclr.evaluation.answers.along_probe import UNLEARNED, depths_of, smooth_all
 
         self.check_model(embeddings.model)
         units = embeddings.units
-        if depth not in units or not is_number(units[depth]).any():
+        if depth not in units or np.isnan(depths_of(units, depth)).all():
             raise DataError(
                 f"--along-probe: the embeddings have no depths in a column {depth}; name the column with "
                 "--depth"
@@ -247,13 +247,6 @@ class SavedProbe:
                 FEWEST_TO_CENTRE,
             )
         return enough[index]
-
-
-def is_number(column: pd.Series) -> pd.Series:
-    """Say which values of a column are numbers."""
-    import pandas as pd
-
-    return pd.to_numeric(column, errors="coerce").notna()
 
 
 def named(record: Mapping[str, Any]) -> str:
