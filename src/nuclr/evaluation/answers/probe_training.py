@@ -21,7 +21,14 @@ from nuclr.evaluation.answers.kinds import KINDS, Kind, fit
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.evaluation.answers.typicality import reference
 from nuclr.evaluation.labels import check_column
-from nuclr.evaluation.metrics import calibration_error, chance
+from nuclr.evaluation.metrics import (
+    FEWEST_ANIMALS,
+    calibration_error,
+    chance,
+    interval,
+    macro_f1,
+    resampled_scores,
+)
 from nuclr.evaluation.protocols import class_labels
 from nuclr.evaluation.variants import Variant
 from nuclr.representation.centring import centred as without_mean
@@ -37,8 +44,6 @@ CONFIDENCE = 0.95
 ACCURACIES = np.linspace(0.0, 1.0, 201)
 # Units that a class must have, where there are many labelled units and where there are few.
 MANY, LEAST_OF_MANY, LEAST_OF_FEW = 100, 10, 3
-# Of fewer an interval over groups would be too narrow.
-FEWEST_GROUPS = 5
 RESAMPLES = 1000
 
 
@@ -177,29 +182,24 @@ def train_probe(
 def _interval(
     predicted: np.ndarray, truth: np.ndarray, groups: np.ndarray, classes: int
 ) -> tuple[float, float]:
-    """Bootstrap 95 % of the macro-F1 over animals, or what else was held out; of fewer than five, over units.
+    """95 % interval of the macro-F1 over what was held out, or over units where that is too little.
 
     Parameters
     ----------
     predicted, truth
         Numbers of classes, ``(unit,)``.
     groups
-        ``(unit,)``.
+        Each unit's animal, or what else was held out, ``(unit,)``.
     classes
         How many there are.
     """
     names, index = np.unique(groups, return_inverse=True)
-    if len(names) < FEWEST_GROUPS:
+    if len(names) < FEWEST_ANIMALS:
         names, index = truth, np.arange(len(truth))
-    confusion = np.zeros((len(names), classes, classes))
-    np.add.at(confusion, (index, truth, predicted), 1)
-    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
-    together = np.einsum("rg,gij->rij", drawn, confusion)
-    hits = np.einsum("rii->ri", together)
-    either = together.sum(axis=1) + together.sum(axis=2)
-    f1 = np.divide(2 * hits, either, out=np.zeros_like(hits), where=either > 0)
-    low, high = np.quantile(f1.mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
+    confusion = np.zeros((1, len(names), classes, classes))
+    np.add.at(confusion[0], (index, truth, predicted), 1)
+    score = float(macro_f1(confusion.sum(axis=(0, 1))))
+    return interval(resampled_scores(confusion, RESAMPLES), score, len(names))
 
 
 def _answers(confidence: np.ndarray, right: np.ndarray, animals: np.ndarray) -> list[dict[str, float]]:
