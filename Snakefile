@@ -40,7 +40,7 @@ rule scaling_analysis:
         [f"{OUT}/runs/{run}/embeddings.parquet" for run in PLAN.pretrained],
         f"{OUT}/report.html",
         f"{OUT}/populations.parquet",
-        [f"{OUT}/runs/{run}/model_card.md" for run in PLAN.pretrained],
+        [f"{OUT}/runs/{run}/README.md" for run in PLAN.pretrained],
         # Asked for here, or Snakemake would not miss a store that was deleted.
         stores(PLAN.recordings),
 

@@ -30,7 +30,7 @@ _WHERE = {
     "NuclrError": "nuclr.errors",
     "from_spike_times": "nuclr.data.formats.memory",
     "from_traces": "nuclr.data.formats.memory",
-    "load_model": "nuclr.representation.embed",
+    "load_model": "nuclr.sharing.loaded",
     "load_probe": "nuclr.evaluation.answers.saved_probe",
     "pretrain": "nuclr.training.own",
     "read": "nuclr.data.own",

@@ -296,7 +296,7 @@ class Machine(Section):
 
     What is learned is the same beyond rounding, but for dropout: each process draws its own masks, and a
     GPU other ones than a CPU. With ``model.dropout`` above 0, a run on other devices is one more draw, like
-    a run of another seed; ``machine`` in model.json says which devices a model comes from.
+    a run of another seed; ``machine`` in config.json says which devices a model comes from.
     """
 
     devices: Count = Field(1, description="GPUs, or CPU processes where there is no GPU")

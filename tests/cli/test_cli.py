@@ -56,8 +56,8 @@ def test_every_step_by_hand(tmp_path: Path) -> None:
         done(tmp_path, "embed", "stores", "--model", f"{name}/model.safetensors", "-o", f"{name}/e.parquet")
     done(tmp_path, *pretrain, "--seed", "1", "--no-card", "-o", "three/model.safetensors", "-c", CONFIG)
     # In the workflow a rule of its own writes the card, with the scores.
-    assert "| Animals | 2: " in (tmp_path / "one" / "model_card.md").read_text()
-    assert not (tmp_path / "three" / "model_card.md").exists()
+    assert "| Animals | 2: " in (tmp_path / "one" / "README.md").read_text()
+    assert not (tmp_path / "three" / "README.md").exists()
     done(tmp_path, "embed", "stores", "--model", "three/model.safetensors", "-o", "three/e.parquet")
     one, two, three = (read_embeddings(tmp_path / name / "e.parquet")[1] for name in ("one", "two", "three"))
     assert (one == two).all()

@@ -40,8 +40,8 @@ SCORE = {
 
 
 def test_it_says_what_the_model_is(tmp_path: Path) -> None:
-    write_card(tmp_path / "model_card.md", RECORD, [SCORE])
-    text = (tmp_path / "model_card.md").read_text()
+    write_card(tmp_path / "README.md", RECORD, [SCORE])
+    text = (tmp_path / "README.md").read_text()
     for said in (
         "| Data sets | mice |",
         "| Animals | 2: m1, m2 |",

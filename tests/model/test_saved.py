@@ -33,20 +33,28 @@ def test_a_model_is_read_as_written(tmp_path: Path) -> None:
 
 
 def test_either_file_or_their_folder_names_a_model(path: Path) -> None:
-    for given in (path, path.with_suffix(".json"), path.parent):
+    for given in (path, path.with_name("config.json"), path.parent):
         assert read_model(given).record["seed"] == 3
+
+
+def test_a_model_of_before_is_read(path: Path) -> None:
+    path.with_name("config.json").rename(path.with_name("model.json"))
+    for given in (path, path.with_name("model.json"), path.parent):
+        assert read_model(given).record["seed"] == 3
+    save_model(path, Encoder(SPEC), {"seed": 4})  # the new record is the one that counts
+    assert read_model(path).record["seed"] == 4
 
 
 def test_damaged_weights_are_refused(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(ModelError, match=r"not the model that model\.json describes; copy both"):
+    with pytest.raises(ModelError, match=r"not the model that config\.json describes; copy both"):
         read_model(path)
 
 
 def test_a_missing_or_foreign_description_is_refused(path: Path) -> None:
-    record = path.with_suffix(".json")
+    record = path.with_name("config.json")
     content = json.loads(record.read_text())
     record.write_text(json.dumps({**content, "format": 99}))
     with pytest.raises(ModelError, match="format 99"):
@@ -64,7 +72,7 @@ def test_a_missing_or_foreign_description_is_refused(path: Path) -> None:
 
 def test_what_is_no_safetensors_is_refused_though_its_hash_is_right(path: Path) -> None:
     path.write_bytes(b"\x80\x04.")  # a pickle, as of a stranger
-    record = path.with_suffix(".json")
+    record = path.with_name("config.json")
     content = {**json.loads(record.read_text()), "sha256": sha256_of(path)}
     record.write_text(json.dumps(content))
     with pytest.raises(ModelError, match="not a model"):
@@ -72,7 +80,7 @@ def test_what_is_no_safetensors_is_refused_though_its_hash_is_right(path: Path) 
 
 
 def test_weights_of_another_shape_are_refused(path: Path) -> None:
-    record = path.with_suffix(".json")
+    record = path.with_name("config.json")
     content = json.loads(record.read_text())
     content["encoder"]["dim"] = 32
     record.write_text(json.dumps(content))

@@ -79,7 +79,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log.parent.mkdir(parents=True)
     log.write_text("loss 3\nnuclr: took 7200.00 s, 3600.00 s of processors, 2.000 GB\n")
     machine = {"machine": {"accelerator": "gpu", "devices": 2}}
-    (folder / "runs" / "n2-s0" / "model.json").write_text(json.dumps(machine))
+    (folder / "runs" / "n2-s0" / "config.json").write_text(json.dumps(machine))
     write_page(CONFIG, SPLITS, folder, folder / "report.html")
     return folder
 

@@ -157,5 +157,5 @@ def test_an_analysis_goes_to_its_figure_without_a_file_that_cannot_be_had(tmp_pa
     assert "figure: results/mine/scaling/brain_region.transductive_zero_shot.png" in done.stdout
     fit = json.loads((tmp_path / "results/mine/scaling/brain_region.transductive_zero_shot.json").read_text())
     assert fit["runs"]["n5-s0"]["animals"] == 5
-    model = json.loads((tmp_path / "results/mine/runs/n5-s0/model.json").read_text())
+    model = json.loads((tmp_path / "results/mine/runs/n5-s0/config.json").read_text())
     assert (sorted(model["animals"]), model["left_out"]) == (["a", "b", "d", "e"], ["c"])

@@ -89,7 +89,7 @@ def test_without_labels_there_are_embeddings_and_their_map(tmp_path: Path) -> No
     results = tmp_path / "results" / "nwb"
     assert "nuclr: probe.tasks: none (no column of labels in the recordings)" in done.stdout
     assert len(pd.read_parquet(results / "runs" / "n3-s0" / "embeddings.parquet")) == 72
-    for made in ("runs/n3-s0/model_card.md", "figures/embedding.png", "report.html"):
+    for made in ("runs/n3-s0/README.md", "figures/embedding.png", "report.html"):
         assert (results / made).exists()
     assert not (results / "scaling").exists()
     again = snakemake(tmp_path, "probe_all", configfile=tmp_path / "c.yaml")

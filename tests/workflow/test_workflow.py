@@ -96,7 +96,7 @@ def test_every_run_had_one_gpu_and_the_untrained_encoder_none(finished: Path) ->
 def test_no_test_or_label_animal_was_pretrained_on(finished: Path) -> None:
     results = finished / "results" / "simulated"
     splits = json.loads((results / "splits.json").read_text())
-    for path in sorted(results.glob("runs/n*-s*/model.json")):
+    for path in sorted(results.glob("runs/n*-s*/config.json")):
         record = json.loads(path.read_text())
         assert not set(record["animals"]) & {*splits["test"], *splits["label"]}
         assert {Path(name).parts[0] for name in record["inputs"]} == set(record["animals"])

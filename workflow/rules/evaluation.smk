@@ -135,7 +135,7 @@ rule card:
         record=rules.pretrain.output.record,
         probes=rules.probe.output if CONFIG.probe.tasks else [],
     output:
-        f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/model_card.md",
+        f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/README.md",
     log:
         f"{OUT}/logs/card/{{ablation}}n{{animals}}-s{{seed}}.log",
     resources:

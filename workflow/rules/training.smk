@@ -9,7 +9,7 @@ rule pretrain:
         splits=f"{OUT}/splits.json",
     output:
         model=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/model.safetensors",
-        record=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/model.json",
+        record=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/config.json",
         metrics=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/metrics.csv",
     log:
         f"{OUT}/logs/pretrain/{{ablation}}n{{animals}}-s{{seed}}.log",

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nuclr import __version__
-from nuclr.cli import data, evaluation, model, prediction, report, training
+from nuclr.cli import data, evaluation, identification, model, prediction, report, training
 from nuclr.errors import NuclrError
 from nuclr.usage import say_usage
 
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for room in (data, model, training, evaluation, prediction, report):
+for room in (identification, data, model, training, evaluation, prediction, report):
     room.add_to(app)
 
 

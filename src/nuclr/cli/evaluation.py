@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
+from nuclr.cli.options import ConfigOption, ModelOption, OutputOption, RecordingsArgument, SplitsOption
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -30,14 +29,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def embed(
-    recordings: Annotated[
-        list[str],
-        typer.Argument(
-            help="NWB files, Kilosort, phy or SpikeInterface folders, stores, folders of these; or addresses "
-            "of NWB files (https://, s3://, dandi://)"
-        ),
-    ],
-    model: Annotated[Path, typer.Option(help="model.safetensors")],
+    recordings: RecordingsArgument,
+    model: ModelOption,
     output: OutputOption,
     splits: ProbedOption = None,
     animals: Annotated[int, typer.Option(help="with --splits: pretraining animals")] = 0,
@@ -50,20 +43,15 @@ def embed(
     unless chunk.min_rate_hz says otherwise. Labels in the recordings are kept beside the
     embeddings. Of files on a server only the bytes that are needed are read.
     """
-    from rich.progress import track
-
-    from nuclr.cluster import computing
+    from nuclr.cli.embedding import embed_recordings
     from nuclr.config import load_config
     from nuclr.data.access.remote import on_disk, place_of
-    from nuclr.data.own import find, open_found
-    from nuclr.data.population import Population
+    from nuclr.data.own import find
     from nuclr.data.splits import read_splits
-    from nuclr.representation.embed import embed_with_model, load_model, precision_used
     from nuclr.representation.embeddings import write_embeddings
-    from nuclr.training.devices import gpus
+    from nuclr.sharing.loaded import load_model
 
     options = load_config(*(config or ()))
-    machine = options.machine
     loaded = load_model(model)
     if splits is not None:
         groups = read_splits(splits)
@@ -71,27 +59,8 @@ def embed(
         found = find(stores)
     else:
         found = find([place_of(text) for text in recordings], options.download)
-    chunk = options.chunk.model_copy(update={"bin_s": loaded.bin_s})
-    if "min_rate_hz" not in chunk.model_fields_set and (least := loaded.min_rate_hz):
-        chunk = chunk.model_copy(update={"min_rate_hz": least})
-        if any(recording.form for recording in found):  # a store is taken as it was made
-            logger.info("%s: it learned from units of %g Hz or more: others are left out", model, least)
-    files: dict[str, str] = {}
-
-    def opened() -> Iterator[Population]:
-        shown = partial(track, description="embedding")
-        for population in open_found(found, options.reading, chunk, shown):
-            files[population.population] = population.source.get("file", "")
-            yield population
-
-    precision = options.embed.precision
-    with (
-        gpus(machine.devices, machine.accelerator, machine.share_gpus),
-        computing("threads", machine.dask_workers),
-    ):
-        units, vectors, windows = embed_with_model(loaded.saved, opened(), machine, precision)
-        used = precision_used(machine, precision)
-    record = {"model": loaded.sha256, "embedded": files, "precision": used, **loaded.saved.record}
+    embeddings, record = embed_recordings(found, loaded, options)
+    units, vectors, windows = embeddings
     write_embeddings(output, units, vectors, windows, record)
     print(f"{output}: {counted(len(units), 'unit')}, {(windows == 0).sum()} of them never active")
 

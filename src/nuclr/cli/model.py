@@ -1,4 +1,4 @@
-"""Subcommands of the model room: import-checkpoint, card."""
+"""Subcommands of models as files: import-checkpoint, card, publish."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from nuclr.cli.options import OutputOption
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
-    for command in (import_checkpoint, card):
+    for command in (import_checkpoint, card, publish):
         app.command()(command)
 
 
 def card(
-    model: Annotated[Path, typer.Argument(help="model.safetensors")],
+    model: Annotated[Path, typer.Argument(help="a model's folder or its model.safetensors")],
     output: OutputOption,
     probes: Annotated[
         Path | None, typer.Option(help="the workflow's folder of its probes, for scores")
@@ -45,26 +45,31 @@ def card(
 
 
 def import_checkpoint(
-    checkpoint: Annotated[Path, typer.Argument(help="a published .pt file")],
+    checkpoint: Annotated[
+        str,
+        typer.Argument(help="a published .pt file: a path, https://..., or hf://owner/name/file.pt@revision"),
+    ],
     output: OutputOption,
 ) -> None:
-    """Turn a published checkpoint into a model that `nuclr embed` reads; nothing in the file is run."""
+    """Turn a published checkpoint into a model's folder; nothing in the file is run."""
     from nuclr.config import Views
     from nuclr.files import sha256_of
     from nuclr.model.card import CARD, write_card
     from nuclr.model.published import read_published
     from nuclr.model.saved import save_model
-    from nuclr.model.tensor_files import read_record
+    from nuclr.model.tensor_files import read_record, weights_at
     from nuclr.provenance import versions
+    from nuclr.sharing.source import locate_file
 
-    published = read_published(checkpoint)
+    found, output = locate_file(checkpoint), weights_at(output)
+    published = read_published(found.path)
     spec = published.encoder.spec
     views = Views(window_s=published.window_s, patch=spec.patch)
     record = {
         "modality": published.modality,
         "bin_s": published.bin_s,
         "config": {"views": views.of(published.modality).model_dump(mode="json")},
-        "source": {"file": checkpoint.name, "sha256": sha256_of(checkpoint)},
+        "source": {**found.origin, "file": found.path.name, "sha256": sha256_of(found.path)},
         "versions": versions(),
     }
     save_model(output, published.encoder, record)
@@ -74,3 +79,37 @@ def import_checkpoint(
         f"{output}: {size / 1e6:.1f} million parameters, dim {spec.dim}, reads {published.modality} "
         f"at {published.bin_s:.4g} s in windows of {published.window_s:g} s"
     )
+
+
+def publish(
+    folder: Annotated[Path, typer.Argument(help="a model's folder")],
+    address: Annotated[str, typer.Argument(help="hf://owner/name, or hf://owner/name@branch")],
+    licence: Annotated[
+        str | None, typer.Option(help="of the model, written into its card: cc-by-4.0, mit, ...")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="everybody can see it; else only you can")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be uploaded, and end")] = False,
+) -> None:
+    """Put a model on the Hugging Face Hub: weights, probes, and the card that says what they are.
+
+    The card must state a licence, the data sets and what the model is for. Log in first with `hf auth login`,
+    or set HF_TOKEN.
+    """
+    from nuclr.files import sha256_of
+    from nuclr.model.card import CARD, set_licence
+    from nuclr.sharing import hub
+    from nuclr.sharing.publishing import check
+
+    if licence is not None:
+        set_licence(folder / CARD, licence)
+    where = hub.parse(address)
+    files = check(folder)
+    for name in files:
+        size = (folder / name).stat().st_size
+        print(f"{name}: {size / 1e6:.3f} MB, sha256 {sha256_of(folder / name)[:12]}")
+    seen_by = "everybody" if public else "you alone"
+    if dry_run:
+        print(f"{where}: {len(files)} files would be uploaded, for {seen_by} to see; nothing was")
+        return
+    there = hub.publish(folder, where, files, private=not public)
+    print(f"{there}: {len(files)} files, for {seen_by} to see")

@@ -18,3 +18,14 @@ ConfigOption = Annotated[
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="what to write")]
 SplitsOption = Annotated[Path, typer.Option("--splits", help="splits.json")]
+RecordingsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="NWB files, Kilosort, phy or SpikeInterface folders, stores, folders of these; or addresses "
+        "of NWB files (https://, s3://, dandi://)"
+    ),
+]
+ModelOption = Annotated[
+    str,
+    typer.Option(help="a model's folder or file, hf://owner/name@revision, or https:// of a zip of one"),
+]

@@ -44,7 +44,10 @@ def suggest(
 def train(
     embeddings: EmbeddingsArgument,
     column: Annotated[str, typer.Option(help="column with the label, as brain_region")],
-    output: OutputOption,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="probe.safetensors; or a model's folder, to hold the probe"),
+    ],
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -80,6 +83,7 @@ def train(
     from nuclr.evaluation.labels import label_units
     from nuclr.files import sha256_of
     from nuclr.representation.embeddings import read_all
+    from nuclr.sharing.folder import add_probe, check_model_of
 
     embedded, record = read_all(embeddings)
     if labels is not None:
@@ -91,6 +95,9 @@ def train(
         raise ConfigError(f"--kinds: no {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
     if centred not in get_args(Centring):
         raise ConfigError(f"--centred: {centred}; it is one of {', '.join(get_args(Centring))}")
+    alone = output.suffix == ".safetensors"
+    if not alone:
+        check_model_of(output, embedded)
     probe = train_probe(
         embedded,
         column,
@@ -100,7 +107,10 @@ def train(
         depth=depth,
         about=about,
     )
-    save_probe(output, probe)
+    if alone:
+        save_probe(output, probe)
+    else:
+        output = add_probe(output, probe, embedded)
     scores = probe.record["scores"]
     for name, count in probe.record["learned_from"]["units_of_class"].items():
         print(f"{name}: {counted(count, 'unit')}, F1 {scores['f1'][name]:.3f}")

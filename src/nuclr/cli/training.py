@@ -51,7 +51,9 @@ def pretrain(
     num_nodes: Annotated[int | None, typer.Option(help="machines; else machine.num_nodes")] = None,
     card: Annotated[
         bool,
-        typer.Option(help="write model_card.md beside the model; the workflow does it later, with scores"),
+        typer.Option(
+            help="write the model's card (README.md) beside it; the workflow does it later, with scores"
+        ),
     ] = True,
     config: ConfigOption = None,
 ) -> None:
@@ -60,11 +62,12 @@ def pretrain(
     from nuclr.data.splits import read_splits
     from nuclr.errors import ConfigError
     from nuclr.model.card import CARD, write_card
-    from nuclr.model.tensor_files import read_record
+    from nuclr.model.tensor_files import read_record, weights_at
     from nuclr.training.devices import gpus
     from nuclr.training.own import pretrain_own
     from nuclr.training.run import pretrain_run
 
+    output = weights_at(output)
     given = {"devices": devices, "num_nodes": num_nodes}
     named = {name: value for name, value in given.items() if value is not None}
     options = load_config(*(config or ()), {"machine": named}).ablated(ablation)

@@ -1,20 +1,31 @@
 """The model card: what a model is, what it was made of, how good it is, and what it is for.
 
-Source: Mitchell et al., Model cards for model reporting, 2019 (arXiv 1810.03993).
+It is the ``README.md`` of a model's folder: markdown after a head in YAML, which hubs of models read. Whoever
+shares a model may edit it; new scores replace the section of scores and leave the rest as it is.
+
+Source: Mitchell et al., Model cards for model reporting, 2019 (arXiv 1810.03993); for the head, the
+metadata of model cards on the Hugging Face Hub.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from nuclr.errors import ModelError
 from nuclr.files import whole
 from nuclr.words import counted
 
-CARD = "model_card.md"
+CARD = "README.md"
+SCORES, USED_FOR = "## Scores", "## Intended use"
+# What `nuclr pretrain` calls recordings that are of no public set.
+UNNAMED = "own"
 UNKNOWN = "not known to nuclr: ask whoever recorded them before you publish this model"
 NOT_MEASURED = """\
 Not measured. `nuclr train-probe` measures a probe on your labels; `nuclr card --probe` puts its score here.
@@ -46,8 +57,112 @@ def write_card(path: Path, record: dict[str, Any], scores: Sequence[dict[str, An
         partial.write_text(card(record, scores))
 
 
+def put_scores(path: Path, record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> None:
+    """Put scores in the place of those that a card has, and leave the rest of it as it is.
+
+    Raises
+    ------
+    ModelError
+        If the card's head is not YAML.
+    """
+    if not path.exists():
+        write_card(path, record, scores)
+        return
+    head, body = read_card(path)
+    parts = re.split(r"(?m)^(?=## )", body)
+    own = "\n".join(_scores(scores)) + "\n"
+    placed = [f"{own}\n" if part.startswith(SCORES) else part for part in parts]
+    if placed == parts and own not in body:
+        placed.append(f"\n{own}")
+    with whole(path) as partial:
+        partial.write_text(_headed(head | _measured(record, scores), "".join(placed)))
+
+
+def read_card(path: Path) -> tuple[dict[str, Any], str]:
+    """Read a card: its head, empty where it has none, and the text below it.
+
+    Raises
+    ------
+    ModelError
+        If there is no card, or its head is not YAML.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ModelError(f"{path}: cannot be read ({reason}); `nuclr card` writes one") from None
+    found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
+    if found is None:
+        return {}, text
+    try:
+        head = yaml.safe_load(found[1]) or {}
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: what stands between --- and --- is not YAML ({reason})") from None
+    if not isinstance(head, dict):
+        raise ModelError(f"{path}: what stands between --- and --- is not a list of keys and values")
+    return head, text[found.end() :]
+
+
+def set_licence(path: Path, licence: str) -> None:
+    """Write the licence of a model into the head of its card."""
+    head, body = read_card(path)
+    with whole(path) as partial:
+        partial.write_text(_headed(head | {"license": licence}, body))
+
+
+def lacks(path: Path) -> list[str]:
+    """Say what a card lacks that others need before they use a model; nothing where all is there.
+
+    Raises
+    ------
+    ModelError
+        If there is no card, or its head is not YAML.
+    """
+    head, body = read_card(path)
+    used_for = body.partition(USED_FOR)[2].split("\n## ")[0].strip()
+    wanted = [
+        ("its licence (`license: cc-by-4.0` in its head, or --licence cc-by-4.0)", head.get("license")),
+        ("what it learned from (`datasets: [...]` in its head: names, or DOIs)", head.get("datasets")),
+        (f"what it is for (a section `{USED_FOR}`)", used_for),
+    ]
+    return [what for what, there in wanted if not there]
+
+
+def _headed(head: Mapping[str, Any], body: str) -> str:
+    return f"---\n{yaml.safe_dump(dict(head), sort_keys=False, allow_unicode=True)}---\n{body}"
+
+
+def _head(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Describe a model in the words of hubs; its licence is for whoever shares it to say."""
+    kind = {"spikes": "electrophysiology", "calcium": "calcium-imaging"}[record["modality"]]
+    datasets = [name for name in record.get("datasets", []) if name != UNNAMED]
+    return {
+        "library_name": "nuclr",
+        "tags": ["nuclr", "neuroscience", kind],
+        **({"datasets": datasets} if datasets else {}),
+        **_measured(record, scores),
+    }
+
+
+def _measured(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Write scores as hubs show them."""
+    if not scores:
+        return {}
+    data = ", ".join(name for name in record.get("datasets", []) if name != UNNAMED) or "own recordings"
+    results = [
+        {
+            "task": {"type": "tabular-classification", "name": f"{row['task']}, {row['protocol']}"},
+            "dataset": {"type": data, "name": data},
+            "metrics": [{"type": "f1", "name": "macro-F1", "value": round(float(row["macro_f1"]), 4)}],
+        }
+        for row in scores
+    ]
+    return {"metrics": ["f1"], "model-index": [{"name": "nuclr", "results": results}]}
+
+
 def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
-    """Write out a model's card as markdown; see :func:`write_card`."""
+    """Write out a model's card; see :func:`write_card`."""
     config, encoder = record.get("config", {}), record["encoder"]
     window_s = encoder["tokens"] * encoder["patch"] * record["bin_s"]
     animals, datasets = record.get("animals", []), record.get("datasets", [])
@@ -70,19 +185,25 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     }
     lines = ["# Model card", "", "An encoder of neural populations (NuCLR, arXiv 2512.01199), by nuclr.", ""]
     lines += ["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in facts.items() if text)]
-    lines += ["", "Configuration and the hash of every input are in `model.json`.", "", "## Scores", ""]
-    if scores:
-        columns = ["task", "protocol", "units", "macro-F1 (95 %)", "within recordings", "chance"]
-        lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *map(_score, scores)]
-        lines += ["", "Linear probes, all labels. Intervals, where there are any, are over test animals."]
-    else:
-        lines += [NOT_MEASURED]
+    lines += ["", "Configuration and the hash of every input are in `config.json`.", "", *_scores(scores)]
     lines += ["", "## Licence of the data", ""]
     stated = Counter(source.get("licence") or UNKNOWN for source in record.get("inputs", {}).values())
     lines += [f"- {licence} ({counted(number, 'population')})" for licence, number in sorted(stated.items())]
     if not stated:  # of a model from elsewhere no more is known than its file
         lines += [f"- {UNKNOWN if record.get('source') else 'none: it learned from no recording'}"]
-    return "\n".join([*lines, "", "## Intended use", "", USE])
+    return _headed(_head(record, scores), "\n".join([*lines, "", USED_FOR, "", USE]))
+
+
+def _scores(scores: Sequence[dict[str, Any]]) -> list[str]:
+    """Write the section of scores."""
+    if not scores:
+        return [SCORES, "", NOT_MEASURED]
+    columns = ["task", "protocol", "units", "macro-F1 (95 %)", "within recordings", "chance"]
+    return [
+        *(SCORES, "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *map(_score, scores)),
+        "",
+        "Probes of all labels. Intervals, where there are any, are over test animals.",
+    ]
 
 
 def _score(row: dict[str, Any]) -> str:

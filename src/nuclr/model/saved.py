@@ -1,6 +1,6 @@
 """Trained encoders on disk: weights as safetensors, everything else as JSON.
 
-``model.safetensors`` holds the encoder's tensors by the authors' names; ``model.json`` beside it
+``model.safetensors`` holds the encoder's tensors by the authors' names; ``config.json`` beside it
 says what they are: the encoder's shape, how windows are cut, and what it was trained on.
 """
 
@@ -38,7 +38,7 @@ class SavedModel:
 
 
 def save_model(path: Path, encoder: Encoder, record: dict[str, Any]) -> None:
-    """Write ``path`` (``.safetensors``) and the ``.json`` beside it, each whole or not at all."""
+    """Write ``path`` (``.safetensors``) and its record beside it, each whole or not at all."""
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in encoder.state_dict().items()}
     write_tensors(path, weights, {**record, "encoder": asdict(encoder.spec)})
 

@@ -1,7 +1,8 @@
 """Tensors on disk, with what they are beside them: safetensors and JSON. Nothing is pickled.
 
 What is trained is two files, ``x.safetensors`` and ``x.json``; the second holds the hash of the first, so
-that no pair is read that does not belong together.
+that no pair is read that does not belong together. A model is a folder with ``model.safetensors`` and
+``config.json``, the names that hubs of models know.
 """
 
 from __future__ import annotations
@@ -20,15 +21,34 @@ from nuclr.errors import ModelError
 from nuclr.files import whole, write_json
 
 FORMAT = 1
+MODEL = "model.safetensors"
+CONFIG = "config.json"
+
+
+def record_of(path: Path) -> Path:
+    """Where the record of some tensors is: ``config.json`` in a model's folder, else the name with ``.json``.
+
+    Models of before had ``model.json``, which is still read.
+    """
+    beside = path.with_suffix(".json")
+    if path.name != MODEL:
+        return beside
+    config = path.with_name(CONFIG)
+    return beside if beside.exists() and not config.exists() else config
+
+
+def weights_at(place: Path) -> Path:
+    """Where the weights of a model are, or are to be written, that is named by its folder or its file."""
+    return place if place.suffix == ".safetensors" else place / MODEL
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
-    """Write ``path`` (``.safetensors``) and the ``.json`` beside it, each whole or not at all."""
+    """Write ``path`` (``.safetensors``) and its record (:func:`record_of`), each whole or not at all."""
     content = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
     with whole(path) as partial:
         partial.write_bytes(content)
         described = {**record, "format": FORMAT, "sha256": hashlib.sha256(content).hexdigest()}
-        write_json(path.with_suffix(".json"), described)
+        write_json(path.with_name(CONFIG) if path.name == MODEL else path.with_suffix(".json"), described)
 
 
 def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -64,13 +84,13 @@ def _read(path: Path, what: str, remedy: str) -> tuple[bytes, dict[str, Any]]:
     if path.is_dir():
         path = path / f"{what}.safetensors"
     elif path.suffix == ".json":
-        path = path.with_suffix(".safetensors")
-    beside = path.with_suffix(".json")
+        path = path.with_name(MODEL) if path.name == CONFIG else path.with_suffix(".safetensors")
+    beside = record_of(path)
     try:
         record, content = json.loads(beside.read_text()), path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(
-            f"{error.filename}: not there; a {what} is {what}.safetensors and {what}.json"
+            f"{error.filename}: not there; a {what} is {path.name} and {beside.name} beside it"
         ) from None
     except ValueError:
         raise ModelError(f"{beside}: not JSON; {remedy}") from None

@@ -18,6 +18,7 @@ from nuclr.errors import DataError
 from nuclr.evaluation.metrics import FEWEST_ANIMALS
 from nuclr.evaluation.scaling import NUCLR
 from nuclr.files import whole
+from nuclr.model.tensor_files import CONFIG
 from nuclr.provenance import versions
 from nuclr.report.curves import title_of
 from nuclr.report.figures import name_of
@@ -250,7 +251,7 @@ def cost_table(folder: Path) -> list[dict[str, Any]]:
         if took := TOOK.findall(path.read_text(errors="replace")):
             wall, cpu, memory = map(float, took[-1])
             step = path.relative_to(folder / "logs").with_suffix("").parts[0]
-            gpus = _gpus(folder / "runs" / path.stem / "model.json") if step == "pretrain" else 0
+            gpus = _gpus(folder / "runs" / path.stem / CONFIG) if step == "pretrain" else 0
             job = {"wall": wall, "cpu": cpu, "gpu": wall * gpus, "memory": memory}
             jobs.setdefault(step, []).append(job)
     table = [

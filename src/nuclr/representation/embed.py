@@ -8,23 +8,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from nuclr.config import Machine, Precision, Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.inputs import in_memory, same_bin
-from nuclr.data.own import read
 from nuclr.data.population import Population
 from nuclr.errors import DataError, ModelError
 from nuclr.model import fused
 from nuclr.model.encoder import Encoder, as_patches
-from nuclr.model.saved import SavedModel, read_model
+from nuclr.model.saved import SavedModel
 from nuclr.representation.embeddings import Embeddings, concatenate
 from nuclr.training.devices import use_gpu
 from nuclr.training.resources import uses_kernels
@@ -35,85 +33,6 @@ logger = logging.getLogger(__name__)
 TOKENS_AT_ONCE = {"cpu": 20_480, "cuda": 2**18}
 # Units' windows that a GPU embeds while an encoder is compiled: half a minute at 159,000 a second (one H200).
 MANY_WINDOWS = 5_000_000
-
-
-@dataclass(frozen=True)
-class Model:
-    """A trained encoder, ready to embed: what ``nuclr.load_model`` gives.
-
-    Attributes
-    ----------
-    saved
-        The encoder and its record.
-    """
-
-    saved: SavedModel
-
-    @property
-    def modality(self) -> str:
-        """What it reads: ``spikes`` or ``calcium``."""
-        return str(self.saved.record["modality"])
-
-    @property
-    def bin_s(self) -> float:
-        """Length of the bins or frames that it reads (s)."""
-        return float(self.saved.record["bin_s"])
-
-    @property
-    def min_rate_hz(self) -> float:
-        """Least firing rate of the units that it learned from (Hz)."""
-        return float(self.saved.record.get("min_rate_hz", 0.0))
-
-    @property
-    def sha256(self) -> str:
-        """Hash of its weights: its name wherever it is used."""
-        return self.saved.sha256
-
-    def read(self, recording: Any, **options: Any) -> Iterator[Population]:
-        """Yield the populations of a recording, binned as it reads them: ``nuclr.read`` with this model.
-
-        Parameters
-        ----------
-        recording
-            A file, a folder, or an object in memory.
-        options
-            Of :func:`nuclr.data.own.read`.
-        """
-        return read(recording, model=self, **options)
-
-    def embed(
-        self, populations: Population | Iterable[Population], precision: Precision = "auto"
-    ) -> Embeddings:
-        """Embed the units of a population, or of one after the other; on a GPU where there is one.
-
-        Parameters
-        ----------
-        populations
-            What to embed.
-        precision
-            ``auto``: bf16 on GPUs that have it. ``fp32``: single, everywhere.
-
-        Raises
-        ------
-        DataError
-            If there is no population, or no window of the model fits into one.
-        ModelError
-            If one is of another modality or bin than the model reads.
-        """
-        if isinstance(populations, Population):
-            populations = [populations]
-        return embed_with_model(self.saved, populations, precision=precision)
-
-
-def load_model(path: Path | str) -> Model:
-    """Read a model: ``model.safetensors``, with ``model.json`` beside it.
-
-    Raises
-    ------
-    ModelError
-        If a file is missing or damaged, or the two do not belong together.
-    """
-    return Model(read_model(Path(path)))
 
 
 class _Windows(NamedTuple):
@@ -247,7 +166,8 @@ def _in_turn(
     """
     if len(encoders) == 1 and next(encoders[0].parameters()).device.type == "cpu":
         for population in populations:
-            yield population, *embed_population(encoders[0], in_memory(population), spec, precision)
+            held = in_memory(population)
+            yield held, *embed_population(encoders[0], held, spec, precision)
         return
     coming: deque[tuple[Population, Future[tuple[np.ndarray, np.ndarray]]]] = deque()
     embedded_so_far = 0
@@ -256,9 +176,7 @@ def _in_turn(
         for index, population in enumerate(populations):
             turn = index % len(encoders)
             held = in_memory(population)
-            coming.append(
-                (population, pools[turn].submit(embed_population, encoders[turn], held, spec, precision))
-            )
+            coming.append((held, pools[turn].submit(embed_population, encoders[turn], held, spec, precision)))
             if len(coming) > len(encoders):
                 population, embedded = coming.popleft()
                 vectors, windows = embedded.result()
@@ -339,7 +257,7 @@ def embed_with_model(
 
     compiled = (machine or Machine()).compile is not False and encoders[0].fused is None
     for population, vectors, active in _in_turn(encoders, checked(), spec, precision, compiled):
-        tables.append(unit_table(population))
+        tables.append(_with_rates(unit_table(population), population))
         embeddings.append(vectors)
         windows.append(active)
     if not tables:
@@ -352,6 +270,15 @@ def embed_with_model(
     return Embeddings(
         concatenate(tables), np.concatenate(embeddings), np.concatenate(windows), model=saved.sha256
     )
+
+
+def _with_rates(table: pd.DataFrame, population: Population) -> pd.DataFrame:
+    """Add ``rate_hz`` over the valid spans to a table of spiking units, where it has no such column."""
+    if population.modality != "spikes" or "rate_hz" in table:
+        return table
+    spans = population.valid_bins()
+    counts = sum((population.activity[:, first:last].sum(axis=1, dtype=np.int64) for first, last in spans), 0)
+    return table.assign(rate_hz=counts / (max(1, int(np.diff(spans, axis=1).sum())) * population.bin_s))
 
 
 def _on_devices(encoder: Encoder, machine: Machine, precision: Precision) -> list[Encoder]:

@@ -158,6 +158,11 @@ def write_csv(path: Path, table: pd.DataFrame) -> Path:
     return path
 
 
+def who(units: pd.DataFrame) -> pd.DataFrame:
+    """Columns that say which unit each is, of those that there are: its id, population, recording, animal."""
+    return units[[name for name in ("unit_id", "population", "recording", "animal") if name in units]]
+
+
 def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Join unit tables; a label that a recording lacks is unknown (the empty string)."""
     return labels_as_text(pd.concat(tables, ignore_index=True))

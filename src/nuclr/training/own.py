@@ -12,7 +12,7 @@ from nuclr.data.access.remote import on_disk
 from nuclr.data.own import find, store_found
 from nuclr.data.store import open_population
 from nuclr.model.card import CARD, write_card
-from nuclr.model.tensor_files import read_record
+from nuclr.model.tensor_files import read_record, weights_at
 from nuclr.training.devices import gpus
 from nuclr.training.run import Cohort, pretrain_run
 
@@ -35,7 +35,8 @@ def pretrain(
         NWB files, Kilosort, phy or SpikeInterface folders, population stores, or folders of these; one or
         several.
     output
-        The model to write, as ``model/model.safetensors``; record, metrics and card lie beside it.
+        The folder to write the model to: ``model.safetensors``, ``config.json``, its card ``README.md`` and
+        ``metrics.csv``; or the weights' file, and the others lie beside it.
     config
         What differs from the default configuration: a dictionary, or the path of a YAML file.
     seed
@@ -44,7 +45,7 @@ def pretrain(
     Returns
     -------
     Path
-        The model, for ``nuclr.load_model``.
+        The weights' file, for ``nuclr.load_model``.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def pretrain(
         If a recording cannot be read, there is too little to learn from, or the configuration is wrong.
     """
     several = [recordings] if isinstance(recordings, str | Path) else recordings
-    options, output = load_config(*([] if config is None else [config])), Path(output)
+    options, output = load_config(*([] if config is None else [config])), weights_at(Path(output))
     machine = options.machine
     with gpus(machine.devices, machine.accelerator, machine.share_gpus):
         wrote = pretrain_own(

@@ -95,7 +95,7 @@ def pretrain_run(
 ) -> bool:
     """Pretrain on the populations of some animals and save the model and its metrics.
 
-    Writes ``output`` (model.safetensors), model.json and metrics.csv beside it. Checkpoints lie in
+    Writes ``output`` (model.safetensors), config.json and metrics.csv beside it. Checkpoints lie in
     a folder of ``checkpoints`` named by the output's folder and a fingerprint of all that the run
     depends on, so a run with other settings never goes on from them; they go when the model is
     written.

@@ -50,6 +50,8 @@ CELL_TYPES = ("follower", "indifferent", "opponent")
 REGIONS = ("A1", "A2", "B1", "B2")
 LABELS = ("cell_type",)  # columns of the Units table; regions are the electrodes' location
 STEP_S = 0.01
+# Of a recording along a probe.
+PROBE_UNITS, UNIT_SPACING_UM, PROBE_SEED = 80, 25.0, 7
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,10 @@ def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: 
     )
     device = nwb.create_device("simulated probe")
     probe = nwb.create_electrode_group("probe", description="simulated", location="simulated", device=device)
-    for region in recording.units["brain_region"]:
-        nwb.add_electrode(location=region, group=probe)
+    depths = recording.units.get("depth_um")
+    for unit, region in enumerate(recording.units["brain_region"]):
+        place = {} if depths is None else {"rel_x": 0.0, "rel_y": float(depths.iloc[unit])}
+        nwb.add_electrode(location=region, group=probe, **place)
     nwb.add_unit_column("cell_type", "true cell type of the simulation")
     for unit, times in enumerate(recording.spike_times):
         nwb.add_unit(
@@ -206,6 +210,27 @@ def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: 
         io.write(nwb)
     with whole(path) as partial:
         partial.write_bytes(buffer.getvalue())
+
+
+def simulate_along_probe(path: Path, animal: int) -> Path:
+    """Write a recording whose regions lie one after the other along a probe, as NWB; its path.
+
+    Parameters
+    ----------
+    path
+        The file.
+    animal
+        Which animal: none of those that :func:`simulate` draws with the default seed.
+    """
+    spec = SimulationSpec(units=PROBE_UNITS)
+    recording = simulate_recording(spec, animal, PROBE_SEED)
+    rng = np.random.default_rng([PROBE_SEED, animal, 1])
+    from_tip = rng.permutation(REGIONS).tolist()
+    place = recording.units["brain_region"].map(from_tip.index).to_numpy() + rng.random(spec.units)
+    depth_um = UNIT_SPACING_UM * np.argsort(np.argsort(place)).astype(float)
+    placed = SimulatedRecording(recording.spike_times, recording.units.assign(depth_um=depth_um))
+    write_nwb(placed, f"demo{animal}", path, spec.duration_s)
+    return path
 
 
 def simulate(spec: SimulationSpec, animals: int, seed: int, folder: Path) -> Iterator[Path]:

@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 # What sets of classes promise where nothing else is asked for.
 COVERAGE = 0.9
+# Why a unit gets no answer, the first that holds.
+NEVER_ACTIVE, UNLIKE, TOO_FEW, UNSURE = (
+    "never active",
+    "in a recording unlike those learned from",
+    "in a population of too few units",
+    "not sure enough",
+)
 
 
 @dataclass(frozen=True)
@@ -124,35 +131,63 @@ class SavedProbe:
         -------
         DataFrame
             ``unit_id, population, recording, animal, predicted`` ("" for "don't know"), ``probability`` of
-            the likeliest class, ``one_of`` (classes that the unit may be of, likeliest first, joined by "|"),
-            ``typical`` (share of units in held-out recordings that were as far from others; NaN where it is
-            not known), and ``p_{class}`` of each; NaN for a unit that was never active. A recording that is
-            unlike those that the probe learned from gets no answers, and a warning.
+            the likeliest class, ``why_not`` (why there is no answer, "" where there is one), ``one_of``
+            (classes that the unit may be of, likeliest first, joined by "|"), ``typical`` (share of units in
+            held-out recordings that were as far from others; NaN where it is not known), and ``p_{class}``
+            of each; NaN for a unit that was never active. A recording that is unlike those that the probe
+            learned from gets no answers, and a warning.
 
         Raises
         ------
         ModelError
             If the embeddings come from another model.
         """
+        from nuclr.representation.embeddings import who
+
         self.check_model(embeddings.model)
         units, populations = embeddings.units, populations_of(embeddings.units)
         probability = self.probabilities(embeddings.vectors, populations)
-        known = ~np.isnan(probability).any(axis=1)
-        if self.is_centred:
-            known &= self._can_be_centred(populations, known)
-        typical, alike = self._typical(embeddings.vectors, populations)
-        known &= alike
-        best = np.where(known, np.nan_to_num(probability).argmax(axis=1), 0)
+        active = ~np.isnan(probability).any(axis=1)
+        enough = self._can_be_centred(populations, active)
+        if not enough.all():
+            logger.warning(
+                "%s: fewer than %d active units, too few to know the mean that this probe takes from them, "
+                "so they get no answers.",
+                ", ".join(np.unique(populations[~enough])),
+                FEWEST_TO_CENTRE,
+            )
+        typical, unlike = self._typical(embeddings.vectors, populations)
+        for name, why in unlike.items():
+            logger.warning(
+                "%s is unlike the %d recordings that this probe learned from (%s): another species, sorting "
+                "or bin? Its units get no answers.",
+                name,
+                self.record["typical"]["recordings"],
+                why,
+            )
+        alike = ~np.isin(populations, list(unlike))
+        best = np.where(active, np.nan_to_num(probability).argmax(axis=1), 0)
         highest = probability[np.arange(len(best)), best]
-        answered = known & (np.nan_to_num(highest) >= self.threshold(sure))
-        table = units[[name for name in ("unit_id", "population", "recording", "animal") if name in units]]
-        return table.assign(
-            predicted=np.where(answered, np.array(self.classes, object)[best], ""),
+        sure_enough = np.nan_to_num(highest) >= self.threshold(sure)
+        why_not = np.select(
+            [~active, ~alike, ~enough, ~sure_enough], [NEVER_ACTIVE, UNLIKE, TOO_FEW, UNSURE], ""
+        )
+        return who(units).assign(
+            predicted=np.where(why_not == "", np.array(self.classes, object)[best], ""),
             probability=highest,
+            why_not=why_not,
             one_of=self._sets(probability, coverage),
             typical=typical,
             **{f"p_{name}": probability[:, i] for i, name in enumerate(self.classes)},
         )
+
+    @property
+    def neighbours_help(self) -> bool:
+        """Whether neighbours in depth help to tell what a unit is: as was learned, else of regions alone."""
+        learned = self.record.get("along_probe")
+        if learned is None:
+            return "region" in str(self.record["task"]).lower()
+        return bool(learned["after"]["log_loss"] < learned["before"]["log_loss"])
 
     def along_probe(
         self, embeddings: Embeddings, depth: str = "depth_um", length_um: float | None = None
@@ -194,8 +229,15 @@ class SavedProbe:
         settings = {name: self.record.get("along_probe", UNLEARNED)[name] for name in UNLEARNED}
         if length_um is not None:
             settings["length_um"] = length_um
-        probability = self.probabilities(embeddings.vectors, populations_of(units))
+        populations = populations_of(units)
+        probability = self.probabilities(embeddings.vectors, populations)
         found, boundaries = smooth_all(probability, units, depth, settings, self.classes)
+        _, unlike = self._typical(embeddings.vectors, populations)
+        untold = np.isin(populations, list(unlike)) | ~self._can_be_centred(
+            populations, ~np.isnan(probability).any(axis=1)
+        )
+        found[untold] = np.nan
+        boundaries = boundaries[~boundaries["population"].isin(populations[untold])]
         known = ~np.isnan(found).any(axis=1)
         best = np.nan_to_num(found).argmax(axis=1)
         table = units[["unit_id"]].assign(
@@ -219,34 +261,19 @@ class SavedProbe:
             "|".join(self.classes[k] for k in best if own[k]) for best, own in zip(order, inside, strict=True)
         ]
 
-    def _typical(self, vectors: np.ndarray, populations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Say how typical units are, and which are of recordings like those that were learned from."""
+    def _typical(self, vectors: np.ndarray, populations: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+        """Say how typical units are, and which recordings are unlike those learned from, and why."""
         if "typical" not in self.record:
-            return np.full(len(vectors), np.nan), np.ones(len(vectors), bool)
-        record = self.record["typical"]
-        typical, unlike = typicality(vectors, populations, self.tensors, record)
-        for name, why in unlike.items():
-            logger.warning(
-                "%s is unlike the %d recordings that this probe learned from (%s): another species, sorting "
-                "or bin? No unit of it gets an answer",
-                name,
-                record["recordings"],
-                why,
-            )
-        return typical, ~np.isin(populations, list(unlike))
+            return np.full(len(vectors), np.nan), {}
+        return typicality(vectors, populations, self.tensors, self.record["typical"])
 
     def _can_be_centred(self, populations: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Say which units are of a population with enough others to know its mean."""
+        """Say which units are of a population with enough others to know its mean, if that is needed."""
+        if not self.is_centred:
+            return np.ones(len(active), bool)
         names, index = np.unique(populations, return_inverse=True)
         enough = np.bincount(index, weights=active, minlength=len(names)) >= FEWEST_TO_CENTRE
-        if not enough.all():
-            logger.warning(
-                "%s: fewer than %d active units, too few to know the mean that this probe takes from them, "
-                "so none gets an answer",
-                ", ".join(map(str, names[~enough])),
-                FEWEST_TO_CENTRE,
-            )
-        return enough[index]
+        return np.asarray(enough[index])
 
 
 def named(record: Mapping[str, Any]) -> str:
@@ -274,7 +301,8 @@ def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
         "task": probe.record["task"],
         "protocol": probe.record["scores"]["measured_on"],
         "units": probe.record["learned_from"]["units"],
-        "macro_f1": probe.record["scores"]["macro_f1"],
+        "test_animals": len(probe.record["learned_from"]["animals"]),
+        **{name: probe.record["scores"].get(name, np.nan) for name in ("macro_f1", "low", "high")},
         "chance": probe.record["scores"]["chance"],
     }
 

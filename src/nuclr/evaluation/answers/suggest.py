@@ -56,6 +56,7 @@ def suggest(embeddings: Embeddings, number: int) -> pd.DataFrame:
     found, first = np.unique(groups.labels_[order], return_index=True)
     chosen = order[first]
     sizes = np.bincount(groups.labels_, minlength=number)[found]
-    units = embeddings.units.iloc[rows[chosen]]
-    table = units[[name for name in ("unit_id", "population", "recording", "animal") if name in units]]
+    from nuclr.representation.embeddings import who
+
+    table = who(embeddings.units.iloc[rows[chosen]])
     return table.assign(stands_for=sizes).sort_values("stands_for", ascending=False, kind="stable")

@@ -41,7 +41,8 @@ from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
-REGION = "brain_region"
+REGION, DEPTH = "brain_region", "depth_um"
+ELECTRODE_DEPTHS = ("rel_y", "probe_vertical_position")
 UNITS = "units"  # where NWB has them
 
 
@@ -125,6 +126,9 @@ def spike_trains(root: Node, table: Table, prefix: str, named: Nwb) -> list[Spik
         location = regions(electrodes.column("location"), named.region_key, path)
         units[REGION] = np.where(known, location[np.where(known, first, 0)] if len(location) else "", "")
 
+    if (depth := _depth_um(table, electrodes, first)) is not None:
+        units[DEPTH] = depth
+
     everything = SpikeTrains(
         path=path,
         population="",
@@ -136,6 +140,26 @@ def spike_trains(root: Node, table: Table, prefix: str, named: Nwb) -> list[Spik
     found = by_group(everything, groups, _observed(table), lambda: _session(root, times))
     found = [replace(raw, valid_spans=without_invalid(root, raw.valid_spans)) for raw in found]
     return with_time(found, path)
+
+
+def _depth_um(table: Table, electrodes: Table | None, first: np.ndarray | None) -> np.ndarray | None:
+    """Depth of each unit on its probe (um), ``(unit,)``: of the units' own column, or of their electrodes.
+
+    NWB has the place in ``rel_y``, Allen's files in ``probe_vertical_position``; NaN where it is not known.
+    """
+    if DEPTH in table:
+        found = _as_numbers(table.column(DEPTH))
+    else:
+        places = [name for name in ELECTRODE_DEPTHS if electrodes is not None and name in electrodes]
+        if electrodes is None or first is None or not places or not len(electrodes):
+            return None
+        found = np.where(first >= 0, _as_numbers(electrodes.column(places[0]))[np.maximum(first, 0)], np.nan)
+    return found if np.isfinite(found).any() else None
+
+
+def _as_numbers(values: np.ndarray) -> np.ndarray:
+    """Give numbers as such; NaN for what is none: a file may hold anything there."""
+    return pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce").to_numpy(float)
 
 
 def _as_names(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,69 @@
+"""Recordings to embeddings, with a bar that shows how far it has come: what embed and identify share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nuclr.config import Config
+    from nuclr.data.own import Found
+    from nuclr.data.population import Population
+    from nuclr.representation.embeddings import Embeddings
+    from nuclr.sharing.loaded import Model
+
+logger = logging.getLogger(__name__)
+
+
+def embed_recordings(
+    found: Sequence[Found], model: Model, options: Config
+) -> tuple[Embeddings, dict[str, Any]]:
+    """Embed every unit of some recordings, read as the model reads them.
+
+    Parameters
+    ----------
+    found
+        Recordings, of :func:`nuclr.data.own.find`.
+    model
+        That embeds them.
+    options
+        Everything that can be set.
+
+    Returns
+    -------
+    embeddings
+        Of all units.
+    record
+        Where they come from.
+    """
+    from rich.progress import track
+
+    from nuclr.cluster import computing
+    from nuclr.data.own import open_found
+    from nuclr.representation.embed import embed_with_model, precision_used
+    from nuclr.training.devices import gpus
+
+    machine, precision = options.machine, options.embed.precision
+    chunk = options.chunk.model_copy(update={"bin_s": model.bin_s})
+    if "min_rate_hz" not in chunk.model_fields_set and (least := model.min_rate_hz):
+        chunk = chunk.model_copy(update={"min_rate_hz": least})
+        if any(recording.form for recording in found):  # a store is taken as it was made
+            logger.info("the model learned from units of %g Hz or more: others are left out", least)
+    files: dict[str, str] = {}
+
+    def opened() -> Iterator[Population]:
+        shown = partial(track, description="embedding")
+        for population in open_found(found, options.reading, chunk, shown):
+            files[population.population] = population.source.get("file", "")
+            yield population
+
+    with (
+        gpus(machine.devices, machine.accelerator, machine.share_gpus),
+        computing("threads", machine.dask_workers),
+    ):
+        embeddings = embed_with_model(model.saved, opened(), machine, precision)
+        used = precision_used(machine, precision)
+    record = {"model": model.sha256, "embedded": files, "precision": used, **model.saved.record}
+    return embeddings, record

@@ -1,0 +1,169 @@
+"""Subcommands that say in one go what the units of a recording are: identify, demo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nuclr.cli.options import ConfigOption, ModelOption, RecordingsArgument
+from nuclr.words import counted
+
+if TYPE_CHECKING:
+    from nuclr.config import Config
+    from nuclr.data.own import Found
+    from nuclr.evaluation.answers.saved_probe import SavedProbe
+    from nuclr.sharing.identify import Identified
+    from nuclr.sharing.loaded import Model
+
+FolderOption = Annotated[Path, typer.Option("--output", "-o", help="folder for what is found")]
+# Reading a larger file only to hash it would take longer than all else.
+HASHED_BYTES = 2e9
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the subcommands to the app."""
+    app.command()(identify)
+    app.command()(demo)
+
+
+def identify(
+    recordings: RecordingsArgument,
+    model: ModelOption,
+    output: FolderOption,
+    probe: Annotated[
+        list[Path] | None,
+        typer.Option(help="probe.safetensors, in place of those in the model's folder; may be given again"),
+    ] = None,
+    sure: Annotated[
+        float, typer.Option(min=0, max=1, help="how often an answer shall be right; else there is none")
+    ] = 0.8,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            min=0.5,
+            max=1,
+            help="how often one_of shall hold the true class; else 0.9, or what the probe's animals promise",
+        ),
+    ] = None,
+    depth: Annotated[str, typer.Option(help="column with depths on the probe (um)")] = "depth_um",
+    config: ConfigOption = None,
+) -> None:
+    """Say what the units of a recording are, by every probe that lies with a model.
+
+    Writes units.csv (what each unit is, how sure that is, and why there is no answer), embeddings.parquet,
+    and report.html, which says in words and pictures what was found.
+    """
+    from nuclr.config import load_config
+    from nuclr.data.access.remote import place_of
+    from nuclr.data.own import find
+    from nuclr.sharing.identify import warnings_kept
+    from nuclr.sharing.loaded import load_model
+
+    options = load_config(*(config or ()))
+    with warnings_kept() as warnings:
+        loaded = load_model(model)
+        probes = loaded.checked_probes(probe)
+        found = find([place_of(text) for text in recordings], options.download)
+        _identify(found, loaded, probes, warnings, output, options, sure=sure, coverage=coverage, depth=depth)
+
+
+def demo(
+    output: FolderOption = Path("nuclr_demo"),
+    animal: Annotated[int, typer.Option(min=0, help="which animal to simulate; another is another")] = 0,
+) -> None:
+    """Simulate a recording, and say what its units are by a model that comes with nuclr.
+
+    Nothing is downloaded. The recording is of an animal that the model has never seen. It is kept beside what
+    is found (recording.nwb) and holds the true regions and cell types.
+    """
+    from nuclr.config import Config
+    from nuclr.data.archives.simulated import simulate_along_probe
+    from nuclr.data.own import find
+    from nuclr.sharing.identify import warnings_kept
+    from nuclr.sharing.layout import MODEL_IN_THE_BOX
+    from nuclr.sharing.loaded import load_model
+
+    recording = simulate_along_probe(output / "recording.nwb", animal)
+    with warnings_kept() as warnings:
+        loaded = load_model(MODEL_IN_THE_BOX)
+        _identify(find([recording]), loaded, loaded.checked_probes(), warnings, output, Config())
+
+
+def _identify(
+    found: Sequence[Found],
+    model: Model,
+    probes: Mapping[str, SavedProbe],
+    warnings: Sequence[str],
+    output: Path,
+    options: Config,
+    **asked: Any,
+) -> None:
+    """Embed, identify, and write what was found to a folder."""
+    from nuclr.cli.embedding import embed_recordings
+    from nuclr.files import check_writable
+    from nuclr.report.identified import write_identified
+    from nuclr.representation.embeddings import write_csv, write_embeddings
+    from nuclr.sharing.identify import identify, summary
+
+    check_writable(output)
+    embeddings, record = embed_recordings(found, model, options)
+    identified = identify(embeddings, probes, warnings, **asked)
+    units, vectors, windows = identified.embeddings
+    write_embeddings(output / "embeddings.parquet", units, vectors, windows, record)
+    write_csv(output / "units.csv", identified.units)
+    page = output / "report.html"
+    write_identified(
+        identified,
+        page,
+        title=found[0].called if len(found) == 1 else counted(len(found), "recording"),
+        rates=model.rates(),
+        provenance=_provenance(found, model, probes, record),
+    )
+    _show(identified)
+    for line in summary(identified):
+        print(line)
+    print(f"{page}: open it in a browser; all units are in {output / 'units.csv'}")
+
+
+def _provenance(
+    found: Sequence[Found], model: Model, probes: Mapping[str, SavedProbe], record: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    """Say where all that is on the page comes from."""
+    from nuclr.provenance import versions
+
+    rows = [("recording", f"{recording.called}{_hash_of(recording)}") for recording in found[:20]]
+    if len(found) > len(rows):
+        rows.append(("recording", f"and {len(found) - len(rows)} more"))
+    origin = "".join(f", {name} {value}" for name, value in model.origin.items())
+    rows.append(("model", f"sha256 {model.sha256}{origin}"))
+    rows += [(f"probe of {task}", f"sha256 {probe.record['sha256']}") for task, probe in probes.items()]
+    rows.append(("precision", str(record["precision"])))
+    return [*rows, ("versions", ", ".join(f"{name} {value}" for name, value in versions().items()))]
+
+
+def _hash_of(recording: Found) -> str:
+    """Hash of a recording's file; none of what is large, a folder, or on a server."""
+    from nuclr.files import sha256_of
+
+    path = recording.path
+    small = isinstance(path, Path) and path.is_file() and path.stat().st_size <= HASHED_BYTES
+    return f", sha256 {sha256_of(recording.local)}" if small else ""
+
+
+def _show(identified: Identified) -> None:
+    """Show a table at the terminal: each class of each probe, and how many units are of it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("", "class", "units", "sum of probabilities")
+    for task, answers in identified.answers.items():
+        table = answers.table
+        for name in answers.probe.classes:
+            count, expected = (table["predicted"] == name).sum(), table[f"p_{name}"].sum()
+            shown.add_row(task.replace("_", " "), name, str(count), f"{expected:.1f}")
+        shown.add_row(task.replace("_", " "), "don't know", str((table["predicted"] == "").sum()), "")
+        shown.add_section()
+    Console().print(shown)

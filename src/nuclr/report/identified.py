@@ -1,0 +1,349 @@
+"""The page that says what the units of a recording are: one file, with its pictures inside."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from nuclr.data.text import as_text
+from nuclr.evaluation.answers.along_probe import depths_of
+from nuclr.evaluation.answers.saved_probe import UNSURE
+from nuclr.files import whole
+from nuclr.report.figures import STYLE, panels_of
+from nuclr.report.overview import COLOURS
+from nuclr.sharing.identify import Answers, Identified, summary
+from nuclr.words import counted
+
+# A page of more would be too long to look at; the tables have all.
+SHOWN_POPULATIONS = 8
+SHOWN_UNITS = 300
+UNKNOWN = "#9AA0A6"
+# As wide as a phone shows it without shrinking the letters.
+WIDTH_INCHES = 4.0
+PROBES = {"linear": "logistic regression", "knn": "k nearest neighbours", "mlp": "a small perceptron"}
+
+
+def write_identified(
+    found: Identified,
+    output: Path,
+    *,
+    title: str,
+    rates: Mapping[str, pd.DataFrame],
+    provenance: Sequence[tuple[str, str]],
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    found
+        What the units are.
+    output
+        ``report.html``.
+    title
+        What was recorded, as the recording's name.
+    rates
+        Quantiles of the firing rates of each class that a probe learned from (Hz), by what it tells, where
+        they are known.
+    provenance
+        Where all this comes from: names and what they are.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # names in recordings come from strangers
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    units = found.embeddings.units
+    populations = list(dict.fromkeys(units["population"]))
+    page = environment.get_template("identified.html.j2").render(
+        title=title,
+        warnings=found.warnings,
+        recorded=_recorded(units),
+        sure=round(100 * found.sure),
+        sections=[
+            _section(found, task, answers, populations, rates.get(task))
+            for task, answers in found.answers.items()
+        ],
+        said=summary(found),
+        units=_units(found),
+        all_units=len(units),
+        provenance=provenance,
+    )
+    with whole(output) as partial:
+        partial.write_text(page)
+
+
+def _recorded(units: pd.DataFrame) -> str:
+    animals = [name for name in dict.fromkeys(units["animal"]) if name]
+    whose = f" of {counted(len(animals), 'animal')}" if len(animals) != 1 else f" of animal {animals[0]}"
+    return f"{counted(len(units), 'unit')} in {counted(units['population'].nunique(), 'population')}{whose}"
+
+
+def _section(
+    found: Identified, task: str, answers: Answers, populations: Sequence[str], rates: pd.DataFrame | None
+) -> dict[str, Any]:
+    """Gather what one probe says."""
+    record, table = answers.probe.record, answers.table
+    reasons = table["why_not"][table["why_not"] != ""].value_counts()
+    scores = record["scores"]
+    told = found.embeddings.units["population"][_told(table)]
+    drawn = [name for name in populations if name in set(told)]
+    return {
+        "name": task.replace("_", " "),
+        "id": f"task-{task}",
+        "classes": _classes(found, answers, rates),
+        "reasons": reasons.to_dict(),
+        "probe": PROBES[answers.probe.kind]
+        + (", on embeddings without their recording's mean" if answers.probe.is_centred else ""),
+        "learned": f"{counted(record['learned_from']['units'], 'unit')} of "
+        f"{counted(len(record['learned_from']['animals']), 'animal')}",
+        "scores": scores,
+        "low": scores.get("low"),
+        "promise": round(100 * answers.probe.promise()) if "conformal" in record else None,
+        "boundaries": None if answers.boundaries is None else answers.boundaries.to_dict("records"),
+        "pictures": [
+            (population, _data_uri(_figure(found, task, answers, population)))
+            for population in drawn[:SHOWN_POPULATIONS]
+        ],
+        "drawn": len(drawn),
+        "deep": found.depth in found.embeddings.units,
+        "neighbours": answers.boundaries is not None,
+    }
+
+
+def _classes(found: Identified, answers: Answers, rates: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Tabulate the classes: units that were told to be of each, and how fast they fire here and elsewhere."""
+    told = _told(answers.table)
+    table, units = answers.table[told], found.embeddings.units[told]
+    rate = pd.to_numeric(units["rate_hz"], errors="coerce") if "rate_hz" in units else None
+    rows = []
+    for name in answers.probe.classes:
+        own = (table["predicted"] == name).to_numpy()
+        row: dict[str, Any] = {
+            "name": name,
+            "answered": int(own.sum()),
+            "expected": float(table[f"p_{name}"].sum()),
+            "possible": int(table["one_of"].str.split("|").map(lambda sets, name=name: name in sets).sum()),
+        }
+        if rate is not None and own.any():
+            row["rate"] = f"{rate[own].median():.3g}"
+        if rates is not None and name in rates.index and rates.loc[name].notna().all():
+            quantiles = rates.loc[name]
+            row["rate_there"] = f"{quantiles.iloc[0]:.3g} to {quantiles.iloc[-1]:.3g}"
+        rows.append(row)
+    return rows
+
+
+def _told(table: pd.DataFrame) -> np.ndarray:
+    """Say of which units a probe can tell anything, though it may not be sure, ``(unit,)``."""
+    return table["why_not"].isin(["", UNSURE]).to_numpy()
+
+
+def _units(found: Identified) -> tuple[list[str], list[list[str]]]:
+    """Write out the first units: who they are, and what each probe says."""
+    units = found.embeddings.units
+    columns = {"unit": _words(units["unit_id"]), "population": _words(units["population"])}
+    if found.depth in units:
+        columns["depth (um)"] = _numbers(depths_of(units, found.depth), ".0f")
+    for task, answers in found.answers.items():
+        name, table = task.replace("_", " "), answers.table
+        columns[name] = _words(table["predicted"].where(table["predicted"] != "", "don't know"))
+        columns[f"probability of {name}"] = _numbers(table["probability"].to_numpy(float), ".2f")
+        columns[f"{name}, one of"] = _words(table["one_of"].str.replace("|", ", "))
+        if "along_probe" in table:
+            columns[f"{name} along the probe"] = _words(table["along_probe"])
+        columns[f"typical ({name})"] = _numbers(table["typical"].to_numpy(float), ".2f")
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    return list(columns), rows[:SHOWN_UNITS]
+
+
+def _words(values: pd.Series) -> list[str]:
+    return as_text(values).tolist()
+
+
+def _numbers(values: np.ndarray, form: str) -> list[str]:
+    return ["" if np.isnan(value) else format(value, form) for value in values]
+
+
+def _figure(found: Identified, task: str, answers: Answers, population: str) -> Figure:
+    """Draw one population: along its depth where that is known, else unit by unit."""
+    rows = np.flatnonzero((found.embeddings.units["population"] == population).to_numpy())
+    if found.depth in found.embeddings.units:
+        depth = depths_of(found.embeddings.units, found.depth)[rows]
+        known = np.isfinite(depth)
+        if known.any():
+            return depth_figure(found, task, answers, rows[known], depth[known])
+    return units_figure(answers, rows, task)
+
+
+def depth_figure(
+    found: Identified, task: str, answers: Answers, rows: np.ndarray, depth: np.ndarray
+) -> Figure:
+    """Draw units along a probe: the probability of each one's likeliest class, then strips of classes.
+
+    The strips are the likeliest class of each unit by itself, the one given its neighbours in depth, with
+    90 % intervals of the boundaries, and what the recording itself says, where it does.
+
+    Parameters
+    ----------
+    found, task, answers
+        What was found, and by which probe.
+    rows
+        Units to draw, ``(unit,)``.
+    depth
+        Their depths (um), ``(unit,)``.
+    """
+    units, table = found.embeddings.units, answers.table.iloc[rows]
+    classes = [str(name) for name in answers.probe.classes]
+    population = units["population"].iloc[rows[0]]
+    strips = {"alone": _likeliest(answers, rows)}
+    if "along_probe" in table:
+        strips["smoothed"] = _words(table["along_probe"])
+    if task in units and any(told := _words(units[task].iloc[rows])):
+        strips["recorded"] = told
+    spread = max(float(np.ptp(depth)), 1.0)
+    with style.context(STYLE):
+        figure, panels = panels_of(
+            (WIDTH_INCHES, 3.6), 1 + len(strips), sharey=True, width_ratios=[3.2] + [1] * len(strips)
+        )
+        answered = (table["predicted"] != "").to_numpy()
+        colours = np.array([_colour(classes, name) for name in strips["alone"]])
+        size = float(np.clip(1500 / max(1, len(rows)), 3, 22))
+        values = table["probability"].to_numpy(float)
+        panels[0].scatter(values[answered], depth[answered], s=size, c=colours[answered], linewidths=0)
+        panels[0].scatter(
+            values[~answered],
+            depth[~answered],
+            s=size,
+            facecolors="none",
+            edgecolors=colours[~answered],
+            linewidths=0.7,
+        )
+        panels[0].set_xlim(0, 1.02)
+        panels[0].set_xlabel("probability of the likeliest class")
+        panels[0].set_ylabel("depth on the probe (um)")
+        for ax, (name, labels) in zip(panels[1:], strips.items(), strict=True):
+            _strip(ax, depth, labels, classes, spread)
+            ax.set_xlabel(name, fontsize=7)
+        if answers.boundaries is not None:
+            own = answers.boundaries[answers.boundaries["population"] == population]
+            for row in own.itertuples():
+                panels[2].axhspan(row.low_um, row.high_um, color="black", alpha=0.18, linewidth=0)
+                panels[2].axhline(row.depth_um, color="black", linewidth=0.9)
+        panels[0].set_ylim(depth.min() - 0.03 * spread, depth.max() + 0.03 * spread)
+        _legend(figure, classes, not answered.all())
+    return figure
+
+
+def _strip(ax: Any, depth: np.ndarray, labels: Sequence[str], classes: list[str], spread: float) -> None:
+    """Colour a strip along depth: each unit from halfway to the one before to halfway to the next."""
+    order = np.argsort(depth, kind="stable")
+    sorted_depth = depth[order]
+    middles = (sorted_depth[1:] + sorted_depth[:-1]) / 2
+    edges = np.concatenate([[sorted_depth[0] - spread / 100], middles, [sorted_depth[-1] + spread / 100]])
+    ax.barh(
+        edges[:-1],
+        1.0,
+        height=np.diff(edges),
+        align="edge",
+        color=[_colour(classes, labels[i]) for i in order],
+        linewidth=0,
+    )
+    ax.set_xlim(0, 1)
+    ax.set_xticks([])
+    ax.spines[["left", "bottom"]].set_visible(False)
+    ax.tick_params(left=False)
+
+
+def units_figure(answers: Answers, rows: np.ndarray, task: str) -> Figure:
+    """Draw the probabilities of every unit's classes, stacked; units of one class beside each other.
+
+    Parameters
+    ----------
+    answers
+        Of a probe.
+    rows
+        Units to draw, ``(unit,)``.
+    task
+        What the probe tells.
+    """
+    classes = list(answers.probe.classes)
+    table = answers.table.iloc[rows]
+    probability = np.nan_to_num(table[[f"p_{name}" for name in classes]].to_numpy(float))
+    best = probability.argmax(axis=1)
+    order = np.lexsort((-probability.max(axis=1), best, probability.sum(axis=1) == 0))
+    stacked = np.cumsum(probability[order], axis=1)
+    place = np.arange(len(rows) + 1)
+    with style.context(STYLE):
+        figure, ax = panels_of((WIDTH_INCHES, 2.6))
+        below = np.zeros(len(rows))
+        for i, name in enumerate(classes):
+            ax.stairs(stacked[:, i], place, baseline=below, fill=True, color=_colour(classes, name))
+            below = stacked[:, i]
+        answered = np.flatnonzero((table["predicted"] != "").to_numpy()[order])
+        ax.plot(
+            answered + 0.5,
+            np.full(len(answered), 1.04),
+            linestyle="",
+            marker="|",
+            markersize=3,
+            color="black",
+        )
+        ax.set_xlim(0, len(rows))
+        ax.set_ylim(0, 1.08)
+        ax.set_xlabel(f"units ({len(rows)}), sorted; a tick above marks an answer")
+        ax.set_ylabel(f"probability of {task.replace('_', ' ')}")
+        _legend(figure, classes, False)
+    return figure
+
+
+def _legend(figure: Figure, classes: Sequence[str], hollow: bool) -> None:
+    handles = [
+        Line2D([], [], marker="s", linestyle="", markersize=4, color=_colour(classes, name), label=name)
+        for name in classes
+    ]
+    if hollow:
+        handles.append(
+            Line2D(
+                *([], []),
+                marker="o",
+                linestyle="",
+                markersize=4,
+                markerfacecolor="none",
+                color=UNKNOWN,
+                label="no answer",
+            )
+        )
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
+
+
+def _likeliest(answers: Answers, rows: np.ndarray) -> list[str]:
+    """Likeliest class of each unit, whether it is told or not; "" where nothing is known."""
+    classes = list(answers.probe.classes)
+    probability = answers.table[[f"p_{name}" for name in classes]].to_numpy(float)[rows]
+    best = np.nan_to_num(probability).argmax(axis=1)
+    known = ~np.isnan(probability).any(axis=1)
+    return [classes[k] if is_known else "" for k, is_known in zip(best, known, strict=True)]
+
+
+def _colour(classes: Sequence[str], name: str) -> str:
+    """Colour of a class, the same everywhere on the page; grey of what is none."""
+    return COLOURS[list(classes).index(name) % len(COLOURS)] if name in classes else UNKNOWN
+
+
+def _data_uri(figure: Figure) -> str:
+    held = BytesIO()
+    with style.context(STYLE):
+        figure.savefig(held, format="png", dpi=180)
+    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()

@@ -1,0 +1,97 @@
+"""Probes in the folder of a model: put there, and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from nuclr.errors import ModelError
+from nuclr.evaluation.answers.saved_probe import SavedProbe, load_probe, save_probe, score_of
+from nuclr.model.card import CARD, put_scores
+from nuclr.model.tensor_files import MODEL, read_record, write_tensors
+from nuclr.representation.embeddings import Embeddings
+from nuclr.sharing.layout import probe_file, probes_in, reference_file
+from nuclr.sharing.reference import reference
+
+
+def load_probes(paths: Iterable[Path], model: str) -> dict[str, SavedProbe]:
+    """Read probes of a model, by their tasks.
+
+    Parameters
+    ----------
+    paths
+        Their ``.safetensors``.
+    model
+        Hash of the model.
+
+    Raises
+    ------
+    ModelError
+        If one is damaged or reads embeddings of another model, or two are of one task.
+    """
+    probes: dict[str, SavedProbe] = {}
+    of: dict[str, Path] = {}
+    for path in paths:
+        probe = load_probe(path)
+        try:
+            probe.check_model(model)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from None
+        task = str(probe.record["task"])
+        if task in probes:
+            raise ModelError(
+                f"{of[task]} and {path} both say what {task} is; delete one, or name with --probe the one to "
+                "use"
+            )
+        probes[task], of[task] = probe, path
+    return probes
+
+
+def check_model_of(folder: Path, embeddings: Embeddings) -> None:
+    """Make sure that embeddings are of the model in a folder, before a probe of them is put there.
+
+    Raises
+    ------
+    ModelError
+        If there is no model, or it is another one.
+    """
+    if not (folder / MODEL).exists():
+        raise ModelError(f"{folder}: no model there; give a model's folder, or a file as probe.safetensors")
+    record = read_record(folder / MODEL, "model", "train or import it again")
+    if record["sha256"] != embeddings.model:
+        raise ModelError(
+            f"{folder}: the embeddings come from another model ({embeddings.model[:12] or 'none'}, this is "
+            f"{record['sha256'][:12]}); embed with this one, or give a file as probe.safetensors"
+        )
+
+
+def add_probe(folder: Path, probe: SavedProbe, embeddings: Embeddings) -> Path:
+    """Put a probe into a model's folder: itself, what its units look like, and its score on the card.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+    probe
+        Takes the place of one of the same task.
+    embeddings
+        That it learned from, with their labels.
+
+    Returns
+    -------
+    Path
+        The probe's file.
+    """
+    path = probe_file(folder, probe.record["task"])
+    save_probe(path, probe)
+    tensors, record = reference(embeddings, probe.record["task"], probe.classes)
+    write_tensors(reference_file(path), tensors, record | {"task": probe.record["task"]})
+    put_card_scores(folder)
+    return path
+
+
+def put_card_scores(folder: Path) -> None:
+    """Put the scores of all probes of a model's folder on its card."""
+    record = read_record(folder / MODEL, "model", "train or import it again")
+    probes = load_probes(probes_in(folder), record["sha256"])
+    put_scores(folder / CARD, record, [score_of(probe, record["sha256"]) for probe in probes.values()])

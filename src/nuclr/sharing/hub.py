@@ -1,0 +1,288 @@
+"""Models on the Hugging Face Hub: fetched by commit and checked by hash, and published.
+
+What the hub says of a model (its commit, its files and their hashes) is kept once all of it is here, so that
+a model can be used again without a network. ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and ``HF_HUB_OFFLINE``
+mean what they mean to all programs that use the hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from nuclr.errors import DownloadError, ModelError
+from nuclr.files import sha256_of, write_json
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+logger = logging.getLogger(__name__)
+# One slash is what a path leaves of two.
+HUB = re.compile(r"hf:/{1,2}(?=[^/])")
+NAME = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A model, or a file, on the hub.
+
+    Attributes
+    ----------
+    name
+        ``owner/name``.
+    revision
+        Branch, tag or commit; None: the main branch.
+    file
+        Path of a file in it; "" for all of it.
+    """
+
+    name: str
+    revision: str | None = None
+    file: str = ""
+
+    def __str__(self) -> str:
+        inside = f"/{self.file}" if self.file else ""
+        return f"hf://{self.name}{inside}" + (f"@{self.revision}" if self.revision else "")
+
+
+class _Known(NamedTuple):
+    """What the hub says of a model: its commit, and the hash of each file (:func:`_hash_of`)."""
+
+    commit: str
+    hashes: Mapping[str, str]
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address on the hub."""
+    return HUB.match(text) is not None
+
+
+def parse(text: str, *, with_file: bool = False) -> Address:
+    """Read ``hf://owner/name@revision``, or with a file's path after the name.
+
+    Raises
+    ------
+    ModelError
+        If it is no such address.
+    """
+    place, _, revision = HUB.sub("", text).partition("@")
+    parts = place.strip("/").split("/")
+    name, file = "/".join(parts[:2]), "/".join(parts[2:])
+    if NAME.fullmatch(name) is None or bool(file) != with_file or ".." in parts:
+        form = "hf://owner/name/path/of/file.pt" if with_file else "hf://owner/name"
+        raise ModelError(f"{text}: not an address on the hub; give {form}, and @revision if you like")
+    return Address(name, revision or None, file)
+
+
+def fetch(
+    address: Address, cache: Path, *, wanted: Callable[[str], bool], needed: Sequence[str]
+) -> tuple[Path, str]:
+    """Download the wanted files of a model: their folder, and the commit that they are of.
+
+    Parameters
+    ----------
+    address
+        Which model.
+    cache
+        Folder that keeps what the hub said.
+    wanted
+        Is asked of the path of every file.
+    needed
+        Files without which it is no model.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its files are not those of one.
+    DownloadError
+        If it cannot be downloaded and is not here already, or a file is not what it should be.
+    """
+    known, fresh = _known(address, cache, wanted)
+    if lacking := [name for name in needed if name not in known.hashes]:
+        raise ModelError(
+            f"{address}: no model of nuclr: {', '.join(lacking)} not there; a checkpoint that others "
+            "published is read by `nuclr import-checkpoint`"
+        )
+    files = {name: _file(address, known.commit, name, digest) for name, digest in known.hashes.items()}
+    if fresh:
+        _remember(address, cache, known)
+    return files[needed[0]].parent, known.commit
+
+
+def fetch_file(address: Address, cache: Path) -> tuple[Path, str]:
+    """Download one file: its path, and the commit that it is of; errors are those of :func:`fetch`."""
+    known, fresh = _known(address, cache, lambda name: name == address.file)
+    if address.file not in known.hashes:
+        raise ModelError(f"{address}: no such file in it")
+    path = _file(address, known.commit, address.file, known.hashes[address.file])
+    if fresh:
+        _remember(address, cache, known)
+    return path, known.commit
+
+
+def publish(folder: Path, address: Address, files: Sequence[str], *, private: bool) -> str:
+    """Upload files of a folder, in one commit; the address of what is there then.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+    address
+        Where to; made if it is not there.
+    files
+        Paths in the folder.
+    private
+        Whether only its owner can see it.
+
+    Raises
+    ------
+    ModelError
+        If it is there already and everybody can see it, but ``private`` is asked for.
+    DownloadError
+        If the hub does not answer or refuses.
+    """
+    hf = _library()
+    api = hf.HfApi(library_name="nuclr")
+    with _errors(str(address)):
+        api.create_repo(address.name, private=private, exist_ok=True)
+        if private and not api.model_info(address.name).private:
+            raise ModelError(f"{address}: it is public already; give --public to add to it")
+        commit = api.upload_folder(
+            repo_id=address.name,
+            folder_path=folder,
+            allow_patterns=list(files),
+            revision=address.revision,
+            commit_message="Model of nuclr",
+        )
+    return str(commit.commit_url)
+
+
+def _known(address: Address, cache: Path, wanted: Callable[[str], bool]) -> tuple[_Known, bool]:
+    """Ask the hub for a commit and its hashes, or take what it said before; whether it was asked."""
+    hf = _library()
+    path = _memory(address, cache)
+    if path.exists() and (address.revision is not None and re.fullmatch("[0-9a-f]{40}", address.revision)):
+        return _recall(path), False  # a commit never changes
+    try:
+        with _errors(str(address)):
+            info = hf.HfApi(library_name="nuclr").model_info(
+                address.name, revision=address.revision, files_metadata=True
+            )
+    except DownloadError as error:
+        if not path.exists():
+            raise
+        known = _recall(path)
+        logger.warning("%s; commit %s, which is here, is used", error, known.commit[:12])
+        return known, False
+    hashes = {file.rfilename: _hash_told(file) for file in info.siblings if wanted(file.rfilename)}
+    return _Known(info.sha, hashes), True
+
+
+def _memory(address: Address, cache: Path) -> Path:
+    """Where is kept what the hub said."""
+    return cache / "hub" / f"{quote(str(address).removeprefix('hf://'), safe='')}.json"
+
+
+def _remember(address: Address, cache: Path, known: _Known) -> None:
+    write_json(_memory(address, cache), known._asdict())
+
+
+def _recall(path: Path) -> _Known:
+    try:
+        content = json.loads(path.read_text())
+        return _Known(str(content["commit"]), dict(content["hashes"]))
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"{path}: damaged; delete it and run the same command again") from None
+
+
+def _file(address: Address, commit: str, name: str, digest: str) -> Path:
+    """Download a file of a commit, or find it in the hub's cache, and check its hash."""
+    hf = _library()
+    try:  # what is here is not asked for again
+        path = Path(hf.hf_hub_download(address.name, name, revision=commit, local_files_only=True))
+    except hf.errors.LocalEntryNotFoundError:
+        with _errors(f"{address}: {name}"):
+            path = Path(hf.hf_hub_download(address.name, name, revision=commit, library_name="nuclr"))
+    if (found := _hash_of(path, digest)) != digest:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise DownloadError(
+            f"{address}: {name}: what came has the hash {found}, not {digest}; it was deleted, run the same "
+            "command again"
+        )
+    return path
+
+
+def _hash_told(file: Any) -> str:
+    """Hash of a file by the hub: sha256 of a large one, git's name of a small one; "" where it says none."""
+    if file.lfs is not None:
+        return f"sha256:{file.lfs['sha256']}"
+    return f"git:{file.blob_id}" if file.blob_id else ""
+
+
+def _hash_of(path: Path, like: str) -> str:
+    """Hash of a file, of the kind that is asked for."""
+    if like.startswith("sha256:"):
+        return f"sha256:{sha256_of(path)}"
+    content = path.read_bytes()
+    named = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return f"git:{named}" if like else ""
+
+
+def _library() -> ModuleType:
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+    except ImportError:
+        raise ModelError(
+            'models on the hub need huggingface_hub: python -m pip install "nuclr[hub]", or in a clone '
+            '"-e .[hub]"'
+        ) from None
+    return huggingface_hub
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    """Say what went wrong on the hub, and what to do."""
+    hf = _library()
+    # The library for HTTP differs by version: its errors are those that the hub's own come from.
+    http_error: type[Exception] = hf.errors.HfHubHTTPError.__bases__[0]
+    try:
+        yield
+    except hf.errors.GatedRepoError:
+        raise ModelError(f"{what}: its owner lets in whom they know; ask on its page for access") from None
+    except hf.errors.RepositoryNotFoundError:
+        raise ModelError(
+            f"{what}: not there, or private; look at its name, and if it is private log in with `hf auth "
+            "login` or set HF_TOKEN"
+        ) from None
+    except hf.errors.RevisionNotFoundError:
+        raise ModelError(
+            f"{what}: this revision is not there (any more); look at its page for others"
+        ) from None
+    except hf.errors.HFValidationError as error:
+        raise ModelError(f"{what}: {' '.join(str(error).split())[:200]}") from None
+    except hf.errors.OfflineModeIsEnabled:
+        raise DownloadError(f"{what}: not here, and HF_HUB_OFFLINE is set") from None
+    except hf.errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", "")
+        refused = status in (401, 403)
+        remedy = (
+            "the token may not do this: make one that can write (`hf auth login`)"
+            if refused
+            else "run the same command again later"
+        )
+        raise DownloadError(f"{what}: the hub says {status}; {remedy}") from None
+    except (http_error, OSError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise DownloadError(
+            f"{what}: the hub cannot be reached ({reason}); run the same command again later"
+        ) from None

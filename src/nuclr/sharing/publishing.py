@@ -1,0 +1,35 @@
+"""Making sure that a model can be used by others, before it is uploaded."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from nuclr.errors import ModelError
+from nuclr.model.card import CARD, UNKNOWN, lacks
+from nuclr.model.saved import read_model
+from nuclr.sharing.folder import load_probes
+from nuclr.sharing.layout import probes_in, shared_files
+
+logger = logging.getLogger(__name__)
+
+
+def check(folder: Path) -> list[str]:
+    """Check a model, its probes and its card; the files that would be uploaded.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or damaged, a probe is of another model, or the card lacks what others need.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: not a folder; publish the folder that holds model.safetensors")
+    model = read_model(folder)
+    load_probes(probes_in(folder), model.sha256)
+    if lacking := lacks(folder / CARD):
+        raise ModelError(f"{folder / CARD}: does not say {'; nor '.join(lacking)}")
+    if UNKNOWN in (folder / CARD).read_text():
+        logger.warning(
+            "%s: the licence of some recordings is not known; ask whoever recorded them", folder / CARD
+        )
+    return shared_files(folder)
