@@ -128,7 +128,8 @@ def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
     for said in (
         "| Animals | 3: a, b, c |",
         "5 steps of 2 pairs",
-        f"| area | other animals, in 3 groups | 96 | {kept['scores']['macro_f1']:.3f} |  | 0.500 |",
+        "| area | other animals, in 3 groups | 96 | {macro_f1:.3f} ({low:.3f} to {high:.3f}; 3 animals) |  "
+        "| 0.500 |".format(**kept["scores"]),
         "## Licence of the data",
         "## Intended use",
     ):
@@ -210,16 +211,37 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
         ),
         (["pretrain", "mine", "-o", "x/m.safetensors", "--animals", "2"], "give both --splits and --animals"),
         (
-            ["train-probe", "e.parquet", "--column", "cell_type", "-o", "x.safetensors"],
+            ["train-probe", "e.parquet", "--column", "cell_type", "-o", "P"],
             "no column cell_type; there are unit_id",
         ),
-        (["train-probe", "e.parquet", "--column", "brain_regio", "-o", "x.safetensors"], "did you mean brain_region?"),
         (
-            ["train-probe", "e.parquet", "--column", "brain_region", "--kinds", "linear,tree", "-o", "x.safetensors"],
+            ["train-probe", "e.parquet", "--column", "brain_regio", "-o", "P"],
+            "did you mean brain_region?",
+        ),
+        (
+            [
+                "train-probe",
+                "e.parquet",
+                "--column",
+                "brain_region",
+                "--kinds",
+                "linear,tree",
+                "-o",
+                "P",
+            ],
             "--kinds: no tree; there are linear, knn, mlp",
         ),
         (
-            ["train-probe", "e.parquet", "--column", "brain_region", "--centred", "maybe", "-o", "x.safetensors"],
+            [
+                "train-probe",
+                "e.parquet",
+                "--column",
+                "brain_region",
+                "--centred",
+                "maybe",
+                "-o",
+                "P",
+            ],
             "--centred: maybe; it is one of choose, yes, no",
         ),
         (
@@ -227,7 +249,10 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
             "the embeddings have no depths in a column depth_um",
         ),
         (["suggest", "e.parquet", "-n", "100000", "-o", "x"], "suggest: 100000 units asked for"),
-        (["train-probe", "model/model.safetensors", "--column", "a", "-o", "x.safetensors"], "cannot be read"),
+        (
+            ["train-probe", "model/model.safetensors", "--column", "a", "-o", "P"],
+            "cannot be read",
+        ),
         (
             ["predict", "other.parquet", "--probe", "p.safetensors", "-o", "x"],
             "the probe reads embeddings of model",
@@ -257,7 +282,11 @@ def test_what_cannot_be_is_said_in_one_line(
         other = ["pretrain", "mine", "-o", "other/model.safetensors", "-c", CONFIG, "--seed", "1"]
         run(folder, installed, *other)
         run(folder, installed, "embed", "mine", "--model", "other/model.safetensors", "-o", "other.parquet")
-    given = {"M": "model/model.safetensors", "GPU": '{"machine": {"accelerator": "gpu"}}'}
+    given = {
+        "M": "model/model.safetensors",
+        "P": "x.safetensors",
+        "GPU": '{"machine": {"accelerator": "gpu"}}',
+    }
     result = nuclr_(folder, installed, *(given.get(word, word) for word in arguments))
     assert result.returncode == 1, result.stdout
     errors = [line for line in result.stderr.splitlines() if line.startswith("nuclr: error: ")]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -149,8 +150,7 @@ def publish(folder: Path, address: Address, files: Sequence[str], *, private: bo
     DownloadError
         If the hub does not answer or refuses.
     """
-    hf = _library()
-    api = hf.HfApi(library_name="nuclr")
+    api = _api()
     with _errors(str(address)):
         api.create_repo(address.name, private=private, exist_ok=True)
         if private and not api.model_info(address.name).private:
@@ -167,15 +167,12 @@ def publish(folder: Path, address: Address, files: Sequence[str], *, private: bo
 
 def _known(address: Address, cache: Path, wanted: Callable[[str], bool]) -> tuple[_Known, bool]:
     """Ask the hub for a commit and its hashes, or take what it said before; whether it was asked."""
-    hf = _library()
     path = _memory(address, cache)
     if path.exists() and (address.revision is not None and re.fullmatch("[0-9a-f]{40}", address.revision)):
         return _recall(path), False  # a commit never changes
     try:
         with _errors(str(address)):
-            info = hf.HfApi(library_name="nuclr").model_info(
-                address.name, revision=address.revision, files_metadata=True
-            )
+            info = _api().model_info(address.name, revision=address.revision, files_metadata=True)
     except DownloadError as error:
         if not path.exists():
             raise
@@ -205,12 +202,12 @@ def _recall(path: Path) -> _Known:
 
 def _file(address: Address, commit: str, name: str, digest: str) -> Path:
     """Download a file of a commit, or find it in the hub's cache, and check its hash."""
-    hf = _library()
+    api = _api()
     try:  # what is here is not asked for again
-        path = Path(hf.hf_hub_download(address.name, name, revision=commit, local_files_only=True))
-    except hf.errors.LocalEntryNotFoundError:
+        path = Path(api.hf_hub_download(address.name, name, revision=commit, local_files_only=True))
+    except _library().errors.LocalEntryNotFoundError:
         with _errors(f"{address}: {name}"):
-            path = Path(hf.hf_hub_download(address.name, name, revision=commit, library_name="nuclr"))
+            path = Path(api.hf_hub_download(address.name, name, revision=commit))
     if (found := _hash_of(path, digest)) != digest:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
@@ -247,6 +244,11 @@ def _library() -> ModuleType:
             '"-e .[hub]"'
         ) from None
     return huggingface_hub
+
+
+def _api() -> Any:
+    # Named here, and not left to the library, which reads it once when it is loaded.
+    return _library().HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="nuclr")
 
 
 @contextmanager

@@ -183,11 +183,11 @@ class SavedProbe:
 
     @property
     def neighbours_help(self) -> bool:
-        """Whether neighbours in depth help to tell what a unit is: as was learned, else of regions alone."""
+        """Whether neighbours in depth help to tell what a unit is: regions, and what was seen to be so."""
+        if "region" in str(self.record["task"]).lower():
+            return True
         learned = self.record.get("along_probe")
-        if learned is None:
-            return "region" in str(self.record["task"]).lower()
-        return bool(learned["after"]["log_loss"] < learned["before"]["log_loss"])
+        return learned is not None and bool(learned["after"]["log_loss"] < learned["before"]["log_loss"])
 
     def along_probe(
         self, embeddings: Embeddings, depth: str = "depth_um", length_um: float | None = None

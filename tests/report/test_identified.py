@@ -1,0 +1,81 @@
+"""The page that says what units are: whole by itself, and readable at any width, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import ask, show, started
+from shared_model import recorded, write_shared
+
+import nuclr
+from nuclr.data.population import Population
+from nuclr.report.identified import write_identified
+from nuclr.sharing.identify import Identified
+from nuclr.sharing.loaded import Model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return nuclr.load_model(write_shared(tmp_path_factory.mktemp("shared") / "model"))
+
+
+def page_of(model: Model, found: Identified, output: Path) -> str:
+    write_identified(
+        found, output, title="<b>mine</b>.nwb", rates=model.rates(), provenance=[("model", "sha256 ab")]
+    )
+    return output.read_text()
+
+
+def identified(model: Model, *populations: Population) -> Identified:
+    return model.identify(populations)
+
+
+def test_it_says_in_words_what_was_found(model: Model, tmp_path: Path) -> None:
+    found = identified(model, recorded("new", seed=9))
+    page = page_of(model, found, tmp_path / "report.html")
+    assert "&lt;b&gt;mine&lt;/b&gt;.nwb" in page  # names come from strangers
+    assert "<b>mine" not in page
+    for said in ("24 units in 1 population of animal new", "Brain region: 2", "VISp", "CA1", "new_new_23"):
+        assert said in page
+    assert len(re.findall('src="data:image/png', page)) == 2  # a picture for each probe
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)  # nothing is loaded from elsewhere
+
+
+def test_a_strange_recording_stands_first_and_has_no_picture(model: Model, tmp_path: Path) -> None:
+    strange = recorded("strange", seed=9)
+    strange.activity[:] = np.random.default_rng(0).poisson(20, strange.activity.shape)
+    page = page_of(model, identified(model, strange), tmp_path / "report.html")
+    assert page.index("strange/probe is unlike") < page.index("24 units in 1 population")
+    assert "24 in a recording unlike those learned from" in page
+    assert 'src="data:image/png' not in page
+
+
+def test_many_populations_and_units_are_cut_short_and_it_says_so(model: Model, tmp_path: Path) -> None:
+    several = [recorded(f"a{i}", units=40, seed=20 + i, depth=i % 2 == 0) for i in range(9)]
+    page = page_of(model, identified(model, *several), tmp_path / "report.html")
+    assert "The first 300 of 360 units" in page
+    assert "The first 8 of 9 populations are drawn" in page
+    assert "360 units in 9 populations of 9 animals" in page
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[str]:
+    with started() as address:
+        yield address
+
+
+@pytest.mark.parametrize("units", [30, 3000])
+def test_a_browser_shows_it_at_any_width(model: Model, session: str, tmp_path: Path, units: int) -> None:
+    page_of(model, identified(model, recorded("new", units=units, seed=9)), tmp_path / "report.html")
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        show(session, (tmp_path / "report.html").as_uri(), width, scheme)
+        overflow = "return document.documentElement.scrollWidth - window.innerWidth"
+        assert ask(session, "execute/sync", script=overflow, args=[]) <= 0
+        shown = "return [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+        assert ask(session, "execute/sync", script=shown, args=[])
+    assert ask(session, "se/log", type="browser") == []
+    assert (tmp_path / "report.html").stat().st_size < 2e6

@@ -1,0 +1,170 @@
+"""What the units of a recording are, by every probe of a model; and what cannot be said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shared_model import RECORD, SPEC, recorded, write_shared
+from strategies import population
+
+import nuclr
+from nuclr.errors import ModelError
+from nuclr.model.card import CARD, lacks, read_card, set_licence
+from nuclr.model.encoder import Encoder
+from nuclr.model.saved import save_model
+from nuclr.sharing.folder import check_model_of
+from nuclr.sharing.identify import summary
+from nuclr.sharing.publishing import check
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shared(tmp_path_factory.mktemp("shared") / "model")
+
+
+@pytest.fixture
+def folder(shared: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(shared, tmp_path / "model"))
+
+
+def test_every_probe_says_what_each_unit_is(folder: Path) -> None:
+    model = nuclr.load_model(folder)
+    found = model.identify(recorded("new", seed=9))
+    units = found.units
+    for task in ("brain_region", "kind"):
+        told = units[f"{task}_predicted"]
+        assert (told[told != ""] == units[task][told != ""]).all()
+        assert (told != "").sum() >= 20
+        probability = units[[name for name in units if name.startswith(f"{task}_p_")]]
+        np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-5)
+        assert (units[f"{task}_why_not"] == "").tolist() == (told != "").tolist()
+    assert summary(found)[0].startswith("brain region: ")
+    # The two areas lie apart, and depths were known to the probe; kinds are the same units.
+    assert "brain_region_along_probe" in units
+    assert len(found.answers["brain_region"].boundaries) == 1
+
+
+def test_without_depths_nothing_is_said_along_the_probe(folder: Path) -> None:
+    found = nuclr.load_model(folder).identify(recorded("new", seed=9, depth=False))
+    assert "brain_region_along_probe" not in found.units
+    assert found.answers["brain_region"].boundaries is None
+
+
+def test_warnings_are_kept(folder: Path) -> None:
+    found = nuclr.load_model(folder).identify(recorded("new", units=8, seed=9))
+    assert any("small populations" in warning for warning in found.warnings)
+
+
+def test_a_recording_unlike_all_others_gets_one_warning_for_each_probe_and_no_answer(folder: Path) -> None:
+    strange = recorded("strange", units=24, seed=9)
+    strange.activity[:] = np.random.default_rng(0).poisson(20, strange.activity.shape)
+    found = nuclr.load_model(folder).identify(strange)
+    assert (found.units["brain_region_predicted"] == "").all()
+    assert set(found.units["brain_region_why_not"]) == {"in a recording unlike those learned from"}
+    assert set(found.units["brain_region_along_probe"]) == {""}
+    assert len([warning for warning in found.warnings if "is unlike the 6" in warning]) == 1
+
+
+def test_a_model_without_a_probe_says_what_to_do(folder: Path) -> None:
+    shutil.rmtree(folder / "probes")
+    with pytest.raises(ModelError, match=r"no probe in it, .*`nuclr train-probe"):
+        nuclr.load_model(folder).identify(recorded("new"))
+
+
+def test_a_probe_of_another_model_is_refused(folder: Path) -> None:
+    save_model(folder / "model.safetensors", Encoder(SPEC), RECORD)  # other weights
+    with pytest.raises(ModelError, match=r"brain_region\.safetensors: the probe reads embeddings of model"):
+        nuclr.load_model(folder).identify(recorded("new"))
+
+
+def test_two_probes_of_one_task_are_refused_unless_one_is_named(folder: Path) -> None:
+    for end in ("json", "safetensors"):
+        shutil.copy(folder / "probes" / f"brain_region.{end}", folder / "probes" / f"mine.{end}")
+    with pytest.raises(ModelError, match=r"region\.safetensors and .*mine\.safetensors both say what"):
+        nuclr.load_model(folder).identify(recorded("new"))
+    named = [folder / "probes" / "mine.safetensors"]
+    assert list(nuclr.load_model(folder).identify(recorded("new"), probes=named).answers) == ["brain_region"]
+
+
+def test_a_recording_of_the_other_modality_is_refused(folder: Path) -> None:
+    calcium = population(units=24, bins=1000, modality="calcium", bin_s=0.02)
+    with pytest.raises(ModelError, match="but the model reads spikes"):
+        nuclr.load_model(folder).identify(calcium)
+
+
+def test_a_file_by_itself_is_a_model_without_probes(folder: Path) -> None:
+    for end in ("safetensors", "json"):
+        name = "config.json" if end == "json" else "model.safetensors"
+        shutil.copy(folder / name, folder / f"alone.{end}")
+    assert nuclr.load_model(folder / "alone.safetensors").probes() == {}
+    assert set(nuclr.load_model(folder / "model.safetensors").probes()) == {"brain_region", "kind"}
+
+
+def test_the_reference_says_how_fast_units_of_each_class_fired(folder: Path) -> None:
+    rates = nuclr.load_model(folder).rates()["brain_region"]
+    assert rates.loc["CA1", 0.5] == pytest.approx(5, rel=0.2)
+    assert rates.loc["VISp", 0.5] == pytest.approx(20, rel=0.2)
+
+
+def test_a_damaged_reference_is_refused(folder: Path) -> None:
+    path = folder / "reference" / "brain_region.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": ["CA1"]}))
+    with pytest.raises(ModelError, match="not a whole reference"):
+        nuclr.load_model(folder).rates()
+
+
+def test_embeddings_of_another_model_cannot_have_their_probe_in_a_folder(folder: Path) -> None:
+    embeddings = nuclr.load_model(folder).embed(recorded("new"))
+    check_model_of(folder, embeddings)
+    save_model(folder / "model.safetensors", Encoder(SPEC), RECORD)
+    with pytest.raises(ModelError, match="come from another model"):
+        check_model_of(folder, embeddings)
+    with pytest.raises(ModelError, match="no model there"):
+        check_model_of(folder / "none", embeddings)
+
+
+def test_a_card_without_a_licence_is_not_published(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"README\.md: does not say its licence \(`license"):
+        check(folder)
+    set_licence(folder / CARD, "mit")
+    assert lacks(folder / CARD) == []
+    assert len(check(folder)) == 11
+    _, body = read_card(folder / CARD)
+    (folder / CARD).write_text(body.replace("## Intended use", "## Use"))
+    assert [what.split(" (")[0] for what in lacks(folder / CARD)] == [
+        "its licence",
+        "what it learned from",
+        "what it is for",
+    ]
+    (folder / CARD).write_text("---\n: [\n---\n")
+    with pytest.raises(ModelError, match="is not YAML"):
+        check(folder)
+    (folder / CARD).unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        check(folder)
+
+
+def test_new_scores_leave_what_was_written_by_hand(folder: Path) -> None:
+    card = folder / CARD
+    set_licence(card, "mit")
+    card.write_text(
+        card.read_text().replace("## Intended use", "## About us\n\nWe are a lab.\n\n## Intended use")
+    )
+    model = nuclr.load_model(folder)
+    embeddings = model.embed([recorded(f"m{i}", seed=i) for i in range(6)])
+    from nuclr.sharing.folder import add_probe
+
+    add_probe(folder, nuclr.train_probe(embeddings, "kind", kinds=("linear",)), embeddings)
+    head, body = read_card(card)
+    assert head["license"] == "mit"
+    assert "We are a lab." in body
+    assert body.count("## Scores") == 1
+    assert body.count("| kind | ") == 1
+    assert {row["task"]["name"].split(",")[0] for row in head["model-index"][0]["results"]} == {
+        "brain_region",
+        "kind",
+    }
