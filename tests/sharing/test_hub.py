@@ -56,7 +56,7 @@ def test_an_address_is_read() -> None:
     assert parse("hf:/lab/mice@refs/pr/1") == Address("lab/mice", "refs/pr/1")  # a path leaves one slash
     assert parse("hf://lab/mice/a/b.pt@v2", with_file=True) == Address("lab/mice", "v2", "a/b.pt")
     assert str(parse("hf://lab/mice/a/b.pt@v2", with_file=True)) == "hf://lab/mice/a/b.pt@v2"
-    for wrong in ("hf://mice", "hf://lab/mice/x", "hf://lab/../x", "hf://-lab/mice", "hf://"):
+    for wrong in ("hf://mice", "hf://lab/mice/x", "hf://lab/../x", "hf://-lab/mice", "hf://", "lab/mice"):
         with pytest.raises(ModelError, match="not an address on the hub"):
             parse(wrong)
     with pytest.raises(ModelError, match="path/of/file"):

@@ -77,7 +77,7 @@ def parse(text: str, *, with_file: bool = False) -> Address:
     place, _, revision = HUB.sub("", text).partition("@")
     parts = place.strip("/").split("/")
     name, file = "/".join(parts[:2]), "/".join(parts[2:])
-    if NAME.fullmatch(name) is None or bool(file) != with_file or ".." in parts:
+    if not is_address(text) or NAME.fullmatch(name) is None or bool(file) != with_file or ".." in parts:
         form = "hf://owner/name/path/of/file.pt" if with_file else "hf://owner/name"
         raise ModelError(f"{text}: not an address on the hub; give {form}, and @revision if you like")
     return Address(name, revision or None, file)

@@ -1,0 +1,127 @@
+"""From a recording to what its units are in one command, by a model that comes along or is shared."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hub_server import TOKEN, Hub, serving_hub
+from sklearn.metrics import f1_score
+from strategies import write_traces
+from warm import warm
+
+from nuclr.sharing.layout import MODEL_IN_THE_BOX
+from nuclr.sharing.loaded import load_model
+from nuclr.sharing.publishing import check
+
+NUCLR = [sys.executable, "-c", "from nuclr.cli import main; main()"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def libraries_are_loaded_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with warm(tmp_path_factory.mktemp("cli")) as place, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUCLR_WARM", place)
+        yield
+
+
+def nuclr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*NUCLR, *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def done(folder: Path, *arguments: str) -> str:
+    result = nuclr(folder, *arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    """Say the only line of an error."""
+    result = nuclr(folder, *arguments)
+    assert result.returncode == 1, result.stdout
+    (error,) = [line for line in result.stderr.splitlines() if line.startswith("nuclr: error: ")]
+    return error
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    said = done(folder, "demo")
+    assert "nuclr_demo/report.html: open it in a browser" in said
+    return folder
+
+
+def test_the_demo_tells_regions_and_types_of_a_new_animal(demo: Path) -> None:
+    units = pd.read_csv(demo / "nuclr_demo" / "units.csv", keep_default_na=False)
+    assert len(units) == 80
+    for task in ("brain_region", "cell_type"):
+        told = units[units[f"{task}_predicted"] != ""]
+        assert len(told) > 40
+        assert f1_score(told[task], told[f"{task}_predicted"], average="macro") > 0.8
+    alone = (units["brain_region_predicted"] == units["brain_region"]).mean()
+    assert (units["brain_region_along_probe"] == units["brain_region"]).mean() >= alone
+    page = (demo / "nuclr_demo" / "report.html").read_text()
+    assert "recording.nwb" in page
+
+
+def test_the_model_in_the_box_is_small_and_whole() -> None:
+    assert sum(path.stat().st_size for path in MODEL_IN_THE_BOX.rglob("*") if path.is_file()) < 1_000_000
+    assert len(check(MODEL_IN_THE_BOX)) == 11
+    with_probes = load_model(MODEL_IN_THE_BOX)
+    assert set(with_probes.probes()) == set(with_probes.rates()) == {"brain_region", "cell_type"}
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    with serving_hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+        monkeypatch.setenv("NUCLR_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        # What was loaded before it was told of this server would ask the real one.
+        monkeypatch.delenv("NUCLR_WARM", raising=False)
+        yield server
+
+
+def test_a_model_is_published_and_used_by_somebody_else(
+    demo: Path, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(MODEL_IN_THE_BOX)
+    assert "nothing was" in done(tmp_path, "publish", folder, "hf://lab/sim", "--dry-run")
+    assert not hub.repositories
+    assert "make one that can write" in refused(tmp_path, "publish", folder, "hf://lab/sim")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    assert "for you alone to see" in done(tmp_path, "publish", folder, "hf://lab/sim")
+    recording = str(demo / "nuclr_demo" / "recording.nwb")
+    said = done(tmp_path, "identify", recording, "--model", "hf://lab/sim", "-o", "found")
+    assert "brain region: " in said
+    commit = hub.repositories["lab/sim"].revisions["main"]
+    assert commit in (tmp_path / "found" / "report.html").read_text()
+    at_home = pd.read_csv(demo / "nuclr_demo" / "units.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "found" / "units.csv"), at_home)
+
+
+def test_what_cannot_be_is_said_in_one_line(demo: Path, tmp_path: Path) -> None:
+    recording = str(demo / "nuclr_demo" / "recording.nwb")
+    shutil.copytree(MODEL_IN_THE_BOX, tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare" / "probes")
+    identify = ("identify", recording, "-o", "out", "--model")
+    assert "no probe in it" in refused(tmp_path, *identify, "bare")
+    assert "not there" in refused(tmp_path, *identify, "nowhere")
+    write_traces(tmp_path / "traces.nwb", np.random.default_rng(0).random((400, 12)))
+    calcium = ("identify", "traces.nwb", "-o", "out", "--model", str(MODEL_IN_THE_BOX))
+    assert "but the model reads spikes" in refused(tmp_path, *calcium)
+    assert "not a folder" in refused(tmp_path, "publish", "nowhere", "hf://lab/sim")
+    assert "not an address on the hub" in refused(tmp_path, "publish", "bare", "lab/sim")
+    card = tmp_path / "bare" / "README.md"
+    card.write_text(card.read_text().replace("license: mit\n", ""))
+    assert "does not say its licence" in refused(tmp_path, "publish", "bare", "hf://lab/sim")
+    (tmp_path / "bare" / "model.safetensors").write_bytes(b"x")
+    assert "not the model that config.json describes" in refused(tmp_path, *identify, "bare")
+    assert not list((tmp_path / "out").glob("*"))
