@@ -26,7 +26,7 @@ from nuclr.data.population import Population
 from nuclr.errors import DataError, NothingToLearn
 from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.saved import SavedModel
-from nuclr.representation.embed import Model
+from nuclr.sharing.loaded import Model
 
 TRAINS = poisson_trains(12, 20.0)
 LABELS = {"brain_region": ["CA1"] * 6 + ["VISp"] * 6}

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pynwb import NWBHDF5IO
 from strategies import new_nwb, poisson_trains, save_nwb, span_lists, write_traces, write_units
 
+import nuclr
 from nuclr.config import Chunk, Nwb, Reading
 from nuclr.data import formats
 from nuclr.data.chunk import chunk_recording
@@ -329,3 +330,27 @@ def test_no_content_ends_in_a_traceback(tmp_path: Path, kind: str, data: st.Data
         chunk_recording(
             found, tmp_path / "out", dataset="d", animal="a", recording="r", options=Chunk(min_rate_hz=0)
         )
+
+
+@pytest.mark.parametrize("column", ["rel_y", "probe_vertical_position"])
+def test_units_lie_where_their_electrodes_do(tmp_path: Path, column: str) -> None:
+    nwb = new_nwb()
+    device = nwb.create_device("device")
+    group = nwb.create_electrode_group("probe", description="", location="", device=device)
+    if column != "rel_y":
+        nwb.add_electrode_column(column, "um from the tip")
+    for depth in (40.0, 20.0, np.nan):
+        nwb.add_electrode(location="CA1", group=group, **{column: depth})
+    for unit, times in enumerate(poisson_trains(3, 10.0)):
+        nwb.add_unit(spike_times=times, electrodes=[unit])
+    (population,) = nuclr.read(save_nwb(nwb, tmp_path / "a.nwb"))
+    np.testing.assert_array_equal(population.units["depth_um"], [40.0, 20.0, np.nan])
+
+
+def test_what_units_say_of_their_depth_counts_before_their_electrodes(tmp_path: Path) -> None:
+    trains = poisson_trains(3, 10.0)
+    told = write_units(tmp_path / "a.nwb", trains, columns={"depth_um": [5.0, 7.0, 6.0]})
+    (population,) = nuclr.read(told)
+    assert population.units["depth_um"].tolist() == [5.0, 7.0, 6.0]
+    (without,) = nuclr.read(write_units(tmp_path / "b.nwb", trains, regions=["CA1"] * 3))
+    assert "depth_um" not in without.units

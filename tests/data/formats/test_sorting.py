@@ -66,6 +66,40 @@ def test_kilosorts_own_labels_and_templates_do_where_nobody_curated(tmp_path: Pa
     assert population.units["quality"].tolist() == ["good", "mua", "", ""]
 
 
+def test_clusters_lie_where_phy_says_or_where_their_templates_are_largest(tmp_path: Path) -> None:
+    folder = write_phy(tmp_path / "ks", TRAINS)  # clusters 10, 12, 14, 16
+    (without,) = nuclr.read(folder)
+    assert "depth_um" not in without.units
+    np.save(folder / "channel_positions.npy", np.array([[16.0, 20.0 * i] for i in range(8)]))
+    templates = np.zeros((15, 5, 8), np.float32)
+    templates[10, 2, 3], templates[12, 1, 7] = -5.0, 4.0
+    templates[14, 3, 0], templates[14, 2, 1] = 1.0, -0.9
+    np.save(folder / "templates.npy", templates)
+    (population,) = nuclr.read(folder)
+    np.testing.assert_array_equal(population.units["depth_um"], [60.0, 140.0, 0.0, np.nan])
+    rows = "10\t300\tgood\n12\t\tgood\n14\t1200.5\tmua\n99\t7\tmua\n"
+    (folder / "cluster_info.tsv").write_text(f"cluster_id\tdepth\tgroup\n{rows}")
+    (curated,) = nuclr.read(folder)
+    np.testing.assert_array_equal(curated.units["depth_um"], [300.0, np.nan, 1200.5, np.nan])
+
+
+@pytest.mark.parametrize(
+    "templates",
+    [np.zeros((15, 5, 3)), np.zeros(4), np.array([None, 1], object), np.zeros((2, 2, 8), "<U3")],
+    ids=["other channels", "one axis", "objects", "text"],
+)
+def test_templates_that_are_none_give_no_depths(
+    tmp_path: Path, templates: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = write_phy(tmp_path / "ks", TRAINS)
+    np.save(folder / "channel_positions.npy", np.zeros((8, 2)))
+    np.save(folder / "templates.npy", templates, allow_pickle=True)
+    with caplog.at_level("INFO", "nuclr"):
+        (population,) = nuclr.read(folder)
+    assert "depth_um" not in population.units
+    assert "depths are not known" in caplog.text
+
+
 def test_a_file_that_is_not_read_does_not_change_a_recording(tmp_path: Path) -> None:
     folder = write_phy(tmp_path / "ks", TRAINS, QUALITY)
 

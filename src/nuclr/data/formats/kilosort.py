@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nuclr.config import Sorter
+from nuclr.data.formats.kilosort_depths import cluster_depths
 from nuclr.data.formats.sorting import clusters_in, open_column, sorted_population
 from nuclr.data.recording import SpikeTrains
 from nuclr.data.spikes import SpikesByTime
@@ -59,8 +60,9 @@ def read_kilosort(folder: Path, options: Sorter | None = None) -> list[SpikeTrai
     ids = clusters_in(spikes[1])
     quality, said_in = _quality(folder, ids)
     where = SpikesByTime(*spikes, ids, rate_hz)
-    read = (*rate_from, folder / "spike_times.npy", clusters, *said_in)
-    return sorted_population(folder, where, ids, quality, read, options.keep)
+    depth_um, placed_by = cluster_depths(folder, ids)
+    read = (*rate_from, folder / "spike_times.npy", clusters, *dict.fromkeys([*said_in, *placed_by]))
+    return sorted_population(folder, where, ids, quality, read, options.keep, depth_um)
 
 
 def _rate_hz(folder: Path, options: Sorter) -> tuple[float, list[Path]]:

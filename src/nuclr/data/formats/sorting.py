@@ -48,6 +48,7 @@ def sorted_population(
     quality: np.ndarray,
     read: tuple[Path, ...],
     keep: Sequence[str] | None = None,
+    depth_um: np.ndarray | None = None,
 ) -> list[SpikeTrains]:
     """Make the one population of a sorting; units that are noise, or not of a quality to keep, are left out.
 
@@ -59,6 +60,8 @@ def sorted_population(
     name = recording_of(folder)
     names = distinct([safe_name(unit) for unit in ids])
     units = pd.DataFrame({"unit_id": [f"{name}_{unit}" for unit in names], "quality": quality})
+    if depth_um is not None and np.isfinite(depth_um).any():
+        units["depth_um"] = depth_um
     if not RATES_HZ[0] <= spikes.rate_hz <= RATES_HZ[1]:
         raise DataError(
             f"{folder}: {spikes.rate_hz:g} samples in a second, which no probe has; sorter.sample_rate_hz "
