@@ -37,11 +37,11 @@ def cluster_depths(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path
         told = _of_table(table, ids)
         if np.isfinite(told).any():
             return told, [table]
-    files = [folder / POSITIONS, folder / TEMPLATES]
-    if not all(path.is_file() for path in files):
+    positions, templates = folder / POSITIONS, folder / TEMPLATES
+    if not (positions.is_file() and templates.is_file()):
         return np.full(len(ids), np.nan), []
     try:
-        return _of_templates(*files, ids), files
+        return _of_templates(positions, templates, ids), [positions, templates]
     except (OSError, ValueError, EOFError, OverflowError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         logger.info(
