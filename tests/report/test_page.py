@@ -99,7 +99,11 @@ def test_the_page_holds_everything_and_asks_for_nothing(results: Path) -> None:
         assert name in page.replace("&#34;", '"')
     assert "p value" not in page
     # Every interval stands beside the number of animals that it is over; of two there is none.
-    assert page.count("<th>test animals</th>") >= 1 + 2 * 2
+    with_intervals = [head for head in re.findall(r"<thead>.*?</thead>", page) if "(95 %)" in head]
+    assert len(with_intervals) == 1 + 2 + 1
+    assert all("<th>test animals</th>" in head for head in with_intervals)
+    # So does the score of the plain probe, beside that of the chosen one.
+    assert sum("<th>plain probe</th>" in head for head in with_intervals) == 1 + 2
     assert "nan" not in re.sub(r"data:image/png;base64,[^\"]+", "", page)
     for picture in re.findall(r"data:image/png;base64,([^\"]+)", page):
         assert base64.b64decode(picture).startswith(b"\x89PNG")

@@ -69,6 +69,9 @@ def scaling_figure(
 ) -> Figure:
     """Macro-F1 against pretraining animals.
 
+    Where held-out labels chose among several probes, open circles are scores of the plain one: of runs at
+    their animals, of all else at the right end of its line.
+
     Parameters
     ----------
     runs, curve
@@ -93,8 +96,7 @@ def scaling_figure(
         _log_axis(ax, n)
         ax.set_xlabel("animals in pretraining (count)")
         ax.set_ylabel("macro-F1 (0 to 1)")
-        ax.set_title(title, loc="left")
-        heights = {"nuclr": float(mean[-1])}
+        heights, plain = {"nuclr": float(mean[-1])}, []
         for name, (_, colour, dashes) in LINES.items():
             rows = curve[curve["representation"] == name]
             if name in controls:
@@ -104,8 +106,16 @@ def scaling_figure(
             else:
                 continue
             ax.axhline(heights[name], color=colour, linestyle=dashes, linewidth=1.2, zorder=1)
+        if "plain_macro_f1" in curve:
+            title += "\nopen circles: plain probe"
+            beside = curve[curve["representation"].isin(LINES)]
+            plain = [*trained["plain_macro_f1"], *beside["plain_macro_f1"]]
+            _open_circles(ax, n, trained["plain_macro_f1"], NUCLR)
+            for name, score in zip(beside["representation"], beside["plain_macro_f1"], strict=True):
+                _open_circles(ax, 1, score, LINES[name][1], transform=ax.get_yaxis_transform(), clip_on=False)
+        ax.set_title(title, loc="left")
         # Of few test animals there is no interval.
-        drawn = [*heights.values(), *dots["macro_f1"], *trained[["low", "high"]].to_numpy().ravel()]
+        drawn = [*heights.values(), *dots["macro_f1"], *trained[["low", "high"]].to_numpy().ravel(), *plain]
         # A point at 1 is drawn whole.
         bottom, top = max(0.0, np.nanmin(drawn) - 0.06), min(1.02, np.nanmax(drawn) + 0.05)
         ax.set_ylim(bottom, top)
@@ -127,6 +137,10 @@ def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
         elinewidth=1.2,
         zorder=4,
     )
+
+
+def _open_circles(ax: Axes, x: Any, scores: Any, colour: str, **options: Any) -> None:
+    ax.plot(x, scores, "o", markersize=3.5, fillstyle="none", color=colour, zorder=5, **options)
 
 
 def _log_axis(ax: Axes, counts: np.ndarray) -> None:
