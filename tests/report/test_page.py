@@ -117,6 +117,19 @@ def test_a_published_split_that_shares_animals_is_said_on_the_page(results: Path
     assert shared not in (results / "report.html").read_text()
 
 
+def test_of_one_probe_the_page_shows_no_other(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path / "copy")
+    for path in (tmp_path / "copy" / "scaling").glob("*.csv"):
+        pd.read_csv(path).drop(columns=["plain_macro_f1", "probes"], errors="ignore").to_csv(
+            path, index=False
+        )
+    write_page(CONFIG, SPLITS, tmp_path / "copy", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "plain probe" not in page
+    assert "held-out" not in page
+    assert "<th>NuCLR (95 %)</th>" in page
+
+
 def test_costs_are_added_up_and_a_gpu_counts_as_long_as_its_job(results: Path) -> None:
     (row,) = cost_table(results)
     assert row == {
