@@ -100,11 +100,7 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
         from, ``plain_macro_f1`` and ``probes``, the chosen ones in words.
     """
     rows, confusion_of = [], {}
-    chosen = any(s.chosen for s in scored)
-    plain = macro_f1(confusions([s.plain.predictions for s in scored]).sum(axis=1))
-    for s, confusion, of_plain in zip(
-        scored, confusions([s.predictions for s in scored]), plain.tolist(), strict=True
-    ):
+    for s, confusion in zip(scored, confusions([s.predictions for s in scored]), strict=True):
         confusion_of[s.representation, s.animals, s.seed] = confusion
         total = confusion.sum(0)
         rows.append(
@@ -118,10 +114,13 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
                 "units": int(total.sum()),
                 "pretraining_units": s.units,
                 "pretraining_hours": s.hours,
-                **({"plain_macro_f1": of_plain} if chosen else {}),
             }
         )
-    runs = pd.DataFrame(rows).sort_values(["representation", "animals", "seed"], ignore_index=True)
+    runs = pd.DataFrame(rows)
+    if chosen := any(s.chosen for s in scored):
+        plain = confusions([s.plain.predictions for s in scored])
+        runs["plain_macro_f1"] = macro_f1(plain.sum(axis=1))
+    runs = runs.sort_values(["representation", "animals", "seed"], ignore_index=True)
     # Where the animals that are tested differ by seed, so do the scores of the control.
     controls = {seed: confusion for (name, _, seed), confusion in confusion_of.items() if name == CONTROL}
     summary = []
