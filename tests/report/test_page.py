@@ -126,6 +126,7 @@ def test_of_one_probe_the_page_shows_no_other(results: Path, tmp_path: Path) -> 
     write_page(CONFIG, SPLITS, tmp_path / "copy", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "plain probe" not in page
+    assert "beside it" not in page
     assert "held-out" not in page
     assert "<th>NuCLR (95 %)</th>" in page
 
