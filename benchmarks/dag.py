@@ -47,7 +47,7 @@ case $command in
         for part in "" .axes .labels .confusion .animals; do
             touch "$output$part.png" "$output$part.svg" "$output$part.csv"
         done
-        touch "$output.runs.csv" "$output.chosen.csv" "$output.json" ;;
+        touch "$output.runs.csv" "$output.classes.csv" "$output.json" ;;
     catalog) ;;
     *) touch "$output" ;;
 esac

@@ -410,12 +410,14 @@ class Probe(Section):
         description="what a user would try first; see nuclr baseline --help",
     )
     kinds: list[ProbeKind] = Field(
-        ["linear"], min_length=1, description="linear, knn, mlp; figures show the first"
+        ["linear"],
+        min_length=1,
+        description="linear, knn, mlp; of several, held-out labels choose, and the first stands beside",
     )
     centred: list[bool] = Field(
-        [False],
+        [False, True],
         min_length=1,
-        description="true: features lose the mean of their recording first; [false, true]: both",
+        description="true: features lose the mean of their recording first; [false, true]: likewise",
     )
     label_halvings: int = Field(6, ge=0, le=12, description="labels are halved so often: 1, 1/2, ... 1/64")
     min_units: Count = Field(10, description="classes with fewer units are dropped, and the log says so")

@@ -131,10 +131,11 @@ def test_every_task_and_protocol_is_a_file_that_says_where_it_comes_from(tmp_pat
     assert {"unit_id", "population", "animal", "fold", "label", "predicted", "confidence"} <= set(predictions)
     assert predictions["unit_id"].is_unique
     assert (predictions["probe"] == "linear").all()
-    nearest, _ = read_predictions(tmp_path / "probes" / "kind.transductive.parquet", Variant("knn", True))
+    path = tmp_path / "probes" / "kind.transductive.parquet"
+    nearest, _ = read_predictions(path, probe="knn", centred=True)
     assert len(nearest) == len(predictions)
     with pytest.raises(DataError, match="make it again with `nuclr probe`"):
-        read_predictions(tmp_path / "probes" / "kind.transductive.parquet", Variant("mlp"))
+        read_predictions(path, probe="mlp")
 
 
 def test_scores_of_many_runs_are_one_tidy_table(tmp_path: Path) -> None:
@@ -312,7 +313,7 @@ def test_a_choice_among_probes_looks_at_no_unit_that_it_is_tested_on(tmp_path: P
         noise = rng.standard_normal((len(table), 3)).astype(np.float32)
         write_embeddings(path, table, noise, np.ones(len(table), int), record)
         probe_all(path, SPLITS, 4, 1, options, tmp_path / f"p{trial}")
-        own = read_chosen(tmp_path / f"p{trial}" / "kind.transductive.parquet")
+        own, _ = read_chosen(tmp_path / f"p{trial}" / "kind.transductive.parquet")
         assert own["unit_id"].is_unique
         # Each fold has one probe, which its own validation units chose.
         assert (own.groupby("fold")[["probe", "centred"]].nunique() == 1).all().all()

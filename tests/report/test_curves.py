@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from nuclr.report.curves import write_scaling
 from nuclr.representation.embeddings import write_recorded
 
 
-def probed(folder: Path, animals: int, split: str, name: str = "nuclr") -> Path:
+def probed(
+    folder: Path, animals: int, split: str, name: str = "nuclr", ways: Sequence[str] = ("linear", "knn")
+) -> Path:
     """Write the probe of a run, as ``nuclr probe`` does."""
     label = np.tile(["x", "y"], 20)
     wrong = np.arange(40) % (2 + animals) == 0
@@ -33,10 +36,11 @@ def probed(folder: Path, animals: int, split: str, name: str = "nuclr") -> Path:
         }
     )
     halved = Variant(label_share=0.5)
-    ways = [table.assign(**asdict(way)) for way in (Variant(), halved, Variant(shuffled=True))]
+    tables = [table.assign(**asdict(way)) for way in (Variant(), halved, Variant(shuffled=True))]
     # The nearest neighbours of this run are always right.
-    ways.append(table.assign(predicted=table["label"], **asdict(Variant(probe="knn"))))
-    table = pd.concat(ways)
+    tables.append(table.assign(predicted=table["label"], **asdict(Variant(probe="knn"))))
+    table = pd.concat(tables)
+    table = table[table["probe"].isin(ways)]
     path = folder / f"{name}-n{animals}-s0" / "probes" / "kind.transductive.parquet"
     record = {"representation": name, "animals": animals, "seed": 0, "split": split}
     record |= {"pretraining": {"units": 20 * animals, "hours": animals / 2}}
@@ -93,10 +97,28 @@ def test_every_figure_has_the_table_behind_it(tmp_path: Path) -> None:
     assert content["shuffled"] == runs.loc[runs["animals"] == 8, "macro_f1"].iloc[0]
 
 
-def test_the_probe_that_validation_units_choose_is_told_apart_from_the_main_one(tmp_path: Path) -> None:
+def test_the_curve_is_of_the_probe_that_validation_units_choose_and_the_plain_one_stands_beside(
+    tmp_path: Path,
+) -> None:
     probes = [probed(tmp_path, animals, "") for animals in (1, 3)]
     write_scaling(probes, "kind", "transductive", tmp_path / "out", resamples=20)
-    (chosen,) = pd.read_csv(tmp_path / "out.chosen.csv").to_dict("records")
-    assert (chosen["probes"], chosen["animals"], chosen["validation_macro_f1"]) == ("knn", 3, 0.45)
-    assert chosen["macro_f1"] == 1
-    assert pd.read_csv(tmp_path / "out.csv")["macro_f1"].max() < 1
+    curve = pd.read_csv(tmp_path / "out.csv").set_index("animals")
+    assert curve["probes"].tolist() == ["linear", "knn"]
+    assert curve.loc[1, "macro_f1"] == curve.loc[1, "plain_macro_f1"] < 1
+    assert curve.loc[3, "macro_f1"] == 1 > curve.loc[3, "plain_macro_f1"]
+    # What is drawn of the largest runs is of the same predictions.
+    assert (pd.read_csv(tmp_path / "out.classes.csv")["f1"] == 1).all()
+    confusion = pd.read_csv(tmp_path / "out.confusion.csv", index_col="label")
+    assert confusion.to_numpy().tolist() == [[20, 0], [0, 20]]
+    assert (pd.read_csv(tmp_path / "out.animals.csv")["macro_f1"] == 1).all()
+    # Shares of the labels are all of one probe, so that they can be compared.
+    grid = pd.read_csv(tmp_path / "out.labels.csv").set_index(["animals", "label_share"])["macro_f1"]
+    assert grid[3, 1.0] == grid[3, 0.5] == curve.loc[3, "plain_macro_f1"]
+
+
+def test_of_one_probe_nothing_stands_beside(tmp_path: Path) -> None:
+    probes = [probed(tmp_path, animals, "", ways=["linear"]) for animals in (1, 3)]
+    write_scaling(probes, "kind", "transductive", tmp_path / "out", resamples=20)
+    for name in ("out.csv", "out.runs.csv"):
+        assert not {"plain_macro_f1", "probes"} & set(pd.read_csv(tmp_path / name))
+    assert "plain" not in (tmp_path / "out.svg").read_text()

@@ -81,6 +81,25 @@ def test_names_of_lines_near_1_stay_below_the_title(tables: tuple[pd.DataFrame, 
     plt.close(figure)
 
 
+def test_scores_of_the_plain_probe_are_open_circles_and_in_brackets(
+    tables: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    runs, curve = tables
+    curve = curve.assign(plain_macro_f1=curve["macro_f1"] - 0.35)
+    figure = scaling_figure(runs, curve, {"refused": ""}, CONTROLS, "Cell type")
+    ax = figure.axes[0]
+    circles = [line for line in ax.lines if line.get_fillstyle() == "none"]
+    drawn = np.concatenate([np.atleast_1d(line.get_ydata()) for line in circles])
+    np.testing.assert_allclose(np.sort(drawn), np.sort(curve["plain_macro_f1"]))
+    assert ax.get_ylim()[0] <= drawn.min()
+    assert {"population correlations 0.90 (0.55)", "chance 0.33"} <= set(texts(figure))
+    assert "plain probe" in ax.get_title("left")
+    without = scaling_figure(*tables, {"refused": ""}, CONTROLS, "Cell type").axes[0]
+    assert without.get_title("left") == "Cell type"
+    assert not [line for line in without.lines if line.get_fillstyle() == "none"]
+    plt.close("all")
+
+
 def test_whoever_imports_the_package_keeps_the_backend_of_matplotlib() -> None:
     code = "import sys, nuclr.report.page, nuclr.report.overview; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

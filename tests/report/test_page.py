@@ -99,7 +99,11 @@ def test_the_page_holds_everything_and_asks_for_nothing(results: Path) -> None:
         assert name in page.replace("&#34;", '"')
     assert "p value" not in page
     # Every interval stands beside the number of animals that it is over; of two there is none.
-    assert page.count("<th>test animals</th>") >= 1 + 2 * 2
+    with_intervals = [head for head in re.findall(r"<thead>.*?</thead>", page) if "(95 %)" in head]
+    assert len(with_intervals) == 1 + 2 + 1
+    assert all("<th>test animals</th>" in head for head in with_intervals)
+    # So does the score of the plain probe, beside that of the chosen one.
+    assert sum("<th>plain probe</th>" in head for head in with_intervals) == 1 + 2
     assert "nan" not in re.sub(r"data:image/png;base64,[^\"]+", "", page)
     for picture in re.findall(r"data:image/png;base64,([^\"]+)", page):
         assert base64.b64decode(picture).startswith(b"\x89PNG")
@@ -111,6 +115,20 @@ def test_a_published_split_that_shares_animals_is_said_on_the_page(results: Path
     write_page(CONFIG, splits, results, tmp_path / "report.html")
     assert shared in (tmp_path / "report.html").read_text()
     assert shared not in (results / "report.html").read_text()
+
+
+def test_of_one_probe_the_page_shows_no_other(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path / "copy")
+    for path in (tmp_path / "copy" / "scaling").glob("*.csv"):
+        pd.read_csv(path).drop(columns=["plain_macro_f1", "probes"], errors="ignore").to_csv(
+            path, index=False
+        )
+    write_page(CONFIG, SPLITS, tmp_path / "copy", tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "plain probe" not in page
+    assert "beside it" not in page
+    assert "held-out" not in page
+    assert "<th>NuCLR (95 %)</th>" in page
 
 
 def test_costs_are_added_up_and_a_gpu_counts_as_long_as_its_job(results: Path) -> None:

@@ -22,7 +22,7 @@ rule scaling:
             subcategory="{protocol}",
         ),
         [f"{stem}{suffix}" for stem in SHOWN for suffix in (".svg", ".csv")],
-        multiext(f"{OUT}/scaling/{{task}}.{{protocol}}", ".runs.csv", ".chosen.csv", ".json"),
+        multiext(f"{OUT}/scaling/{{task}}.{{protocol}}", ".runs.csv", ".classes.csv", ".json"),
     log:
         f"{OUT}/logs/scaling/{{task}}.{{protocol}}.log",
     resources:

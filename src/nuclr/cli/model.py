@@ -33,9 +33,9 @@ def card(
     record = read_record(model, "model", "train or import it again")
     scores = []
     if probes is not None:
-        from nuclr.evaluation.score_tables import main_scores
+        from nuclr.evaluation.score_tables import card_scores
 
-        scores = main_scores(probes)
+        scores = card_scores(probes)
     if probe:
         from nuclr.evaluation.answers.saved_probe import load_probe, score_of
 

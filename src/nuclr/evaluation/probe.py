@@ -162,7 +162,7 @@ def probe_all(
     Writes ``{task}.{protocol}.parquet`` (predictions), ``scores.csv`` and ``classes.csv`` to ``folder``,
     all or none. A protocol that needs more animals than the run had is left out. The transductive protocols
     test the same animals, the first ``panel`` of the seed's order, in every run: scores of more pretraining
-    animals would otherwise also be scores of more labels. The main probe is tested on all pretraining
+    animals would otherwise also be scores of more labels. The plain probe is tested on all pretraining
     animals beside that.
 
     Parameters

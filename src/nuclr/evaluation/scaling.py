@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast, get_args
 
 import numpy as np
@@ -22,6 +23,7 @@ from nuclr.evaluation.metrics import (
     widening,
     within_recordings,
 )
+from nuclr.evaluation.variants import Variant
 
 # The representation that every transductive score is compared with.
 CONTROL = "which_recording"
@@ -41,7 +43,9 @@ class Scored:
     seed
         Seed of the run.
     predictions
-        ``population``, ``animal``, ``label``, ``predicted``: one row a tested unit.
+        ``population``, ``animal``, ``label``, ``predicted``: one row a tested unit. Where held-out labels
+        chose among several probes, also ``plain`` (what the first of them predicted), and which probe
+        predicted in each ``fold``: ``probe``, ``centred``.
     units, hours
         That it was pretrained on.
     """
@@ -52,6 +56,19 @@ class Scored:
     predictions: pd.DataFrame
     units: int = 0
     hours: float = 0.0
+
+    @property
+    def chosen(self) -> bool:
+        """Whether there were several probes to choose from."""
+        return "plain" in self.predictions
+
+    @property
+    def plain(self) -> Scored:
+        """The same, read by the plain probe."""
+        if not self.chosen:
+            return self
+        predictions = self.predictions.assign(predicted=self.predictions["plain"])
+        return replace(self, predictions=predictions.drop(columns="plain"))
 
 
 def animal_deviations(runs: Sequence[Scored], resamples: int, seed: int = 0) -> np.ndarray:
@@ -73,12 +90,14 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
     -------
     runs
         One row a run: ``representation, animals, seed, macro_f1, balanced_accuracy,
-        within_recordings, units`` (tested), ``pretraining_units, pretraining_hours``.
+        within_recordings, units`` (tested), ``pretraining_units, pretraining_hours``; and where any had
+        several probes to choose from, ``plain_macro_f1``.
     curve
         One row a representation and count: the mean of the runs' ``macro_f1``, ``balanced_accuracy`` and
         ``within_recordings``, ``low`` and ``high`` (95 %, over seeds and test animals; NaN with fewer than
-        3 animals), ``seeds``, ``test_animals``; and where the which-recording control is among the
-        scored, ``gain``, ``gain_low`` and ``gain_high`` over it.
+        3 animals), ``seeds``, ``test_animals``; where the which-recording control is among the scored,
+        ``gain``, ``gain_low`` and ``gain_high`` over it; and where any had several probes to choose
+        from, ``plain_macro_f1`` and ``probes``, the chosen ones in words.
     """
     rows, confusion_of = [], {}
     for s, confusion in zip(scored, confusions([s.predictions for s in scored]), strict=True):
@@ -97,7 +116,11 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
                 "pretraining_hours": s.hours,
             }
         )
-    runs = pd.DataFrame(rows).sort_values(["representation", "animals", "seed"], ignore_index=True)
+    runs = pd.DataFrame(rows)
+    if chosen := any(s.chosen for s in scored):
+        plain = confusions([s.plain.predictions for s in scored])
+        runs["plain_macro_f1"] = macro_f1(plain.sum(axis=1))
+    runs = runs.sort_values(["representation", "animals", "seed"], ignore_index=True)
     # Where the animals that are tested differ by seed, so do the scores of the control.
     controls = {seed: confusion for (name, _, seed), confusion in confusion_of.items() if name == CONTROL}
     summary = []
@@ -128,8 +151,20 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
                 mine, theirs = (np.stack(part) for part in zip(*both, strict=True))
                 gained = gain_over(mine, theirs, resamples)
                 row |= dict(zip(("gain", "gain_low", "gain_high"), gained, strict=True))
+        if chosen:
+            own = [s.predictions for s in scored if (s.representation, s.animals) == key]
+            row |= {"plain_macro_f1": group["plain_macro_f1"].mean(), "probes": probes_in_words(own)}
         summary.append(row)
     return runs, pd.DataFrame(summary)
+
+
+def probes_in_words(predictions: Sequence[pd.DataFrame]) -> str:
+    """Say which probes some runs were read by, the most frequent first, and in how many of their folds."""
+    folds = pd.concat([table.drop_duplicates(["seed", "fold"]) for table in predictions])
+    names = Counter(Variant(*probe).name for probe in folds[["probe", "centred"]].itertuples(index=False))
+    if len(names) == 1:
+        return next(iter(names))
+    return "; ".join(f"{name} {count} of {len(folds)}" for name, count in names.most_common())
 
 
 def label_grid(by_share: Mapping[float, Sequence[Scored]], resamples: int) -> pd.DataFrame:

@@ -9,14 +9,21 @@ from typing import Any
 import pandas as pd
 
 from nuclr.errors import DataError
+from nuclr.evaluation.predictions import read_chosen
+from nuclr.evaluation.scaling import Scored, scaling_table
 from nuclr.files import whole
 from nuclr.representation.embeddings import write_csv
 
 SCORES, CLASSES = "scores.csv", "classes.csv"
+# What the card of a model shows of a score.
+CARD = ["task", "protocol", "units", "test_animals", "macro_f1", "low", "high", "within_recordings", "chance"]
 
 
-def main_scores(folder: Path) -> list[dict[str, Any]]:
-    """Scores of the main probe of every task and protocol in a probes folder, a row each.
+def card_scores(folder: Path) -> list[dict[str, Any]]:
+    """Scores of every task and protocol in a probes folder, a row each: what a model's card shows.
+
+    They are of the probe that held-out labels chose. Where there was a choice, the protocol's name is
+    followed by that probe, and by the score of the plain one.
 
     Raises
     ------
@@ -24,9 +31,18 @@ def main_scores(folder: Path) -> list[dict[str, Any]]:
         If the folder holds no scores.
     """
     (table,) = _tables([folder], SCORES)
-    main = table[(table["label_share"] == 1) & ~table["shuffled"].astype(bool)]
-    first = main.drop_duplicates(["task", "protocol"])
-    return [{str(name): value for name, value in row.items()} for row in first.to_dict("records")]
+    full = table[(table["label_share"] == 1) & ~table["shuffled"].astype(bool)]
+    rows = []
+    for plain in full.drop_duplicates(["task", "protocol"]).to_dict("records"):
+        row = {str(name): plain[name] for name in CARD if name in plain}
+        predictions, record = read_chosen(folder / f"{row['task']}.{row['protocol']}.parquet")
+        run = Scored(plain["representation"], plain["animals"], plain["seed"], predictions)
+        if run.chosen:
+            (score,) = scaling_table([run], record["config"]["probe"]["bootstrap"])[1].to_dict("records")
+            row |= {str(name): value for name, value in score.items() if name in CARD}
+            row["protocol"] += f"; probe: {score['probes']} (plain: {score['plain_macro_f1']:.3f})"
+        rows.append(row)
+    return rows
 
 
 def gather_scores(folders: Sequence[Path], output: Path) -> pd.DataFrame:

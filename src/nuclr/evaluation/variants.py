@@ -35,15 +35,23 @@ class Variant:
     shuffled: bool = False
     tested_on: Literal["panel", "all_pretraining"] = "panel"
 
+    @property
+    def name(self) -> str:
+        """Name the probe in words: ``linear``, or ``linear, centred``."""
+        return self.probe + (", centred" if self.centred else "")
+
 
 def variants(options: Probe, representation: str) -> list[Variant]:
-    """List the ways to probe a representation; the first is the main one, which figures show.
+    """List the ways to probe a representation; the first is the plain one.
 
-    LOLCAT's features are for its own classifier, which takes long: no shares of the labels.
+    Among those that learn from all labels, held-out labels choose; shares of the labels and shuffled labels
+    are learned by the plain one alone. LOLCAT's features are for its own classifier, which takes long: no
+    shares of the labels. Which recording a unit is from is what centring takes away: nothing would be left.
     """
     if representation == "lolcat":
         return [Variant("lolcat")]
-    kinds = [Variant(probe, centred) for probe, centred in product(options.kinds, options.centred)]
+    centrings = [False] if representation == "which_recording" else options.centred
+    kinds = [Variant(probe, centred) for probe, centred in product(options.kinds, centrings)]
     main = kinds[0]
     shares = [Variant(main.probe, main.centred, 0.5**i) for i in range(1, options.label_halvings + 1)]
     return [*kinds, *shares, Variant(main.probe, main.centred, shuffled=True)]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from nuclr.config import TRANSDUCTIVE
 from nuclr.errors import DataError
 from nuclr.evaluation.law import LAW, fit_power_law
-from nuclr.evaluation.metrics import FEWEST_ANIMALS, chance
+from nuclr.evaluation.metrics import FEWEST_ANIMALS, by_class, chance
 from nuclr.evaluation.predictions import read_chosen, read_predictions
 from nuclr.evaluation.scaling import (
     NUCLR,
@@ -26,7 +24,6 @@ from nuclr.evaluation.scaling import (
     label_grid,
     scaling_table,
 )
-from nuclr.evaluation.variants import Variant
 from nuclr.files import write_json
 from nuclr.provenance import versions
 from nuclr.report.figures import (
@@ -41,19 +38,20 @@ from nuclr.report.figures import (
 from nuclr.representation.embeddings import write_csv
 from nuclr.words import counted
 
-ALL: Literal["all_pretraining"] = "all_pretraining"
-
 
 def write_scaling(
     probes: Sequence[Path], task: str, protocol: str, stem: Path, *, resamples: int
 ) -> list[Path]:
     """Write all that one task and protocol show, to files that begin with ``stem``.
 
-    ``.csv`` (curve), ``.runs.csv``, ``.chosen.csv`` (each representation with the probes that validation
-    units choose, fold by fold) and ``.json`` (fit, gains of a doubling, transductive scores of all
-    pretraining animals, where all comes from); and as picture (png, svg)
+    ``.csv`` (curve), ``.runs.csv``, ``.classes.csv`` (of the largest runs) and ``.json`` (fit, gains of a
+    doubling, transductive scores of all pretraining animals, where all comes from); and as picture (png, svg)
     with the table behind it (csv): the scaling curve (no infix), ``.axes`` (in units and hours), ``.labels``,
     ``.confusion``, ``.animals``, and with ablations ``.ablations``.
+
+    Of several probes, every run and baseline is read by the one that held-out labels choose
+    (:func:`nuclr.evaluation.predictions.read_chosen`). Shares of the labels, shuffled labels and all
+    pretraining animals are of the plain probe.
 
     Parameters
     ----------
@@ -77,7 +75,7 @@ def write_scaling(
         If no run was pretrained, or runs are of different splits.
     """
     paths = {folder.parent.name: folder / f"{task}.{protocol}.parquet" for folder in probes}
-    scored, records = _scored(paths)
+    scored, records, own = _scored(paths)
     split = _one_split(records)
     if not any(s.representation == NUCLR for s in scored):
         raise DataError(
@@ -88,7 +86,6 @@ def write_scaling(
     # In the order of the table, which is not that of the folders.
     runs = sorted((s for s in scored if s.representation == NUCLR), key=lambda s: (s.animals, s.seed))
     most = runs[-1].animals
-    own = {name: path for name, path in paths.items() if records[name]["representation"] == NUCLR}
     controls = _controls(runs, own, most)
     fit = _law(runs, table[table["representation"] == NUCLR], resamples)
     grid = _label_grid(runs, own, records, resamples)
@@ -109,8 +106,9 @@ def write_scaling(
         written += save_figure(figure, stem.with_name(stem.name + infix))
         written.append(write_csv(stem.with_name(f"{stem.name}{infix}.csv"), content))
     written.append(write_csv(stem.with_name(f"{stem.name}.runs.csv"), table))
-    chosen = _chosen(paths, records, most, resamples)
-    written.append(write_csv(stem.with_name(f"{stem.name}.chosen.csv"), chosen))
+    classes = pd.concat([by_class(s.predictions) for s in runs if s.animals == most])
+    means = classes.groupby("class", as_index=False)[["units", "precision", "recall", "f1"]].mean()
+    written.append(write_csv(stem.with_name(f"{stem.name}.classes.csv"), means))
     path = stem.with_name(stem.name + ".json")
     of_all = {"all_pretraining": _all_pretraining(paths, records, most, resamples)} if transductive else {}
     write_json(
@@ -141,23 +139,23 @@ def _one_split(records: Mapping[str, dict[str, Any]]) -> str:
     return split
 
 
-def _controls(runs: Sequence[Scored], own: Mapping[str, Path], most: int) -> dict[str, float]:
-    """Score chance, and shuffled labels where they were probed, for the runs of the most animals."""
+def _controls(runs: Sequence[Scored], own: Sequence[Path], most: int) -> dict[str, float]:
+    """Score chance, and shuffled labels, which the plain probe learned, for the runs of the most animals."""
     largest = next(s for s in runs if s.animals == most)
     controls = {"chance": chance(largest.predictions["label"].to_numpy(str))}
-    shuffled = [s for s in _of_variant(own, shuffled=True) if s.animals == most]
+    shuffled = [s for s in _that_differ(own, shuffled=True) if s.animals == most]
     if shuffled:
         controls["shuffled"] = float(scaling_table(shuffled, 1)[0]["macro_f1"].mean())
     return controls
 
 
 def _label_grid(
-    runs: Sequence[Scored], own: Mapping[str, Path], records: Mapping[str, dict[str, Any]], resamples: int
+    runs: Sequence[Scored], own: Sequence[Path], records: Mapping[str, dict[str, Any]], resamples: int
 ) -> pd.DataFrame:
-    """Score the runs with each share of the labels that was probed."""
+    """Score the runs with each share of the labels that was probed, all by the plain probe."""
     shares = sorted({share for record in records.values() for share in record.get("label_shares", [])})
-    halved = {share: _of_variant(own, label_share=share) for share in shares}
-    return label_grid({1.0: runs, **halved}, resamples)
+    halved = {share: _that_differ(own, label_share=share) for share in shares}
+    return label_grid({1.0: [run.plain for run in runs], **halved}, resamples)
 
 
 def _of_largest(
@@ -178,16 +176,15 @@ def _of_largest(
     return drawn
 
 
-def _scored(
-    paths: Mapping[str, Path], variant: Variant | None = None
-) -> tuple[list[Scored], dict[str, dict[str, Any]]]:
-    """Read one variant of the probes of some runs (None: the main one), and their records."""
-    scored, records = [], {}
+def _scored(paths: Mapping[str, Path]) -> tuple[list[Scored], dict[str, dict[str, Any]], list[Path]]:
+    """Read every run by the probe that was chosen, their records, and which files are of pretrained runs."""
+    scored, records, own = [], {}, []
     for name, path in paths.items():
-        predictions, record = read_predictions(path, variant)
-        records[name] = record
-        scored += _by_seed(predictions, record)
-    return scored, records
+        predictions, records[name] = read_chosen(path)
+        scored += _by_seed(predictions, records[name])
+        if len(predictions) and records[name]["representation"] == NUCLR:
+            own.append(path)
+    return scored, records, own
 
 
 def _law(runs: Sequence[Scored], table: pd.DataFrame, resamples: int) -> dict[str, Any]:
@@ -223,62 +220,24 @@ def _by_seed(predictions: pd.DataFrame, record: Mapping[str, Any]) -> list[Score
     ]
 
 
-def _of_variant(paths: Mapping[str, Path], **differs: Any) -> list[Scored]:
-    """Read what differs so from the main probe, of runs that have it."""
-    found = []
-    for name, path in paths.items():
-        table, record = read_predictions(path, None)
-        if len(table):
-            found += _scored({name: path}, replace(Variant(**record["main"]), **differs))[0]
-    return found
-
-
-def _chosen(
-    paths: Mapping[str, Path], records: Mapping[str, dict[str, Any]], largest: int, resamples: int
-) -> pd.DataFrame:
-    """Score each representation, the largest runs of it, with the probes that validation units choose."""
-    scored, probes = [], []
-    for name, path in paths.items():
-        record = records[name]
-        if record["animals"] not in (0, largest):
-            continue
-        table = read_chosen(path)
-        scored += _by_seed(table, record)
-        columns = ["probe", "centred", "validation_macro_f1"]
-        folds = table.drop_duplicates(["seed", "fold"])[columns]
-        probes.append(folds.assign(representation=record["representation"]))
-    together = pd.concat(probes, ignore_index=True)
-    chosen = pd.DataFrame(
-        {
-            "representation": representation,
-            "probes": _shares(folds),
-            "validation_macro_f1": folds["validation_macro_f1"].mean(),
-        }
-        for representation, folds in together.groupby("representation")
-    )
-    _, curve = scaling_table(scored, resamples)
-    return chosen.merge(curve, on="representation").sort_values("macro_f1", ascending=False)
-
-
-def _shares(folds: pd.DataFrame) -> str:
-    """Say which probes were chosen, the most frequent first, and in how many of the folds."""
-    names = folds["probe"] + np.where(folds["centred"].astype(bool), ", centred", "")
-    counts = names.value_counts()
-    if len(counts) == 1:
-        return str(counts.index[0])
-    return "; ".join(f"{name} {count} of {len(names)}" for name, count in counts.items())
+def _that_differ(paths: Sequence[Path], **differs: Any) -> list[Scored]:
+    """Read what differs so from the plain probe."""
+    return [s for path in paths for s in _by_seed(*read_predictions(path, **differs))]
 
 
 def _all_pretraining(
     paths: Mapping[str, Path], records: Mapping[str, dict[str, Any]], largest: int, resamples: int
 ) -> list[dict[str, Any]]:
-    """Score the largest runs and the baselines on all pretraining animals, as the paper does; a row each."""
+    """Score the largest runs and the baselines on all pretraining animals, as the paper does; a row each.
+
+    The probe is the paper's too: the plain one.
+    """
     scored = []
     for name, path in paths.items():
         record = records[name]
         if record["animals"] in (0, largest):
             try:
-                predictions, _ = read_predictions(path, Variant(**{**record["main"], "tested_on": ALL}))
+                predictions, _ = read_predictions(path, tested_on="all_pretraining")
             except DataError:
                 continue  # its panel is all of them
             scored += _by_seed(predictions, record)

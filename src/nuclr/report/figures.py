@@ -69,6 +69,9 @@ def scaling_figure(
 ) -> Figure:
     """Macro-F1 against pretraining animals.
 
+    Where held-out labels chose among several probes, open circles and numbers in brackets are scores of the
+    plain one: circles of runs at their animals, of all else at the right end of its line.
+
     Parameters
     ----------
     runs, curve
@@ -93,7 +96,6 @@ def scaling_figure(
         _log_axis(ax, n)
         ax.set_xlabel("animals in pretraining (count)")
         ax.set_ylabel("macro-F1 (0 to 1)")
-        ax.set_title(title, loc="left")
         heights = {"nuclr": float(mean[-1])}
         for name, (_, colour, dashes) in LINES.items():
             rows = curve[curve["representation"] == name]
@@ -104,12 +106,22 @@ def scaling_figure(
             else:
                 continue
             ax.axhline(heights[name], color=colour, linestyle=dashes, linewidth=1.2, zorder=1)
+        plain: dict[str, float] = {}
+        if "plain_macro_f1" in curve:
+            title += "\nopen circles, and in brackets: plain probe"
+            rows = curve[curve["representation"].isin(heights)]
+            plain = dict(zip(rows["representation"], rows["plain_macro_f1"], strict=True))
+            _open_circles(ax, n, trained["plain_macro_f1"], NUCLR)
+            for name in sorted(plain.keys() & LINES.keys()):
+                _open_circles(ax, 1, plain[name], LINES[name][1], transform=ax.get_yaxis_transform())
+        ax.set_title(title, loc="left")
         # Of few test animals there is no interval.
-        drawn = [*heights.values(), *dots["macro_f1"], *trained[["low", "high"]].to_numpy().ravel()]
+        drawn = [*heights.values(), *plain.values(), *dots["macro_f1"], *trained["low"], *trained["high"]]
+        drawn += [*trained.get("plain_macro_f1", [])]
         # A point at 1 is drawn whole.
         bottom, top = max(0.0, np.nanmin(drawn) - 0.06), min(1.02, np.nanmax(drawn) + 0.05)
         ax.set_ylim(bottom, top)
-        _label_at_right(ax, heights)
+        _label_at_right(ax, heights, plain)
     return figure
 
 
@@ -129,6 +141,10 @@ def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
     )
 
 
+def _open_circles(ax: Axes, x: Any, scores: Any, colour: str, **options: Any) -> None:
+    ax.plot(x, scores, "o", markersize=3.5, fillstyle="none", color=colour, clip_on=False, **options)
+
+
 def _log_axis(ax: Axes, counts: np.ndarray) -> None:
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator(sorted(set(counts))))
@@ -136,8 +152,8 @@ def _log_axis(ax: Axes, counts: np.ndarray) -> None:
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
 
 
-def _label_at_right(ax: Axes, heights: dict[str, float]) -> None:
-    """Name each line beside its right end, moved apart where two would overlap."""
+def _label_at_right(ax: Axes, heights: dict[str, float], plain: dict[str, float]) -> None:
+    """Name each line beside its right end, moved apart where two would overlap, plain scores in brackets."""
     low, high = ax.get_ylim()
     gap = (high - low) * 0.062
     ordered = sorted(heights.items(), key=lambda item: item[1])
@@ -151,7 +167,7 @@ def _label_at_right(ax: Axes, heights: dict[str, float]) -> None:
     for (name, height), place in zip(ordered, places, strict=True):
         label, colour = ("NuCLR", NUCLR) if name == "nuclr" else LINES[name][:2]
         ax.annotate(
-            f"{label} {height:.2f}",
+            f"{label} {height:.2f}" + (f" ({plain[name]:.2f})" if name in plain else ""),
             (1.0, height),
             xytext=(1.03, place),
             xycoords=("axes fraction", "data"),

@@ -17,6 +17,7 @@ from nuclr.data.splits import Splits
 from nuclr.errors import DataError
 from nuclr.evaluation.metrics import FEWEST_ANIMALS
 from nuclr.evaluation.scaling import NUCLR
+from nuclr.evaluation.variants import Variant
 from nuclr.files import whole
 from nuclr.model.tensor_files import CONFIG
 from nuclr.provenance import versions
@@ -46,13 +47,18 @@ FIGURES = {
     ".axes": "The same runs against animals, units and hours of pretraining.",
     ".animals": "Every test animal alone.",
 }
+# Said where held-out labels chose among several probes.
+OF_PLAIN = {
+    "": " Open circles are scores of the plain probe.",
+    ".labels": " All scores are of the plain probe.",
+}
 OVERVIEW = {
     "data": "What was recorded.",
     "training": "Training of all runs.",
     "embedding": "Units of one of the largest runs (seed 0) along the first two principal components.",
 }
 TABLE = ["macro_f1", "low", "high", "balanced_accuracy", "within_recordings", "gain", "gain_low", "gain_high"]
-TABLE += ["test_animals"]
+TABLE += ["test_animals", "plain_macro_f1", "probes"]
 
 
 def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes: Sequence[str] = ()) -> None:
@@ -87,9 +93,8 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
     sections = []
     if config.probe.tasks:
         scores = pd.read_parquet(folder / "probes.parquet")
-        classes = pd.read_csv(folder / "probes.classes.csv", keep_default_na=False)
         sections = [
-            _section(config, folder, task.name, protocol, (scores, classes))
+            _section(config, folder, task.name, protocol, scores)
             for task in config.probe.tasks
             for protocol in protocols
         ]
@@ -107,6 +112,8 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
             for name, words in OVERVIEW.items()
             if (picture := _picture(folder / "figures" / f"{name}.png", needed=False))
         ],
+        plain=Variant(config.probe.kinds[0], config.probe.centred[0]).name,
+        chosen=any(section["chosen"] for section in sections),
         costs=costs,
         config=json.dumps(config.model_dump(mode="json"), indent=2),
         versions=versions(),
@@ -123,18 +130,14 @@ def _left_out(folder: Path) -> list[str]:
     return [f"left out: recording {note['recording']} ({note['reason']})" for note in notes]
 
 
-def _of(table: pd.DataFrame, task: str, protocol: str) -> pd.DataFrame:
-    return table[(table["task"] == task) & (table["protocol"] == protocol)]
-
-
-def _section(
-    config: Config, folder: Path, task: str, protocol: str, probes: tuple[pd.DataFrame, pd.DataFrame]
-) -> dict[str, Any]:
-    """Gather what one task and protocol show; ``probes`` are all scores, and those of single classes."""
-    scores, classes = (_of(table, task, protocol) for table in probes)
+def _section(config: Config, folder: Path, task: str, protocol: str, scores: pd.DataFrame) -> dict[str, Any]:
+    """Gather what one task and protocol show; ``scores`` are those of all probes."""
+    own = scores[(scores["task"] == task) & (scores["protocol"] == protocol)]
     stem = folder / "scaling" / f"{task}.{protocol}"
     try:
         curve, content = pd.read_csv(f"{stem}.csv"), json.loads(Path(f"{stem}.json").read_text())
+        # A class may be called NA.
+        classes = pd.read_csv(f"{stem}.classes.csv", keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{stem}: cannot be read ({error}); make it again with `nuclr scaling`") from None
     # The curve, and beside it what stands highest first.
@@ -142,19 +145,22 @@ def _section(
     rest = curve[~curve["representation"].isin([NUCLR, *get_args(Ablation)])]
     ordered = pd.concat([trained, rest.sort_values("macro_f1", ascending=False)])
     rows = [_row(row) for row in ordered.to_dict("records")]
+    chosen = "probes" in curve
+    headline, others = rows[len(trained) - 1], rows[len(trained) :]
     tables = {}
-    best = pd.read_csv(f"{stem}.chosen.csv", keep_default_na=False, na_values=[""])
-    best = best.drop(columns=["animals", "balanced_accuracy"])
     ablations = Path(f"{stem}.ablations.csv")
     if config.scaling.ablations and ablations.exists():
         tables["Parts left out"] = _frame(pd.read_csv(ablations))
-    tables["Other probes of the largest runs"] = _frame(_other_probes(scores))
-    tables["Classes"] = _frame(_classes(classes, int(trained["animals"].iloc[-1])))
+    tables["Other probes of the largest runs"] = _frame(_other_probes(own))
+    tables["Classes"] = _frame(classes)
     everything = [_row(row) for row in content.get("all_pretraining", [])]
     return {
         "title": title_of(task, protocol),
         "id": f"{task}-{protocol}",
-        "headline": _row(trained.iloc[-1].to_dict()),
+        "headline": headline,
+        "chosen": chosen,
+        "others": others,
+        "above": [row for row in others if row["macro_f1"] > headline["macro_f1"]],
         "panel": content.get("panel"),
         "all_pretraining": everything,
         "headline_of_all": next((row for row in everything if row["name"] == name_of(NUCLR)), None),
@@ -166,11 +172,10 @@ def _section(
         "doublings": content["doublings"],
         "rows": rows,
         "figures": [
-            (infix or "curve", words, picture)
+            (infix or "curve", words + (OF_PLAIN.get(infix, "") if chosen else ""), picture)
             for infix, words in FIGURES.items()
             if (picture := _picture(Path(f"{stem}{infix}.png"), needed=infix not in (".ablations",)))
         ],
-        "chosen": _frame(best.rename(columns={"validation_macro_f1": "on validation units"})),
         "tables": tables,
     }
 
@@ -188,14 +193,6 @@ def _other_probes(scores: pd.DataFrame) -> pd.DataFrame:
     columns = ["macro_f1", "validation_macro_f1", "p_within", "calibration_error"]
     table = chosen.groupby(["representation", "probe", "centred"], as_index=False)[columns].mean()
     return table.rename(columns={"validation_macro_f1": "on validation units"})
-
-
-def _classes(table: pd.DataFrame, animals: int) -> pd.DataFrame:
-    """Mean over seeds of each class's scores in the main probe of the largest runs."""
-    chosen = table[(table["representation"] == NUCLR) & (table["animals"] == animals)]
-    first = chosen.iloc[0][["probe", "centred", "label_share", "shuffled", "tested_on"]]
-    chosen = chosen[(chosen[first.index] == first).all(axis=1)]
-    return chosen.groupby("class", as_index=False)[["units", "precision", "recall", "f1"]].mean()
 
 
 def _frame(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
