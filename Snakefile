@@ -41,6 +41,7 @@ rule scaling_analysis:
         f"{OUT}/report.html",
         f"{OUT}/populations.parquet",
         [f"{OUT}/runs/{run}/README.md" for run in PLAN.pretrained],
+        f"{OUT}/model",
         # Asked for here, or Snakemake would not miss a store that was deleted.
         stores(PLAN.recordings),
 
@@ -68,6 +69,10 @@ onsuccess:
     for figure in sorted(Path(OUT, "scaling").glob("*.png")):
         if figure.name.count(".") == 2:
             print(f"figure: {figure} (svg, table and fit beside it)")
+    if Path(OUT, "model").exists():
+        print(
+            f"model with its probes: {OUT}/model (nuclr identify my_session.nwb --model {OUT}/model -o my_session)"
+        )
     if Path(OUT, "report.html").exists():
         print(f"all of it: {OUT}/report.html")
 

@@ -19,6 +19,8 @@ import yaml
 from snakemake_run import REPOSITORY, SMALL, planned, snakemake
 from strategies import poisson_trains, write_units
 
+import nuclr
+
 pytestmark = pytest.mark.workflow
 
 
@@ -100,6 +102,17 @@ def test_no_test_or_label_animal_was_pretrained_on(finished: Path) -> None:
         record = json.loads(path.read_text())
         assert not set(record["animals"]) & {*splits["test"], *splits["label"]}
         assert {Path(name).parts[0] for name in record["inputs"]} == set(record["animals"])
+
+
+def test_its_largest_run_is_a_model_that_can_be_used(finished: Path) -> None:
+    results = finished / "results" / "simulated"
+    model = nuclr.load_model(results / "model")
+    assert model.sha256 == json.loads((results / "runs" / "n4-s0" / "config.json").read_text())["sha256"]
+    splits = json.loads((results / "splits.json").read_text())
+    for probe in model.probes().values():
+        assert set(probe.record["learned_from"]["animals"]) <= {*splits["test"], *splits["label"]}
+    found = model.identify(model.read(results / "raw" / "sim000.nwb"))
+    assert set(found.answers) == {"brain_region", "cell_type"}
 
 
 def test_a_second_run_does_nothing(finished: Path) -> None:

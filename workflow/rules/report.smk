@@ -68,6 +68,30 @@ rule overview:
         "--config {params.config:q} > {log:q} 2>&1"
 
 
+rule bundle:
+    input:
+        model=f"{OUT}/runs/{PLAN.mapped}/model.safetensors",
+        record=f"{OUT}/runs/{PLAN.mapped}/config.json",
+        card=f"{OUT}/runs/{PLAN.mapped}/README.md",
+        embeddings=f"{OUT}/runs/{PLAN.mapped}/embeddings.parquet",
+        splits=f"{OUT}/splits.json",
+    output:
+        directory(f"{OUT}/model"),
+    log:
+        f"{OUT}/logs/bundle.log",
+    resources:
+        mem_mb=growing(8),
+        runtime=480,
+    params:
+        config=CONFIG.sections("probe"),
+        run=lambda wildcards, input: Path(input.model).parent,
+    message:
+        f"making a model to share of {PLAN.mapped}, with its probes"
+    shell:
+        "nuclr --usage bundle {params.run:q} --splits {input.splits:q} -o {output:q} --config {params.config:q} "
+        "> {log:q} 2>&1"
+
+
 rule page:
     input:
         figures=[

@@ -1,4 +1,4 @@
-"""Subcommands of models as files: import-checkpoint, card, publish."""
+"""Subcommands of models as files: import-checkpoint, card, bundle, publish."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from nuclr.cli.options import OutputOption
+from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
-    for command in (import_checkpoint, card, publish):
+    for command in (import_checkpoint, card, bundle, publish):
         app.command()(command)
 
 
@@ -79,6 +79,28 @@ def import_checkpoint(
         f"{output}: {size / 1e6:.1f} million parameters, dim {spec.dim}, reads {published.modality} "
         f"at {published.bin_s:.4g} s in windows of {published.window_s:g} s"
     )
+
+
+def bundle(
+    run: Annotated[Path, typer.Argument(help="folder of a run: its model, card and embeddings.parquet")],
+    splits: SplitsOption,
+    output: OutputOption,
+    config: ConfigOption = None,
+) -> None:
+    """Make a model's folder of a run: the model, its card, and a probe for each task, to share and to use.
+
+    Probes learn from the test and label animals, which pretraining never saw.
+    """
+    from nuclr.config import load_config
+    from nuclr.data.defaults import completed_probe
+    from nuclr.data.splits import read_splits
+    from nuclr.representation.embeddings import read_embeddings
+    from nuclr.sharing.bundle import bundle
+
+    units, _, _ = read_embeddings(run / "embeddings.parquet")
+    probe = completed_probe(load_config(*(config or ())).probe, units, apart=True)
+    made = bundle(run, probe.tasks or [], read_splits(splits), output)
+    print(f"{output}: {', '.join(path.stem for path in made) or 'no probe'}")
 
 
 def publish(

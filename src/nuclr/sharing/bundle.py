@@ -1,0 +1,85 @@
+"""A run of the workflow, made a folder that can be shared: with a probe for each task."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from nuclr.config import Task
+from nuclr.data.splits import Splits
+from nuclr.errors import DataError
+from nuclr.evaluation.answers.probe_training import train_probe
+from nuclr.evaluation.protocols import class_labels
+from nuclr.files import sha256_of, whole_folder
+from nuclr.representation.embeddings import Embeddings, read_all
+from nuclr.sharing.folder import add_probe
+from nuclr.sharing.layout import MODEL_FILES
+
+logger = logging.getLogger(__name__)
+
+
+def bundle(run: Path, tasks: Sequence[Task], splits: Splits, output: Path) -> list[Path]:
+    """Copy a run's model to a folder, and train a probe of each task for it.
+
+    Probes learn from test and label animals, which pretraining never saw: their scores, of animals that they
+    in turn had not learned from, are those to expect of new ones. Where none were kept apart, they learn from
+    all animals that the run embedded.
+
+    Parameters
+    ----------
+    run
+        ``runs/{run}``: the model, its card, and ``embeddings.parquet``.
+    tasks
+        What the probes shall tell.
+    splits
+        Who was tested, and who labelled.
+    output
+        The folder; one that is there is replaced.
+
+    Returns
+    -------
+    list of Path
+        The probes. A task of which too little is labelled is left out, with a warning.
+
+    Raises
+    ------
+    DataError
+        If the run is not whole.
+    """
+    if missing := [name for name in MODEL_FILES if not (run / name).exists()]:
+        raise DataError(
+            f"{run}: {', '.join(missing)} not there; `nuclr pretrain` and `nuclr card` write them"
+        )
+    embeddings, record = read_all([run / "embeddings.parquet"])
+    inputs = {"embeddings.parquet": sha256_of(run / "embeddings.parquet")}
+    about = {"datasets": record.get("datasets", []), "inputs": inputs}
+    apart = embeddings.units[splits.member].isin([*splits.test, *splits.label]).to_numpy()
+    chosen = _rows(embeddings, np.flatnonzero(apart) if apart.any() else np.arange(len(apart)))
+    made = []
+    with whole_folder(output) as partial:
+        for name in MODEL_FILES:
+            shutil.copy(run / name, partial / name)
+        for task in tasks:
+            units = chosen.units.assign(**{task.name: class_labels(chosen.units, task, 1)})
+            labelled = replace(chosen, units=units)
+            try:
+                probe = train_probe(labelled, task.name, about=about)
+            except DataError as error:
+                logger.warning("%s: no probe of it: %s", task.name, error)
+                continue
+            made.append(output / add_probe(partial, probe, labelled).relative_to(partial))
+    return made
+
+
+def _rows(embeddings: Embeddings, rows: np.ndarray) -> Embeddings:
+    return replace(
+        embeddings,
+        units=embeddings.units.iloc[rows].reset_index(drop=True),
+        vectors=embeddings.vectors[rows],
+        windows=embeddings.windows[rows],
+    )
