@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import done, libraries_loaded_once, nuclr
 from strategies import poisson_trains, write_units
-from warm import warm
 
 from nuclr.representation.embeddings import read_embeddings
 
-NUCLR = [sys.executable, "-c", "from nuclr.cli import main; main()"]
 CONFIG = (
     '{"model": {"dim": 16, "heads": 2}, "views": {"window_s": 4, "distance_s": 10}, '
     '"pretrain": {"steps": 5}, "split": {"test_animals": 1, "label_animals": 1}, '
@@ -24,19 +21,8 @@ CONFIG = (
 
 @pytest.fixture(scope="module", autouse=True)
 def libraries_are_loaded_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with warm(tmp_path_factory.mktemp("cli")) as place, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NUCLR_WARM", place)
+    with libraries_loaded_once(tmp_path_factory.mktemp("cli")):
         yield
-
-
-def nuclr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*NUCLR, *arguments], cwd=folder, capture_output=True, text=True)
-
-
-def done(folder: Path, *arguments: str) -> str:
-    result = nuclr(folder, *arguments)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def test_every_step_by_hand(tmp_path: Path) -> None:

@@ -3,49 +3,26 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import done, libraries_loaded_once, refused
 from hub_server import TOKEN, Hub, serving_hub
 from sklearn.metrics import f1_score
 from strategies import write_traces
-from warm import warm
 
 from nuclr.sharing.layout import MODEL_IN_THE_BOX
 from nuclr.sharing.loaded import load_model
 from nuclr.sharing.publishing import check
 
-NUCLR = [sys.executable, "-c", "from nuclr.cli import main; main()"]
-
 
 @pytest.fixture(scope="module", autouse=True)
 def libraries_are_loaded_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with warm(tmp_path_factory.mktemp("cli")) as place, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NUCLR_WARM", place)
+    with libraries_loaded_once(tmp_path_factory.mktemp("cli")):
         yield
-
-
-def nuclr(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*NUCLR, *arguments], cwd=folder, capture_output=True, text=True)
-
-
-def done(folder: Path, *arguments: str) -> str:
-    result = nuclr(folder, *arguments)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-def refused(folder: Path, *arguments: str) -> str:
-    """Say the only line of an error."""
-    result = nuclr(folder, *arguments)
-    assert result.returncode == 1, result.stdout
-    (error,) = [line for line in result.stderr.splitlines() if line.startswith("nuclr: error: ")]
-    return error
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nuclr.cli.options import ConfigOption, ModelOption, RecordingsArgument
+from nuclr.cli.options import (
+    ConfigOption,
+    CoverageOption,
+    DepthOption,
+    ModelOption,
+    RecordingsArgument,
+    SureOption,
+)
 from nuclr.words import counted
 
 if TYPE_CHECKING:
@@ -37,18 +44,9 @@ def identify(
         list[Path] | None,
         typer.Option(help="probe.safetensors, in place of those in the model's folder; may be given again"),
     ] = None,
-    sure: Annotated[
-        float, typer.Option(min=0, max=1, help="how often an answer shall be right; else there is none")
-    ] = 0.8,
-    coverage: Annotated[
-        float | None,
-        typer.Option(
-            min=0.5,
-            max=1,
-            help="how often one_of shall hold the true class; else 0.9, or what the probe's animals promise",
-        ),
-    ] = None,
-    depth: Annotated[str, typer.Option(help="column with depths on the probe (um)")] = "depth_um",
+    sure: SureOption = 0.8,
+    coverage: CoverageOption = None,
+    depth: DepthOption = "depth_um",
     config: ConfigOption = None,
 ) -> None:
     """Say what the units of a recording are, by every probe that lies with a model.

@@ -29,3 +29,15 @@ ModelOption = Annotated[
     str,
     typer.Option(help="a model's folder or file, hf://owner/name@revision, or https:// of a zip of one"),
 ]
+SureOption = Annotated[
+    float, typer.Option(min=0, max=1, help="how often an answer shall be right; else there is none")
+]
+CoverageOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.5,
+        max=1,
+        help="how often one_of shall hold the true class; else 0.9, or what the probe's animals promise",
+    ),
+]
+DepthOption = Annotated[str, typer.Option(help="column with depths on the probe (um)")]

@@ -9,7 +9,7 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from nuclr.cli.options import OutputOption
+from nuclr.cli.options import CoverageOption, DepthOption, OutputOption, SureOption
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -131,21 +131,12 @@ def predict(
     embeddings: EmbeddingsArgument,
     probe: ProbeOption,
     output: OutputOption,
-    sure: Annotated[
-        float, typer.Option(min=0, max=1, help="how often an answer shall be right; else it is left empty")
-    ] = 0.8,
-    coverage: Annotated[
-        float | None,
-        typer.Option(
-            min=0.5,
-            max=1,
-            help="how often one_of shall name the true class; else 0.9, or what its animals bear out",
-        ),
-    ] = None,
+    sure: SureOption = 0.8,
+    coverage: CoverageOption = None,
     along_probe: Annotated[
         bool, typer.Option("--along-probe", help="say what units are given their neighbours in depth, too")
     ] = False,
-    depth: Annotated[str, typer.Option(help="column with depths on the probe (um)")] = "depth_um",
+    depth: DepthOption = "depth_um",
     length_um: Annotated[
         float | None,
         typer.Option(min=1, help="how far a region reaches, about; else as learned with the probe"),
