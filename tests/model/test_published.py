@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 import torch
 from golden_files import load_golden, part_of
 from omegaconf import OmegaConf
+from servers import serving
 from strategies import population
 from typer.testing import CliRunner
 
+import nuclr
 from nuclr.cli.app import app
 from nuclr.errors import ModelError
 from nuclr.model.encoder import as_patches
@@ -111,6 +114,27 @@ def test_the_command_writes_a_model_that_embeds_recordings(tmp_path: Path) -> No
     units, embeddings, windows = embed_with_model(saved, [population(units=12, bins=1500)])
     assert embeddings.shape == (len(units), saved.encoder.spec.dim)
     assert windows.max() == 3
+
+
+def test_a_checkpoint_at_an_address_becomes_a_models_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUCLR_CACHE", str(tmp_path / "cache"))
+    content = publish(tmp_path / "official.pt").read_bytes()
+    with serving() as server:
+        server.files["/official.pt"] = content
+        command = ["import-checkpoint", server.url("/official.pt"), "-o", str(tmp_path / "theirs")]
+        assert CliRunner().invoke(app, command).exit_code == 0
+        address = server.url("/official.pt")
+    model = nuclr.load_model(tmp_path / "theirs")
+    source = model.saved.record["source"]
+    assert source == {
+        "address": address,
+        "file": "official.pt",
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    assert model.probes() == {}
+    assert "those of official.pt" in (tmp_path / "theirs" / "README.md").read_text()
 
 
 class Evil:

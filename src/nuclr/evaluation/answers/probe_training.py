@@ -16,7 +16,7 @@ from nuclr.config import Task
 from nuclr.errors import DataError
 from nuclr.evaluation.answers import along_probe
 from nuclr.evaluation.answers.conformal import conformal_thresholds
-from nuclr.evaluation.answers.held_out import Trial, hold_out, predict_nested
+from nuclr.evaluation.answers.held_out import Nested, Trial, hold_out, predict_nested
 from nuclr.evaluation.answers.kinds import KINDS, Kind, fit
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.evaluation.answers.typicality import reference
@@ -88,12 +88,7 @@ def train_probe(
         If there is no such column, or fewer than two classes, or too few units of one.
     """
     check_column(embeddings.units, column, "train-probe: the embeddings")
-    active = ~np.isnan(embeddings.vectors).any(axis=1)
-    units = embeddings.units.assign(**{column: embeddings.units[column].where(active, "")})
-    if min_units is None:
-        labelled = int((class_labels(units, Task(name=column), 1) != "").sum())
-        min_units = LEAST_OF_MANY if labelled >= MANY else LEAST_OF_FEW
-    labels = class_labels(units, Task(name=column), min_units)
+    units, labels = embeddings.units, _labels(embeddings, column, min_units)
     rows = np.flatnonzero(labels != "")
     y = labels[rows].astype(str)
     classes, truth, counts = np.unique(y, return_inverse=True, return_counts=True)
@@ -127,20 +122,9 @@ def train_probe(
         )
     chosen = trial.choose(candidates, np.arange(len(rows)))
     calibrated = np.exp(log_softmax(nested.log_odds / nested.temperature[:, None], axis=1))
-    predicted = nested.log_odds.argmax(axis=1)
-    right = predicted == truth
-    by_class = f1_score(truth, predicted, average=None, labels=np.arange(len(classes)), zero_division=0)
-    low, high = _interval(predicted, truth, held_out.groups, len(classes))
+    right = nested.log_odds.argmax(axis=1) == truth
     scores = {
-        "macro_f1": float(by_class.mean()),
-        "low": low,
-        "high": high,
-        "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
-        "accuracy": float(right.mean()),
-        "calibration_error": float(calibration_error(calibrated.max(axis=1), right)),
-        "calibration_error_before": float(calibration_error(np.exp(nested.log_odds).max(axis=1), right)),
-        "f1": dict(zip(classes.tolist(), by_class.tolist(), strict=True)),
-        "chance": chance(y),
+        **_scores(nested, calibrated, classes[truth], held_out.groups),
         "measured_on": held_out.name,
         # Of each candidate on the groups that chose among them: too good for the best one.
         "compared": [
@@ -177,6 +161,47 @@ def train_probe(
             **({"typical": about_others} if about_others else {}),
         },
     )
+
+
+def _labels(embeddings: Embeddings, column: str, min_units: int | None) -> np.ndarray:
+    """Give the class of each active unit, "" where there is none or its class has too few, ``(unit,)``."""
+    active = ~np.isnan(embeddings.vectors).any(axis=1)
+    units, task = embeddings.units, Task(name=column)
+    units = units.assign(**{column: units[column].where(active, "")})
+    if min_units is None:
+        labelled = int((class_labels(units, task, 1) != "").sum())
+        min_units = LEAST_OF_MANY if labelled >= MANY else LEAST_OF_FEW
+    return class_labels(units, task, min_units)
+
+
+def _scores(nested: Nested, calibrated: np.ndarray, y: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
+    """Score the whole procedure on units that it had not learned from.
+
+    Parameters
+    ----------
+    nested, calibrated
+        What it said of them, and how sure it was of each class once calibrated, ``(unit, class)``.
+    y
+        What they are, ``(unit,)``.
+    groups
+        Each unit's animal, or what else was held out, ``(unit,)``.
+    """
+    classes, truth = np.unique(y, return_inverse=True)
+    predicted = nested.log_odds.argmax(axis=1)
+    right = predicted == truth
+    by_class = f1_score(truth, predicted, average=None, labels=np.arange(len(classes)), zero_division=0)
+    low, high = _interval(predicted, truth, groups, len(classes))
+    return {
+        "macro_f1": float(by_class.mean()),
+        "low": low,
+        "high": high,
+        "balanced_accuracy": float(balanced_accuracy_score(truth, predicted)),
+        "accuracy": float(right.mean()),
+        "calibration_error": float(calibration_error(calibrated.max(axis=1), right)),
+        "calibration_error_before": float(calibration_error(np.exp(nested.log_odds).max(axis=1), right)),
+        "f1": dict(zip(classes.tolist(), by_class.tolist(), strict=True)),
+        "chance": chance(y),
+    }
 
 
 def _interval(
