@@ -211,8 +211,9 @@ def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Fig
     table = grid.pivot_table(index="label_share", columns="animals", values="macro_f1")
     doubling = ", ".join(f"twice the {name}: {gain:+.3f}" for name, gain in gains.items())
     with style.context(STYLE):
-        height = 1.2 + 0.24 * len(table)
-        figure, ax = panels_of((COLUMN_INCHES, height))
+        # Each number has room in its cell.
+        width, height = max(COLUMN_INCHES, 1.6 + 0.3 * table.shape[1]), 1.2 + 0.24 * len(table)
+        figure, ax = panels_of((width, height))
         image = ax.imshow(table, origin="lower", aspect="auto", cmap="cividis")
         middle = (np.nanmin(table) + np.nanmax(table)) / 2
         for row, column in np.ndindex(table.shape):
