@@ -27,10 +27,10 @@ for room in (identification, data, model, training, evaluation, prediction, repo
 @app.callback(invoke_without_command=True)
 def before_all(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="say which nuclr this is, and end")] = False,
-    usage: Annotated[bool, typer.Option("--usage", help="say at the end what it took")] = False,
+    version: Annotated[bool, typer.Option("--version", help="show the version")] = False,
+    usage: Annotated[bool, typer.Option("--usage", help="report time and memory at the end")] = False,
 ) -> None:
-    """One embedding per neuron from population activity alone."""
+    """Learn one embedding per neuron from population activity, and decode regions and cell types."""
     if version:
         print(f"nuclr {__version__}")
         raise typer.Exit

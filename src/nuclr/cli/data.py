@@ -36,10 +36,13 @@ def simulate(output: OutputOption, config: ConfigOption = None) -> None:
 
 
 def download(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[RECORDING]...", help="none: all")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECORDING]...", help="names of recordings; without any, all"),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Fetch recordings of a public data set, verified; a broken download goes on where it stopped."""
+    """Download recordings of a public data set and verify them; an interrupted download is resumed."""
     from nuclr.cli.progress import transfers
     from nuclr.config import load_config
     from nuclr.data.archives import download_recordings
@@ -103,15 +106,15 @@ def catalog(
     units: Annotated[Path, typer.Option(help="units.parquet to write")],
     table: Annotated[Path, typer.Option("--populations", help="populations.parquet to write")],
     splits: Annotated[
-        Path | None, typer.Option(help="splits.json: only its recordings, if others lie there too")
+        Path | None, typer.Option(help="splits.json: tabulate only the recordings that it names")
     ] = None,
     animals: Annotated[
-        int | None, typer.Option(help="with --splits: of so many pretraining animals; else of all")
+        int | None, typer.Option(help="with --splits: number of pretraining animals; without it, all")
     ] = None,
-    seeds: Annotated[int, typer.Option(help="with --animals: of seeds 0, 1, ... below this")] = 1,
+    seeds: Annotated[int, typer.Option(help="with --animals: number of seeds (0, 1, ...)")] = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Tabulate all units and populations; refuse what would fail later: equal ids, tasks without labels."""
+    """Tabulate all units and populations, and check them: unique ids, labels for every task."""
     import pandas as pd
 
     from nuclr.config import Probe, load_config

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Populations = Annotated[list[Path], typer.Argument(help="folders with population stores")]
 ProbedOption = Annotated[
     Path | None,
-    typer.Option("--splits", help="splits.json: only its test, label and pretraining animals are read"),
+    typer.Option("--splits", help="splits.json: read only its test, label and pretraining animals"),
 ]
 
 
@@ -33,8 +33,10 @@ def embed(
     model: ModelOption,
     output: OutputOption,
     splits: ProbedOption = None,
-    animals: Annotated[int, typer.Option(help="with --splits: pretraining animals")] = 0,
-    seed: Annotated[int, typer.Option(help="with --splits: seed of the run, which names these animals")] = 0,
+    animals: Annotated[int, typer.Option(help="with --splits: number of pretraining animals")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="with --splits: seed of the run, which determines these animals")
+    ] = 0,
     config: ConfigOption = None,
 ) -> None:
     """Embed every unit of some recordings with a trained encoder.
@@ -76,16 +78,16 @@ def baseline(
     ],
     output: OutputOption,
     splits: ProbedOption = None,
-    animals: Annotated[int, typer.Option(help="pretraining animals, in the order of seed 0")] = 0,
+    animals: Annotated[int, typer.Option(help="number of pretraining animals, in the order of seed 0")] = 0,
     panel: Annotated[
-        int, typer.Option(help="and so many of the other seeds' orders, which probes are tested on")
+        int, typer.Option(help="number of animals from the other seeds' orders, on which probes are tested")
     ] = 0,
-    seeds: Annotated[int, typer.Option(help="with --panel: of seeds 0, 1, ... below this")] = 1,
+    seeds: Annotated[int, typer.Option(help="with --panel: number of seeds (0, 1, ...)")] = 1,
     features: Annotated[
         Path | None,
         typer.Option(
-            help="folder that keeps each recording's features: to go on from, and for baselines that "
-            "share some; else beside the output, and removed when that is written",
+            help="folder that caches the features of each recording, to resume from and to share between "
+            "baselines; by default beside the output, and removed at the end",
             show_default=False,
         ),
     ] = None,
@@ -133,9 +135,11 @@ def baseline(
 def probe(
     embeddings: Annotated[Path, typer.Argument(help="embeddings.parquet")],
     splits: SplitsOption,
-    animals: Annotated[int, typer.Option(help="pretraining animals that the transductive protocols test")],
+    animals: Annotated[
+        int, typer.Option(help="number of pretraining animals that the transductive protocols test")
+    ],
     output: OutputOption,
-    seed: Annotated[int, typer.Option(help="seed of the run, which names these animals")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the run, which determines these animals")] = 0,
     panel: Annotated[
         int | None,
         typer.Option(
@@ -144,10 +148,10 @@ def probe(
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="of a baseline: panels of so many seeds are tested")] = 1,
+    seeds: Annotated[int, typer.Option(help="for a baseline: number of seeds whose panels are tested")] = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Fit probes of every task and protocol; write each tested unit's prediction, and scores, to a folder."""
+    """Train probes for every task and protocol; write predictions of all test units, and scores."""
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
     from nuclr.evaluation.probe import probe_all
@@ -171,7 +175,7 @@ def collect(
     probes: Annotated[list[Path], typer.Argument(help="probes folders of runs and baselines")],
     output: OutputOption,
 ) -> None:
-    """Gather the scores of all probes in one tidy table (parquet, and csv beside it)."""
+    """Collect the scores of all probes in one table (parquet and csv)."""
     from nuclr.evaluation.score_tables import gather_scores
 
     print(f"{output}: {len(gather_scores(probes, output))} probes of {len(probes)} representations")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nuclr.sharing.identify import Identified
     from nuclr.sharing.loaded import Model
 
-FolderOption = Annotated[Path, typer.Option("--output", "-o", help="folder for what is found")]
+FolderOption = Annotated[Path, typer.Option("--output", "-o", help="folder for the results")]
 # Reading a larger file only to hash it would take longer than all else.
 HASHED_BYTES = 2e9
 
@@ -42,17 +42,17 @@ def identify(
     output: FolderOption,
     probe: Annotated[
         list[Path] | None,
-        typer.Option(help="probe.safetensors, in place of those in the model's folder; may be given again"),
+        typer.Option(help="probe.safetensors to use instead of those in the model folder; can be repeated"),
     ] = None,
     sure: SureOption = 0.8,
     coverage: CoverageOption = None,
     depth: DepthOption = "depth_um",
     config: ConfigOption = None,
 ) -> None:
-    """Say what the units of a recording are, by every probe that lies with a model.
+    """Decode the units of a recording with every probe of a model.
 
-    Writes units.csv (what each unit is, how sure that is, and why there is no answer), embeddings.parquet,
-    and report.html, which says in words and pictures what was found.
+    Writes units.csv (the answer for each unit, its probability, or why there is no answer),
+    embeddings.parquet, and report.html, a page that shows the results.
     """
     from nuclr.config import load_config
     from nuclr.data.access.remote import place_of
@@ -70,12 +70,12 @@ def identify(
 
 def demo(
     output: FolderOption = Path("nuclr_demo"),
-    animal: Annotated[int, typer.Option(min=0, help="which animal to simulate; another is another")] = 0,
+    animal: Annotated[int, typer.Option(min=0, help="number of the simulated animal")] = 0,
 ) -> None:
-    """Simulate a recording, and say what its units are by a model that comes with nuclr.
+    """Simulate a recording and decode its units with a model that is part of nuclr.
 
-    Nothing is downloaded. The recording is of an animal that the model has never seen. It is kept beside what
-    is found (recording.nwb) and holds the true regions and cell types.
+    Nothing is downloaded. The model has never seen the simulated animal. The recording is stored with the
+    results (recording.nwb) and contains the true regions and cell types.
     """
     from nuclr.config import Config
     from nuclr.data.archives.simulated import simulate_along_probe

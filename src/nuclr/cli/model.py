@@ -20,13 +20,13 @@ def card(
     model: Annotated[Path, typer.Argument(help="a model's folder or its model.safetensors")],
     output: OutputOption,
     probes: Annotated[
-        Path | None, typer.Option(help="the workflow's folder of its probes, for scores")
+        Path | None, typer.Option(help="folder of its probes in the workflow's results; adds their scores")
     ] = None,
     probe: Annotated[
-        list[Path] | None, typer.Option(help="probe.safetensors of `nuclr train-probe`, for its score")
+        list[Path] | None, typer.Option(help="probe.safetensors of `nuclr train-probe`; adds its score")
     ] = None,
 ) -> None:
-    """Write a model's card: data, animals, steps, scores, licence of the data, intended use."""
+    """Write a model card: data, animals, training, scores, licence of the data, intended use."""
     from nuclr.model.card import write_card
     from nuclr.model.tensor_files import read_record
 
@@ -51,7 +51,7 @@ def import_checkpoint(
     ],
     output: OutputOption,
 ) -> None:
-    """Turn a published checkpoint into a model's folder; nothing in the file is run."""
+    """Convert a published checkpoint to a model folder; no code in the file is executed."""
     from nuclr.config import Views
     from nuclr.files import sha256_of
     from nuclr.model.card import CARD, write_card
@@ -82,12 +82,12 @@ def import_checkpoint(
 
 
 def bundle(
-    run: Annotated[Path, typer.Argument(help="folder of a run: its model, card and embeddings.parquet")],
+    run: Annotated[Path, typer.Argument(help="folder of a run, with model, card and embeddings.parquet")],
     splits: SplitsOption,
     output: OutputOption,
     config: ConfigOption = None,
 ) -> None:
-    """Make a model's folder of a run: the model, its card, and a probe for each task, to share and to use.
+    """Make a model folder from a run of the workflow: the model, its card, and a probe for each task.
 
     Probes learn from the test and label animals, which pretraining never saw.
     """
@@ -104,15 +104,20 @@ def bundle(
 
 
 def publish(
-    folder: Annotated[Path, typer.Argument(help="a model's folder")],
+    folder: Annotated[Path, typer.Argument(help="a model folder")],
     address: Annotated[str, typer.Argument(help="hf://owner/name, or hf://owner/name@branch")],
     licence: Annotated[
-        str | None, typer.Option(help="of the model, written into its card: cc-by-4.0, mit, ...")
+        str | None, typer.Option(help="licence of the model, written into its card: cc-by-4.0, mit, ...")
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="everybody can see it; else only you can")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be uploaded, and end")] = False,
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="make the model visible to everybody; by default only you can see it"),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="list what would be uploaded, without uploading")
+    ] = False,
 ) -> None:
-    """Put a model on the Hugging Face Hub: weights, probes, and the card that says what they are.
+    """Upload a model to the Hugging Face Hub: weights, probes and the model card.
 
     The card must state a licence, the data sets and what the model is for. Log in first with `hf auth login`,
     or set HF_TOKEN.

@@ -12,11 +12,11 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="config.yaml, or any part of one as inline JSON; given again, a later one goes before",
+        help="YAML file or inline JSON with settings that differ from the defaults; later ones win",
         show_default=False,
     ),
 ]
-OutputOption = Annotated[Path, typer.Option("--output", "-o", help="what to write")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="file or folder to write")]
 SplitsOption = Annotated[Path, typer.Option("--splits", help="splits.json")]
 RecordingsArgument = Annotated[
     list[str],
@@ -27,17 +27,18 @@ RecordingsArgument = Annotated[
 ]
 ModelOption = Annotated[
     str,
-    typer.Option(help="a model's folder or file, hf://owner/name@revision, or https:// of a zip of one"),
+    typer.Option(help="model folder or file, hf://owner/name@revision, or https:// address of a zip file"),
 ]
 SureOption = Annotated[
-    float, typer.Option(min=0, max=1, help="how often an answer shall be right; else there is none")
+    float,
+    typer.Option(min=0, max=1, help="accuracy requested of answers; units that are less certain get none"),
 ]
 CoverageOption = Annotated[
     float | None,
     typer.Option(
         min=0.5,
         max=1,
-        help="how often one_of shall hold the true class; else 0.9, or what the probe's animals promise",
+        help="how often one_of shall contain the true class; by default 0.9, or as much as possible",
     ),
 ]
 DepthOption = Annotated[str, typer.Option(help="column with depths on the probe (um)")]

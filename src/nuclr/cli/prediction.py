@@ -29,9 +29,9 @@ def add_to(app: typer.Typer) -> None:
 def suggest(
     embeddings: EmbeddingsArgument,
     output: OutputOption,
-    number: Annotated[int, typer.Option("--number", "-n", min=1, help="how many units")] = 20,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="number of units")] = 20,
 ) -> None:
-    """Suggest which units to label first: those that stand for many others, one of each kind of embedding."""
+    """Suggest which units to label first: those that represent many others."""
     from nuclr.evaluation.answers.suggest import suggest
     from nuclr.representation.embeddings import read_all, write_csv
 
@@ -43,35 +43,37 @@ def suggest(
 
 def train(
     embeddings: EmbeddingsArgument,
-    column: Annotated[str, typer.Option(help="column with the label, as brain_region")],
+    column: Annotated[str, typer.Option(help="column with the label, for example brain_region")],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="probe.safetensors; or a model's folder, to hold the probe"),
+        typer.Option(
+            "--output", "-o", help="probe.safetensors; or a model folder, to which the probe is added"
+        ),
     ],
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="csv with unit_id, this column and, if you like, animal; else the embeddings' own column"
+            help="table with unit_id, this column and optionally animal; by default the embeddings' column"
         ),
     ] = None,
     min_units: Annotated[
         int | None,
-        typer.Option(help="classes with fewer units are dropped; else 10, or 3 of fewer than 100 units"),
+        typer.Option(
+            help="drop classes with fewer units; by default 10, or 3 if fewer than 100 units are labelled"
+        ),
     ] = None,
     centred: Annotated[
         str,
-        typer.Option(
-            help="take the mean of their recording from embeddings: yes, no, or choose (by held-out animals)"
-        ),
+        typer.Option(help="subtract the mean of the recording: yes, no, or choose (by held-out animals)"),
     ] = "choose",
     kinds: Annotated[
-        str, typer.Option(help="kinds of probe to choose from, by held-out animals")
+        str, typer.Option(help="kinds of probe from which held-out animals choose")
     ] = "linear,knn,mlp",
     depth: Annotated[
         str, typer.Option(help="column with depths on the probe (um), for `nuclr predict --along-probe`")
     ] = "depth_um",
 ) -> None:
-    """Train a probe on your labels: a file from which `nuclr predict` tells what other units are.
+    """Train a probe on your labels, to decode other units with `nuclr predict` or `nuclr identify`.
 
     Which kind of probe, and whether embeddings lose the mean of their recording first, is chosen by held-out
     animals inside those that are labelled; the scores are of animals that had no part in it.
@@ -134,15 +136,15 @@ def predict(
     sure: SureOption = 0.8,
     coverage: CoverageOption = None,
     along_probe: Annotated[
-        bool, typer.Option("--along-probe", help="say what units are given their neighbours in depth, too")
+        bool, typer.Option("--along-probe", help="also use neighbours in depth, which share regions")
     ] = False,
     depth: DepthOption = "depth_um",
     length_um: Annotated[
         float | None,
-        typer.Option(min=1, help="how far a region reaches, about; else as learned with the probe"),
+        typer.Option(min=1, help="typical length of a region (um); by default as learned with the probe"),
     ] = None,
 ) -> None:
-    """Say what units are, with a probability of each class; units of which it is not sure get no answer."""
+    """Decode units with a probe: an answer where it is sure enough, and the probability of each class."""
     from nuclr.evaluation.answers.conformal import most_coverage
     from nuclr.evaluation.answers.saved_probe import load_probe
     from nuclr.files import whole
@@ -190,11 +192,11 @@ def export_bwb(
     embeddings: EmbeddingsArgument,
     probe: ProbeOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="folder of submissions")],
-    label: Annotated[str, typer.Option(help="names the submission")] = "nuclr",
-    seed: Annotated[int, typer.Option(help="seed that names the file; the benchmark wants 43 to 47")] = 43,
+    label: Annotated[str, typer.Option(help="name of the submission")] = "nuclr",
+    seed: Annotated[int, typer.Option(help="seed in the file's name; the benchmark expects 43 to 47")] = 43,
     ids: Annotated[str, typer.Option(help="column with the benchmark's unit ids")] = "unit_id",
     depth: Annotated[
-        str, typer.Option(help="column with depths on the probe (um); empty: no multi-unit variant")
+        str, typer.Option(help="column with depths on the probe (um); empty to omit the multi-unit variant")
     ] = "depth_um",
 ) -> None:
     """Write a submission to BrainWideBench, TS3 (unit_cosmos): single- and multi-unit."""

@@ -31,24 +31,31 @@ def pretrain(
     output: OutputOption,
     splits: Annotated[
         Path | None,
-        typer.Option("--splits", help="splits.json: who trains; without it, all animals"),
+        typer.Option(
+            "--splits", help="splits.json: the animals of each group; without it, all animals train"
+        ),
     ] = None,
     animals: Annotated[
-        int | None, typer.Option(help="with --splits: pretraining animals; 0 writes an untrained encoder")
+        int | None,
+        typer.Option(help="with --splits: number of pretraining animals; 0 writes an untrained encoder"),
     ] = None,
     checkpoints: Annotated[
-        Path | None, typer.Option(help="folder for the checkpoints of all runs; else beside the model")
+        Path | None, typer.Option(help="folder for checkpoints; by default beside the model")
     ] = None,
-    seed: Annotated[int, typer.Option(help="of the animals' order, weights, views and dropout")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the order of animals, weights, views and dropout")] = 0,
     ablation: Annotated[
         str,
         typer.Option(
-            help="no_population_context, no_unit_dropout, same_window or shuffled_units: leave that out",
+            help="omit a part: no_population_context, no_unit_dropout, same_window or shuffled_units",
             show_default=False,
         ),
     ] = "",
-    devices: Annotated[int | None, typer.Option(help="GPUs or CPU processes; else machine.devices")] = None,
-    num_nodes: Annotated[int | None, typer.Option(help="machines; else machine.num_nodes")] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="number of GPUs or CPU processes; by default machine.devices")
+    ] = None,
+    num_nodes: Annotated[
+        int | None, typer.Option(help="number of machines; by default machine.num_nodes")
+    ] = None,
     card: Annotated[
         bool,
         typer.Option(
@@ -57,7 +64,7 @@ def pretrain(
     ] = True,
     config: ConfigOption = None,
 ) -> None:
-    """Pretrain an encoder; killed and started again, it goes on from its last checkpoint."""
+    """Pretrain an encoder; after an interruption, the same command resumes from the last checkpoint."""
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
     from nuclr.errors import ConfigError
