@@ -19,6 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Lines of a paragraph are joined, and wrapped as wide as the terminal is.
+    rich_markup_mode="markdown",
 )
 for room in (identification, data, model, training, evaluation, prediction, report):
     room.add_to(app)
