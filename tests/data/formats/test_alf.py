@@ -257,6 +257,11 @@ def test_samples_do_where_there_are_no_times(tmp_path: Path) -> None:
             np.array(["CA1", None] * 3, object),
             "clusters.acronym.npy: damaged .it holds Python objects",
         ),
+        (
+            "clusters.brainLocationIds_ccf_2017",
+            np.zeros(5, [("id", "<i8")]),
+            "holds records of several fields",
+        ),
         ("clusters.probes", np.array([0, 1, 1]), "should have the number of a probe for each cluster"),
         ("clusters.probes", np.array([0, 1, 1, np.nan, 1]), "not all are numbers of probes"),
         ("clusters.channels", np.array([0, 1, 2, 3, 9]), "clusters.channels beyond the 4 channels of"),

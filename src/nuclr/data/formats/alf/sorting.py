@@ -36,6 +36,8 @@ def load(folder: Path, name: str, remedy: str = FETCH_AGAIN) -> np.ndarray:
         objects = "Object arrays" in str(error) or "Python objects" in str(error)
         why = "it holds Python objects, which are not read: save it as text or numbers" if objects else error
         raise DataError(f"{path}: damaged ({why}); {remedy}") from None
+    if values.dtype.kind == "V":
+        raise DataError(f"{path}: holds records of several fields, where numbers or names belong; {remedy}")
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
