@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(folder: Pat
 
 def test_a_model_says_what_it_was_made_from(folder: Path, tmp_path: Path) -> None:
     path = run(folder, tmp_path, "one", seed=5)
-    record = json.loads(path.with_suffix(".json").read_text())
+    record = json.loads(path.with_name("config.json").read_text())
     assert record["animals"] == ["a", "b"]
     assert record["seed"] == 5
     assert sorted(record["inputs"]) == ["a/probe", "b/probe"]
@@ -181,7 +181,7 @@ def test_a_run_of_recordings_names_them_and_their_animals(folder: Path, tmp_path
     arguments = {"output": output, "checkpoints": tmp_path / "c"}
     cohort = Cohort([*stores(folder), *stores(tmp_path / "a2")], ["a2", "b"], "recording")
     pretrain_run(cohort, small(), 0, **arguments)
-    record = json.loads(output.with_suffix(".json").read_text())
+    record = json.loads(output.with_name("config.json").read_text())
     assert (record["animals"], record["recordings"]) == (["a", "b"], ["a2", "b"])
     assert sorted(record["inputs"]) == ["a2/probe", "b/probe"]
 
@@ -194,7 +194,7 @@ def test_a_recording_that_is_left_out_is_done_without(
     arguments: dict[str, Any] = {"output": output, "checkpoints": tmp_path / "c"}
     left_out = members_left_out([folder, tmp_path / "z"], "animal")
     pretrain_run(Cohort(stores(folder), ["a", "z"], left_out=left_out), small(), 0, **arguments)
-    record = json.loads(output.with_suffix(".json").read_text())
+    record = json.loads(output.with_name("config.json").read_text())
     assert (record["animals"], record["left_out"]) == (["a"], ["z"])
     assert "nothing of z: 1 of 2 animals" in caplog.text
     with pytest.raises(DataError, match="recordings of z are left out: nobody to learn from"):
