@@ -25,6 +25,7 @@ from nuclr.data.formats import FORMATS
 REPOSITORY = Path(__file__).parents[1]
 TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
 HOW_TO = REPOSITORY / "docs" / "how_to"
+PAGES = sorted([*HOW_TO.glob("*.md"), *(REPOSITORY / "docs" / "tutorials").glob("*.md")])
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
@@ -127,12 +128,12 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize("page", sorted(HOW_TO.glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_how_to_pages_run_as_they_stand(page: Path, recordings: Path) -> None:
     run_page(page, recordings)
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", page.read_text())
     assert pictures
-    assert all((HOW_TO / picture).is_file() for picture in pictures)
+    assert all((page.parent / picture).is_file() for picture in pictures)
 
 
 def test_the_table_of_formats_is_that_of_the_code() -> None:

@@ -1,4 +1,4 @@
-"""The recordings that the how-to pages look at, in the form that each is about; and their pictures.
+"""The recordings of the how-to pages and of the tutorial on Neuropixels, and the pages' pictures.
 
 python docs/how_to/recordings.py FOLDER      writes the recordings, and with --pictures draws them anew
 """
@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nuclr.data.archives.simulated import SimulationSpec, simulate
+import nuclr
+from nuclr.data.archives.simulated import SimulationSpec, simulate, simulate_along_probe
 
 HERE = Path(__file__).parent
 RATE_HZ, FRAME_HZ = 30000.0, 30.0
@@ -38,6 +39,24 @@ def write(folder: Path) -> None:
     write_phy(folder / SHOWN["phy"], trains)
     write_sorting(folder / SHOWN["spikeinterface"], trains)
     write_suite2p(folder / SHOWN["suite2p"] / "plane0", trains)
+    write_along_probe(folder)
+
+
+def write_along_probe(folder: Path) -> None:
+    """Write a session along a probe as phy leaves it, and labelled recordings of twelve other animals."""
+    made = simulate_along_probe(folder / "made.nwb", animal=3)
+    trains = spike_times(made)
+    (population,) = nuclr.read(made)
+    depths = population.units["depth_um"]
+    made.unlink()
+    session = folder / "session_kilosort"
+    write_phy(session, trains)
+    rows = "".join(f"{i}\t{depth:.0f}\tgood\n" for i, depth in enumerate(depths))
+    (session / "cluster_info.tsv").write_text(f"cluster_id\tdepth\tgroup\n{rows}")
+    for name in ("cluster_KSLabel.tsv", "cluster_group.tsv"):
+        (session / name).unlink()
+    for _ in simulate(SimulationSpec(units=40), 12, 11, folder / "labelled"):
+        pass
 
 
 def spike_times(session: Path) -> list[np.ndarray]:
@@ -119,7 +138,6 @@ def draw(folder: Path) -> None:
 
 def draw_map(folder: Path) -> None:
     """Draw the embeddings of the NWB file's units by a model of twelve other animals."""
-    import nuclr
     from nuclr.report.figures import save_figure
     from nuclr.report.overview import embedding_figure, flat
 
