@@ -39,13 +39,13 @@ PUBLISHED: dict[tuple[str, str, str], str] = {
     ): "0.39, inductive: the animal was not pretrained on",
 }
 FIGURES = {
-    "": "Scaling curve. Dots are runs, bars 95 % intervals over seeds and test animals; the line is the "
-    "fitted law. Lines across are controls and baselines.",
-    ".labels": "Pretraining animals against the share of labels that the probe learned from.",
-    ".confusion": "Shares of each class that were predicted as each class.",
-    ".ablations": "The largest runs with a part left out; 95 % intervals over seeds and test animals.",
-    ".axes": "The same runs against animals, units and hours of pretraining.",
-    ".animals": "Every test animal alone.",
+    "": "Scaling curve. Dots are runs, bars are 95 % intervals over seeds and test animals, and the curve is "
+    "the fitted law. Horizontal lines are controls and baselines.",
+    ".labels": "Macro-F1 for each number of pretraining animals and each share of the labels.",
+    ".confusion": "Confusion matrix: the share of each true class that was predicted as each class.",
+    ".ablations": "Ablations: the largest runs without a part of the method, with 95 % intervals.",
+    ".axes": "The same runs against the animals, units and hours of pretraining.",
+    ".animals": "Macro-F1 of each test animal.",
 }
 # Said where held-out labels chose among several probes.
 OF_PLAIN = {
@@ -53,8 +53,8 @@ OF_PLAIN = {
     ".labels": " All scores are of the plain probe.",
 }
 OVERVIEW = {
-    "data": "What was recorded.",
-    "training": "Training of all runs.",
+    "data": "Units and minutes of each animal, and units of each class.",
+    "training": "Training loss and effective rank of the embeddings of all runs.",
     "embedding": "Units of one of the largest runs (seed 0) along the first two principal components.",
 }
 TABLE = ["macro_f1", "low", "high", "balanced_accuracy", "within_recordings", "gain", "gain_low", "gain_high"]
@@ -150,7 +150,7 @@ def _section(config: Config, folder: Path, task: str, protocol: str, scores: pd.
     tables = {}
     ablations = Path(f"{stem}.ablations.csv")
     if config.scaling.ablations and ablations.exists():
-        tables["Parts left out"] = _frame(pd.read_csv(ablations))
+        tables["Ablations"] = _frame(pd.read_csv(ablations))
     tables["Other probes of the largest runs"] = _frame(_other_probes(own))
     tables["Classes"] = _frame(classes)
     everything = [_row(row) for row in content.get("all_pretraining", [])]
