@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def test_another_workflow_builds_on_its_scores(tmp_path: Path) -> None:
 def test_what_the_other_workflow_says_goes_before_the_data_set_and_that_before_the_defaults(
     tmp_path: Path,
 ) -> None:
-    """`snakedeploy` writes this workflow, and copies config/config.yaml: config/simulated.yaml gives 4 seeds."""
+    """As `snakedeploy` writes it, with a copy of config/config.yaml. Seeds: config/simulated.yaml has 4."""
     given = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
     outer = write_outer(tmp_path, given, "config: config", names="")
     own = planned(run(outer, "-n"))
@@ -111,6 +112,24 @@ def test_what_the_other_workflow_says_goes_before_the_data_set_and_that_before_t
 def test_a_module_without_a_key_is_the_default_analysis(tmp_path: Path) -> None:
     outer = write_outer(tmp_path, {}, "config: {}", names="")
     assert planned(run(outer, "-n"))["pretrain"] == 24
+
+
+def test_a_commit_of_a_repository_can_be_the_module(tmp_path: Path) -> None:
+    """Presets and other files are then not beside the rules on a disk, as with `github(...)`."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    source = tmp_path / "source"
+    for part in ("config", "envs", "workflow"):
+        shutil.copytree(REPOSITORY / part, source / part)
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in (("init", "-q", "-b", "main"), ("add", "."), ("commit", "-q", "-m", "all")):
+        subprocess.run([*git, *command], cwd=source, check=True)
+    shutil.rmtree(source / "config")
+    address = f"git+file://{source}/workflow/Snakefile@main"
+    outer = write_outer(tmp_path, {"dataset": "allen_visual_coding"}, "config: config", snakefile=address)
+    jobs = planned(run(outer, "-n", "nuclr_scaling_analysis"))
+    # 18 + 10 of 58 animals are kept apart by config/allen_visual_coding.yaml, which has 3 seeds: of 0 to 30.
+    assert (jobs["nuclr_allen_links"], jobs["nuclr_download"], jobs["nuclr_pretrain"]) == (1, 58, 21)
 
 
 @pytest.mark.parametrize("statement", ['prefix: "there"', 'replace_prefix: {"results/": "there/"}'])
