@@ -120,7 +120,8 @@ def check_snakemake(words: list[str]) -> None:
     config = parse_config(read.config)
     if config.get("dataset") == "mine":
         config.setdefault("nwb", {"folder": "of the file that --configfile names"})
-    load_config(config)
+    preset = REPOSITORY / "config" / f"{config.get('dataset')}.yaml"
+    load_config(*([preset] if preset.exists() else []), config)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in HISTORY], ids=named)
