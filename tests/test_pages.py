@@ -115,8 +115,8 @@ def check_snakemake(words: list[str]) -> None:
     for profile in read.profile or ():
         assert (REPOSITORY / profile).is_dir(), f"no profile {profile}"
     # What Snakemake itself says only when it is about to start.
-    by_itself = read.profile or read.dryrun or read.unlock or words[0] == "--config"
-    assert by_itself or read.cores, "Snakemake wants --cores"
+    by_itself = read.dryrun or read.unlock or read.rulegraph or read.report or read.profile
+    assert by_itself or read.cores or words[0] == "--config", "Snakemake wants --cores"
     config = parse_config(read.config)
     if config.get("dataset") == "mine":
         config.setdefault("nwb", {"folder": "of the file that --configfile names"})
