@@ -1,4 +1,7 @@
-"""What the documentation takes from the package itself: the reference; and equations as MathML."""
+"""What the documentation takes from the package itself, and equations as MathML.
+
+``python docs/hooks.py`` writes the parts of pages that are made from the package.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,6 @@ from latex2mathml.converter import convert
 from nuclr.config import Config
 from nuclr.data.formats import FORMATS
 
-OWN = Path(__file__).parent / "own_recordings.md"
-# What lies between these is made by `python docs/hooks.py`.
-BEGIN, END = "<!-- formats: made from the table in nuclr.data.formats -->", "<!-- end of formats -->"
 HERE = "<!-- the reference is put here when the site is built -->"
 
 
@@ -44,22 +44,21 @@ def formats() -> str:
     return "\n".join([*head, *rows])
 
 
-def with_formats(markdown: str) -> str:
-    """Put the table of forms where it belongs on a page."""
-    before, _, rest = markdown.partition(BEGIN)
-    return f"{before}{BEGIN}\n{formats()}\n{END}{rest.partition(END)[2]}"
-
-
 def reference() -> str:
     """Write out every key of the configuration, from its own description."""
     schema = Config.model_json_schema()
     top, lines = schema["properties"], []
     plain = {name: one for name, one in top.items() if "$ref" not in one}
     lines += ["## Top level", "", *table(plain)]
-    for name, one in top.items():
-        if "$ref" in one:
-            section = schema["$defs"][one["$ref"].rpartition("/")[2]]
+    for name, top_one in top.items():
+        if "$ref" in top_one:
+            section = schema["$defs"][top_one["$ref"].rpartition("/")[2]]
             lines += ["", f"## {name}", "", section.get("description", ""), "", *table(section["properties"])]
+            for key, one in section["properties"].items():
+                for found in re.findall(r"#/\$defs/(\w+)", json.dumps(one)):
+                    item = next(way for way in schema["$defs"][found]["anyOf"] if "properties" in way)
+                    said = f"Each of `{name}.{key}`: {item['description']}"
+                    lines += ["", said, "", *table(item["properties"])]
     return "\n".join(lines)
 
 
@@ -85,7 +84,13 @@ def kind(one: dict[str, Any]) -> str:
         return one["$ref"].rpartition("/")[2].lower()
     if one.get("type") == "array":
         return f"list of {kind(one['items'])}" if one.get("items") else "list"
-    names = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    names = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "boolean": "true or false",
+        "object": "keys and values",
+    }
     text = names.get(one.get("type", ""), one.get("type", ""))
     limits = {
         "minimum": "at least",
@@ -97,5 +102,29 @@ def kind(one: dict[str, Any]) -> str:
     return f"{text}, {', '.join(said)}" if said else "nothing" if text == "null" else text
 
 
+DOCS = Path(__file__).parent
+# Pages that are read as files too: what the package knows is written between two marks.
+PAGES = {
+    DOCS / "own_recordings.md": (
+        "<!-- formats: made from the table in nuclr.data.formats -->",
+        "<!-- end of formats -->",
+        formats,
+    ),
+    DOCS.parent / "config" / "README.md": (
+        "<!-- keys: made from nuclr.config -->",
+        "<!-- end of keys -->",
+        reference,
+    ),
+}
+
+
+def made_anew(page: Path) -> str:
+    """Return one of ``PAGES`` with its part as the package has it now."""
+    begin, end, part = PAGES[page]
+    before, _, rest = page.read_text().partition(begin)
+    return f"{before}{begin}\n{part()}\n{end}{rest.partition(end)[2]}"
+
+
 if __name__ == "__main__":
-    OWN.write_text(with_formats(OWN.read_text()))
+    for page in PAGES:
+        page.write_text(made_anew(page))

@@ -13,13 +13,18 @@ SMALL = REPOSITORY / "config" / "small.yaml"
 
 
 def snakemake(
-    folder: Path, *arguments: str, configfile: Path = SMALL, **more: str
+    folder: Path,
+    *arguments: str,
+    configfile: Path | None = SMALL,
+    snakefile: Path = REPOSITORY / "Snakefile",
+    **more: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run the workflow with its results in ``folder``, and ``more`` in its environment."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, **more}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-    command += ["--directory", str(folder), "--configfile", str(configfile), "--cores", "2", *arguments]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder)]
+    command += ["--configfile", str(configfile)] if configfile else []
+    command += ["--cores", "2", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     return subprocess.CompletedProcess(command, done.returncode, done.stdout + done.stderr, "")
 

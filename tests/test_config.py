@@ -105,6 +105,16 @@ def test_a_later_source_replaces_only_the_keys_that_it_holds() -> None:
     assert load_config() == Config()
 
 
+def test_keys_of_the_command_line_may_be_text() -> None:
+    """`snakemake --config "machine={workers: 4}"` hands over 4 as text."""
+    text = load_config({"machine": {"workers": "4", "compile": "false", "devices": "2", "warm": "false"}})
+    assert text == load_config({"machine": {"workers": 4, "compile": False, "devices": 2, "warm": False}})
+    assert load_config({"machine": {"workers": "auto", "compile": "auto"}}) == Config()
+    for wrong in ({"workers": "-1"}, {"workers": "many"}, {"compile": "maybe"}):
+        with pytest.raises(ConfigError, match="must be auto"):
+            load_config({"machine": wrong})
+
+
 def test_the_small_configurations_are_valid() -> None:
     for path in sorted((REPOSITORY / "config").glob("*.yaml")):
         load_config(path)

@@ -136,9 +136,13 @@ def test_the_how_to_pages_run_as_they_stand(page: Path, recordings: Path) -> Non
     assert all((page.parent / picture).is_file() for picture in pictures)
 
 
-def test_the_table_of_formats_is_that_of_the_code() -> None:
-    """To write it again: python docs/hooks.py."""
+def test_parts_of_pages_that_are_made_from_the_package_are_up_to_date() -> None:
+    """To write them again: python docs/hooks.py."""
     hooks = SourceFileLoader("hooks", str(REPOSITORY / "docs" / "hooks.py")).load_module()
-    page = (REPOSITORY / "docs" / "own_recordings.md").read_text()
-    assert page == hooks.with_formats(page)
-    assert all(form.known_by in page for form in FORMATS)
+    for page in hooks.PAGES:
+        assert page.read_text() == hooks.made_anew(page), page
+    assert all(form.known_by in (REPOSITORY / "docs" / "own_recordings.md").read_text() for form in FORMATS)
+    keys = (REPOSITORY / "config" / "README.md").read_text()
+    for name, section in Config.model_fields.items():
+        inner = getattr(section.annotation, "model_fields", {})
+        assert all(f"| `{key}` |" in keys for key in inner or [name])

@@ -335,6 +335,9 @@ class Machine(Section):
     @field_validator("workers", mode="before")
     @classmethod
     def _is_a_number(cls, workers: Any) -> Any:
+        # Snakemake's --config hands numbers and truth values inside a section over as text.
+        if isinstance(workers, str) and workers.isdecimal():
+            return int(workers)
         if workers == "auto" or (type(workers) is int and workers >= 0):
             return workers
         raise ValueError("must be auto, or a number of processes from 0 on")
@@ -342,6 +345,7 @@ class Machine(Section):
     @field_validator("compile", mode="before")
     @classmethod
     def _is_a_choice(cls, chosen: Any) -> Any:
+        chosen = {"true": True, "false": False}.get(chosen, chosen) if isinstance(chosen, str) else chosen
         if chosen == "auto" or isinstance(chosen, bool):
             return chosen
         raise ValueError("must be auto, true or false")

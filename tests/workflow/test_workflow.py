@@ -302,6 +302,13 @@ def test_results_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     assert "results is not a folder; write elsewhere with the key results" in done.stdout
 
 
+def test_the_picture_of_the_rules_shows_all_of_them() -> None:
+    """To draw it again: snakemake --rulegraph | tred | dot -Tsvg > docs/rulegraph.svg."""
+    picture = (REPOSITORY / "docs" / "rulegraph.svg").read_text()
+    drawn = re.findall(r"<text [^>]*>(\w+)</text>", picture)
+    assert sorted(drawn) == sorted(planned(snakemake(REPOSITORY, "-n", configfile=None)))
+
+
 def test_the_linter_finds_nothing_but_the_one_environment() -> None:
     """All rules share the environment of pyproject.toml, so none names one of its own."""
     done = subprocess.run(

@@ -16,12 +16,18 @@ from nuclr.provenance import fingerprint
 from nuclr.training.devices import gpus_of_this_machine
 
 try:
-    PLAN = make_plan(load_config(config))
+    PLAN = make_plan(load_config(PRESET, config))
     CONFIG = PLAN.config
     OUT = f"{CONFIG.results}/{CONFIG.dataset}"
     check_writable(Path(OUT))
 except NuclrError as error:
     raise WorkflowError(str(error)) from None
+
+# Commands also find files beside those that rules declare, and a module's prefix would move only the latter.
+if workflow.modifier.path_modifier.replace_prefix(f"{OUT}/") != f"{OUT}/":
+    raise WorkflowError(
+        "nuclr takes no prefix and no replace_prefix as a module; set `results` in its config, the folder of all results"
+    )
 
 
 wildcard_constraints:
