@@ -6,6 +6,7 @@ import functools
 import http.server
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -29,17 +30,22 @@ PAGES = sorted([*HOW_TO.glob("*.md"), *(REPOSITORY / "docs" / "tutorials").glob(
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Build the site; its address."""
-    pytest.importorskip("mkdocs", reason='pip install "nuclr[docs]"')
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+@pytest.fixture(scope="module", params=["mkdocs", "zensical"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Build the site with a generator, and with the one that will succeed it; its address."""
+    for package in (request.param, "l2m4m"):
+        pytest.importorskip(package, reason='pip install "nuclr[dev]"')
+    project = tmp_path_factory.mktemp("project")
+    for folder in ("docs", "config"):
+        shutil.copytree(REPOSITORY / folder, project / folder)
+    (project / "src").symlink_to(REPOSITORY / "src")
+    shutil.copy(REPOSITORY / "mkdocs.yml", project)
+    command = [sys.executable, "-m", request.param, "build", "--strict"]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(project / "site"))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -137,10 +143,10 @@ def test_the_how_to_pages_run_as_they_stand(page: Path, recordings: Path) -> Non
 
 
 def test_parts_of_pages_that_are_made_from_the_package_are_up_to_date() -> None:
-    """To write them again: python docs/hooks.py."""
-    hooks = SourceFileLoader("hooks", str(REPOSITORY / "docs" / "hooks.py")).load_module()
-    for page in hooks.PAGES:
-        assert page.read_text() == hooks.made_anew(page), page
+    """To write them again: python docs/parts.py."""
+    parts = SourceFileLoader("parts", str(REPOSITORY / "docs" / "parts.py")).load_module()
+    for page in parts.PAGES:
+        assert page.read_text() == parts.made_anew(page), page
     assert all(form.known_by in (REPOSITORY / "docs" / "own_recordings.md").read_text() for form in FORMATS)
     keys = (REPOSITORY / "config" / "README.md").read_text()
     for name, section in Config.model_fields.items():

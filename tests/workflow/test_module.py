@@ -42,6 +42,19 @@ onsuccess:
 """
 
 
+def test_the_catalog_of_workflows_finds_what_it_wants() -> None:
+    """Source: the README of snakemake/snakemake-workflow-catalog, "Standardized usage workflows"."""
+    usage = yaml.safe_load((REPOSITORY / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(usage) == {"mandatory-flags", "software-stack-deployment"}
+    assert set(usage["mandatory-flags"]) == {"desc", "flags"}
+    assert usage["software-stack-deployment"] == {"conda": True, "report": True}
+    for path in ("workflow/Snakefile", "workflow/rules/common.smk", "config/README.md", "config/config.yaml"):
+        assert (REPOSITORY / path).is_file()
+    words = (REPOSITORY / "README.md").read_text().lower()
+    assert "snakemake" in words
+    assert "workflow" in words
+
+
 def write_outer(
     folder: Path,
     config: dict[str, Any],

@@ -1,7 +1,4 @@
-"""What the documentation takes from the package itself, and equations as MathML.
-
-``python docs/hooks.py`` writes the parts of pages that are made from the package.
-"""
+"""Writes the parts of pages that say what the package knows: ``python docs/parts.py``."""
 
 from __future__ import annotations
 
@@ -10,28 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from latex2mathml.converter import convert
-
 from nuclr.config import Config
 from nuclr.data.formats import FORMATS
-
-HERE = "<!-- the reference is put here when the site is built -->"
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in the reference; turn ``$$...$$`` and ``$...$`` into what browsers draw without a script."""
-    if HERE in markdown:
-        markdown = markdown.replace(HERE, reference())
-    parts = re.split(r"(```.*?```|`[^`\n]*`)", markdown, flags=re.S)
-    for i in range(0, len(parts), 2):
-        parts[i] = re.sub(
-            r"\$\$(.+?)\$\$", lambda found: convert(found[1].strip(), display="block"), parts[i], flags=re.S
-        )
-        # In a span, or a paragraph that begins with one would be taken for a block.
-        parts[i] = re.sub(
-            r"(?<!\\)\$([^$\n]+?)\$", lambda found: f"<span>{convert(found[1])}</span>", parts[i]
-        )
-    return "".join(parts)
 
 
 def formats() -> str:
@@ -103,7 +80,7 @@ def kind(one: dict[str, Any]) -> str:
 
 
 DOCS = Path(__file__).parent
-# Pages that are read as files too: what the package knows is written between two marks.
+# What the package knows is between two marks; docs/configuration.md takes the keys from there.
 PAGES = {
     DOCS / "own_recordings.md": (
         "<!-- formats: made from the table in nuclr.data.formats -->",
@@ -111,8 +88,8 @@ PAGES = {
         formats,
     ),
     DOCS.parent / "config" / "README.md": (
-        "<!-- keys: made from nuclr.config -->",
-        "<!-- end of keys -->",
+        "<!-- keys: made from nuclr.config; --8<-- [start:keys] -->",
+        "<!-- end of keys; --8<-- [end:keys] -->",
         reference,
     ),
 }
