@@ -39,6 +39,7 @@ rule scaling_analysis:
         # Without labels, embeddings are what there is.
         [f"{OUT}/runs/{run}/embeddings.parquet" for run in PLAN.pretrained],
         f"{OUT}/report.html",
+        f"{OUT}/explore.html",
         f"{OUT}/populations.parquet",
         [f"{OUT}/runs/{run}/README.md" for run in PLAN.pretrained],
         f"{OUT}/model",
@@ -73,6 +74,8 @@ onsuccess:
         print(
             f"model with its probes: {OUT}/model (nuclr identify my_session.nwb --model {OUT}/model -o my_session)"
         )
+    if Path(OUT, "explore.html").exists():
+        print(f"every unit, to look at: {OUT}/explore.html")
     if Path(OUT, "report.html").exists():
         print(f"all of it: {OUT}/report.html")
 

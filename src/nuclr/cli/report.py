@@ -169,7 +169,13 @@ def explore(
         ),
     ] = None,
     depth: DepthOption = "depth_um",
-    title: Annotated[str, typer.Option(help="of the page; else the name of the embeddings' folder")] = "",
+    title: Annotated[str, typer.Option(help="of the page; else the name of the first map")] = "",
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", help="of a map, first and second; else that of the embeddings' file or folder"
+        ),
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Write explore.html: a map of the units to colour, filter, search and click, in one file.
@@ -193,6 +199,7 @@ def explore(
         depth=depth,
         kept=output.parent / "layouts",
         title=title,
+        names=names or (),
     )
     print(f"{output}: {said}; open it in a browser")
 

@@ -49,6 +49,7 @@ def write_explore(
     depth: str = "depth_um",
     kept: Path | None = None,
     title: str = "",
+    names: Sequence[str] = (),
 ) -> str:
     """Write the page; return in words what is on it.
 
@@ -71,7 +72,9 @@ def write_explore(
     kept
         Folder for layouts that take minutes.
     title
-        Of the page; "": the name of the first file's folder.
+        Of the page; "": the name of the first map.
+    names
+        Of the maps; else the names of the files or of their folders.
 
     Raises
     ------
@@ -83,17 +86,17 @@ def write_explore(
     if not known.any():
         raise DataError(f"{paths[0]}: no unit of it was ever active, so there is no map")
     units = _with_answers(first, probes or {})[known].reset_index(drop=True)
-    maps = [_map(_name_of(paths), first.vectors[known], units, layouts, kept)]
+    called = [*names, *[_name_of(given) for given in (paths, beside) if given][len(names) :]]
+    maps = [_map(called[0], first.vectors[known], units, layouts, kept)]
     if beside:
         second = _matched(_embeddings(beside), units["unit_id"], beside)
-        maps.append(_map(_name_of(beside), second, units, layouts, kept))
+        maps.append(_map(called[1], second, units, layouts, kept))
     details = details_of(populations, units["unit_id"].tolist(), MOST_DETAILED)
     if details is not None and "rate_hz" not in units:
         rate = np.full(len(units), np.nan, np.float32)
         rate[details.known] = details.mean_activity
         units["rate_hz" if details.modality == "spikes" else "mean_df_f"] = rate
     packed, left_out = _pack(units, maps, details, depth)
-    named = title or _name_of(paths)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,  # names in recordings come from strangers
@@ -107,7 +110,7 @@ def write_explore(
     if left_out:
         notes.append(f"columns that are left out, to keep the page small: {', '.join(left_out)}")
     page = environment.get_template("explore.html.j2").render(
-        title=named,
+        title=title or called[0],
         two=bool(beside),
         said=_said(units, maps),
         notes=notes,

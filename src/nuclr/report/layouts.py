@@ -33,6 +33,14 @@ def check_layouts(layouts: tuple[str, ...] | list[str]) -> None:
             raise ConfigError(f"--layout {name}: needs {NEEDS[name][1]}; pip install {NEEDS[name][1]}")
 
 
+def flat(features: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Lay features ``(unit, feature)`` flat: their first two principal components, ``(unit, 2)``."""
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
+    return PCA(2, random_state=seed).fit_transform(StandardScaler().fit_transform(features))
+
+
 def lay_out(vectors: np.ndarray, layout: Layout, kept: Path | None = None, seed: int = 0) -> np.ndarray:
     """Lay embeddings flat, ``(unit, 2)``.
 
@@ -56,8 +64,6 @@ def lay_out(vectors: np.ndarray, layout: Layout, kept: Path | None = None, seed:
     if len(vectors) < 3:
         return np.column_stack([np.arange(len(vectors), dtype=float), np.zeros(len(vectors))])
     if layout == "pca":
-        from nuclr.report.overview import flat
-
         return flat(vectors, seed)
     file = None
     if kept is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,17 @@ NEIGHBOURS = 5
 RATE_BINS = 60
 # Of a population of one width: with the summed activity of the others comes first (`population_correlation`).
 CORRELATIONS_A_WIDTH = 6
+# Of `Details`, in the order in which they are computed.
+ARRAYS = (
+    "known",
+    "autocorrelogram",
+    "intervals",
+    "rate",
+    "rate_top",
+    "minutes",
+    "correlation",
+    "mean_activity",
+)
 # Similarities that are in memory at a time.
 SIMILARITIES_AT_ONCE = 30_000_000
 
@@ -103,12 +114,10 @@ def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most:
         described += len(own)
     if first is None:
         return None
-    known, *rest = (np.concatenate(column) for column in zip(*parts, strict=True))
-    lags = [lag * first.bin_s for lag in SHORT_LAGS] + [lag * LAG_BIN_S for lag in LAGS]
+    arrays = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Details(
-        known,
-        *rest,
-        lags_s=lags,
+        **dict(zip(ARRAYS, arrays, strict=True)),
+        lags_s=[lag * first.bin_s for lag in SHORT_LAGS] + [lag * LAG_BIN_S for lag in LAGS],
         edges_s=interval_edges(first.bin_s).tolist(),
         widths_s=list(WIDTHS_S[1:]),
         modality=first.modality,
@@ -116,7 +125,7 @@ def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most:
 
 
 def _described(population: Population) -> tuple[np.ndarray, ...]:
-    """Arrays of :class:`Details` for all units of a population, ``known`` left out."""
+    """Compute :data:`ARRAYS` after ``known`` for all units of a population."""
     held = population if isinstance(population.activity, np.ndarray) else _in_memory(population)
     units = len(held.units)
     width = max(held.bin_s, 60 * held.valid_minutes / RATE_BINS)
@@ -138,18 +147,16 @@ def _described(population: Population) -> tuple[np.ndarray, ...]:
 
 
 def _in_memory(population: Population) -> Population:
-    from dataclasses import replace
-
     return replace(population, activity=np.asarray(population.activity))
 
 
 def _signed(correlation: np.ndarray) -> np.ndarray:
-    """Correlations as 127ths, int8."""
+    """Give correlations as 127ths, int8."""
     return np.round(127 * np.clip(np.nan_to_num(correlation), -1, 1)).astype(np.int8)
 
 
 def neighbours(vectors: np.ndarray, groups: np.ndarray, count: int = NEIGHBOURS) -> np.ndarray:
-    """Rows of the units most like each unit (cosine) among those of other groups, the most alike first.
+    """Find the units most like each unit (by cosine) among those of other groups, the most alike first.
 
     Parameters
     ----------
