@@ -8,6 +8,7 @@ import io
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,13 @@ def test_sixty_thousand_units_are_less_than_15_megabytes(
     assert (tmp_path / "explore.html").stat().st_size < 15e6
 
 
+@pytest.fixture
+def session(browser: str) -> Iterator[str]:
+    """Give a browser that has nothing to complain of."""
+    yield browser
+    assert ask(browser, "se/log", type="browser") == []
+
+
 def run(session: str, script: str) -> Any:
     return ask(session, "execute/sync", script=script, args=[])
 
@@ -188,7 +196,10 @@ TAB, ENTER = "\ue004", "\ue007"
 # Colours other than the page's, on the first map.
 PAINTED = """
     const canvas = document.querySelector(".map canvas"), seen = new Set();
-    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    const { width, height } = canvas;
+    const copy = new OffscreenCanvas(width, height).getContext("2d", {willReadFrequently: true});
+    copy.drawImage(canvas, 0, 0);
+    const { data } = copy.getImageData(0, 0, width, height);
     for (let i = 0; i < data.length; i += 4) seen.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
     return seen.size;
 """
@@ -211,39 +222,38 @@ CONTRAST = """
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-def test_a_browser_shows_it_and_asks_no_network(browser: str, page: Path, width: int, scheme: str) -> None:
-    opened(browser, page, width, scheme)
-    assert run(browser, PAINTED) > 3
-    run(browser, "document.getElementById('search').value = 'm1'")
-    run(browser, "document.getElementById('search').dispatchEvent(new Event('input'))")
-    run(browser, "document.querySelector('#found button').click()")
-    assert run(browser, "return document.querySelectorAll('.plots svg').length") == 5
-    assert run(browser, "return document.documentElement.scrollWidth - window.innerWidth") <= 0
-    assert run(browser, "return performance.getEntriesByType('resource').length") == 0
-    assert ask(browser, "se/log", type="browser") == []
-    text, drawn = run(browser, CONTRAST)
+def test_a_browser_shows_it_and_asks_no_network(session: str, page: Path, width: int, scheme: str) -> None:
+    opened(session, page, width, scheme)
+    assert run(session, PAINTED) > 3
+    run(session, "document.getElementById('search').value = 'm1'")
+    run(session, "document.getElementById('search').dispatchEvent(new Event('input'))")
+    run(session, "document.querySelector('#found button').click()")
+    assert run(session, "return document.querySelectorAll('.plots svg').length") == 5
+    assert run(session, "return document.documentElement.scrollWidth - window.innerWidth") <= 0
+    assert run(session, "return performance.getEntriesByType('resource').length") == 0
+    text, drawn = run(session, CONTRAST)
     assert text >= 4.5
     assert drawn >= 3
 
 
-def test_a_legend_filters_what_is_drawn(browser: str, page: Path) -> None:
-    opened(browser, page)
+def test_a_legend_filters_what_is_drawn(session: str, page: Path) -> None:
+    opened(session, page)
     names = "return [...document.querySelectorAll('#legend label')].map(row => row.innerText.split('\\n')[0])"
-    assert run(browser, names) == ["a", "b", "not known"]
-    before = run(browser, PAINTED)
+    assert run(session, names) == ["a", "b", "not known"]
+    before = run(session, PAINTED)
     frame = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
-    run(browser, "document.getElementById('none').click()")
-    ask(browser, "execute/async", script=frame, args=[])
-    assert run(browser, PAINTED) == 1
-    run(browser, "document.querySelector('#legend input').click()")
-    ask(browser, "execute/async", script=frame, args=[])
-    assert 1 < run(browser, PAINTED) < before
-    run(browser, "document.getElementById('select-shown').click()")
-    assert run(browser, "return document.getElementById('selection').textContent") == "15 units selected."
+    run(session, "document.getElementById('none').click()")
+    ask(session, "execute/async", script=frame, args=[])
+    assert run(session, PAINTED) == 1
+    run(session, "document.querySelector('#legend input').click()")
+    ask(session, "execute/async", script=frame, args=[])
+    assert 1 < run(session, PAINTED) < before
+    run(session, "document.getElementById('select-shown').click()")
+    assert run(session, "return document.getElementById('selection').textContent") == "15 units selected."
 
 
-def test_a_click_shows_a_unit_and_its_neighbours_in_other_animals(browser: str, page: Path) -> None:
-    opened(browser, page)
+def test_a_click_shows_a_unit_and_its_neighbours_in_other_animals(session: str, page: Path) -> None:
+    opened(session, page)
     click = """
         const canvas = document.querySelector(".map canvas"), box = canvas.getBoundingClientRect();
         const at = (x, y) => ({clientX: box.x + x, clientY: box.y + y, pointerId: 9});
@@ -255,7 +265,7 @@ def test_a_click_shows_a_unit_and_its_neighbours_in_other_animals(browser: str, 
             if (found) return [found.textContent, near.map(row => row.textContent.match(/ (m[0-9]),/)[1])];
         }
     """
-    unit, animals = run(browser, click)
+    unit, animals = run(session, click)
     assert len(animals) == 10  # five on each of the maps
     assert unit.split("_")[0] not in animals
     hover = """
@@ -267,11 +277,11 @@ def test_a_click_shows_a_unit_and_its_neighbours_in_other_animals(browser: str, 
             if (!tip.hidden) return tip.textContent;
         }
     """
-    assert re.search(r"cell type: .*\nanimal: m", run(browser, hover))
+    assert re.search(r"cell type: .*\nanimal: m", run(session, hover))
 
 
-def test_a_lasso_selects_in_both_maps_and_the_selection_is_saved(browser: str, page: Path) -> None:
-    opened(browser, page)
+def test_a_lasso_selects_in_both_maps_and_the_selection_is_saved(session: str, page: Path) -> None:
+    opened(session, page)
     around = """
         window.saved = null;
         URL.createObjectURL = blob => { window.saved = blob; return "data:,"; };
@@ -286,38 +296,38 @@ def test_a_lasso_selects_in_both_maps_and_the_selection_is_saved(browser: str, p
         document.getElementById("save").click();
         return document.getElementById("selection").textContent;
     """
-    assert run(browser, around) == "42 units selected."
+    assert run(session, around) == "42 units selected."
     text = "const done = arguments[0]; window.saved.text().then(done)"
-    rows = list(csv.DictReader(io.StringIO(ask(browser, "execute/async", script=text, args=[]))))
+    rows = list(csv.DictReader(io.StringIO(ask(session, "execute/async", script=text, args=[]))))
     assert {row["unit_id"] for row in rows} == {*units_of(recordings())["unit_id"]}
     strange = next(row for row in rows if row["unit_id"] == STRANGE)
     assert strange["untrained x"] == ""  # it is on the first map only
     assert float(strange["trained x"]) == pytest.approx(0, abs=0.51)
     assert [row["animal"] for row in rows] == units_of(recordings())["animal"].tolist()
-    assert run(browser, "return document.querySelectorAll('#unit h2').length") == 0
+    assert run(session, "return document.querySelectorAll('#unit h2').length") == 0
 
 
-def test_a_keyboard_reaches_everything(browser: str, page: Path) -> None:
-    opened(browser, page)
-    run(browser, "document.getElementById('search').focus()")
-    keys(browser, "script" + ENTER)
-    assert run(browser, "return document.querySelector('#unit h2').textContent") == STRANGE
-    run(browser, "document.getElementById('search').value = ''")
-    run(browser, "document.getElementById('search').dispatchEvent(new Event('input'))")
+def test_a_keyboard_reaches_everything(session: str, page: Path) -> None:
+    opened(session, page)
+    run(session, "document.getElementById('search').focus()")
+    keys(session, "script" + ENTER)
+    assert run(session, "return document.querySelector('#unit h2').textContent") == STRANGE
+    run(session, "document.getElementById('search').value = ''")
+    run(session, "document.getElementById('search').dispatchEvent(new Event('input'))")
     reached = []
     for _ in range(40):
-        keys(browser, TAB)
-        here = run(browser, "return document.activeElement.id || document.activeElement.tagName")
+        keys(session, TAB)
+        here = run(session, "return document.activeElement.id || document.activeElement.tagName")
         reached.append(here)
         if here == "CANVAS" and reached.count("CANVAS") == 1:
-            shown = run(browser, "return document.querySelector('#unit h2').textContent")
+            shown = run(session, "return document.querySelector('#unit h2').textContent")
             assert shown == STRANGE
-            keys(browser, "\ue014\ue014+" + ENTER)  # right, right, nearer
-            assert run(browser, "return document.querySelector('#unit h2').textContent") != STRANGE
+            keys(session, "\ue014\ue014+" + ENTER)  # right, right, nearer
+            assert run(session, "return document.querySelector('#unit h2').textContent") != STRANGE
         if reached.count("BUTTON") > 1:
             break
     assert {"pan", "lasso", "nearer", "whole", "CANVAS", "all", "none", "INPUT", "select-shown"} <= {*reached}
-    named = ask(browser, "goog/cdp/execute", cmd="Accessibility.getFullAXTree", params={})["nodes"]
+    named = ask(session, "goog/cdp/execute", cmd="Accessibility.getFullAXTree", params={})["nodes"]
     roles = {"button", "checkbox", "combobox", "searchbox", "application", "image"}
     unnamed = [
         node["role"]["value"]
@@ -327,10 +337,10 @@ def test_a_keyboard_reaches_everything(browser: str, page: Path) -> None:
     assert unnamed == []
 
 
-def test_numbers_are_coloured_in_ranges(browser: str, tmp_path: Path) -> None:
+def test_numbers_are_coloured_in_ranges(session: str, tmp_path: Path) -> None:
     units = units_of(recordings()).assign(rate_hz=np.r_[np.nan, np.arange(41.0)])
     write_explore([write_units(tmp_path / "one.parquet", units)], tmp_path / "explore.html")
-    opened(browser, tmp_path / "explore.html")
+    opened(session, tmp_path / "explore.html")
     choose = """
         const column = document.getElementById("column");
         column.value = [...column.options].find(option => option.text === "rate hz").value;
@@ -338,7 +348,7 @@ def test_numbers_are_coloured_in_ranges(browser: str, tmp_path: Path) -> None:
         const rows = [...document.querySelectorAll("#legend label")];
         return rows.map(row => row.innerText.replaceAll("\\n", " "));
     """
-    rows = run(browser, choose)
+    rows = run(session, choose)
     assert rows[0] == "0 to 5 5"
     assert rows[-1] == "not known 1"
     assert len(rows) == 9
