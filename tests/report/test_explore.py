@@ -18,6 +18,7 @@ import pytest
 from browser import ask, show
 from explored import STRANGE, many, recordings, units_of, write_units
 from labelled import MODEL, PUBLISHED, embedded, simulated
+from strategies import population
 
 from nuclr.errors import ConfigError, DataError
 from nuclr.evaluation.answers.probe_training import train_probe
@@ -99,6 +100,27 @@ def test_the_activity_of_a_unit_is_told_in_few_numbers() -> None:
     assert bounded is not None
     assert len(bounded.known) == 14
     assert details_of([first], ["another"], most=9) is None
+
+
+def test_lags_of_calcium_are_whole_frames() -> None:
+    imaged = population(12, 400, modality="calcium", bin_s=0.25)
+    found = details_of([imaged], imaged.units["unit_id"].tolist(), most=100)
+    assert found is not None
+    assert found.modality == "calcium"
+    assert (np.array(found.lags_s) % 0.25 == 0).all()
+    assert found.widths_s == [0.25, 0.5, 1.0, 3.0]
+
+
+def test_columns_that_are_left_out_are_named(tmp_path: Path) -> None:
+    units = units_of(recordings(1))
+    extra = pd.DataFrame({f"extra_{i}": np.arange(len(units)) for i in range(30)})
+    path = write_units(tmp_path / "one.parquet", pd.concat([units, extra], axis=1))
+    write_explore([path], tmp_path / "explore.html")
+    names = [column["name"] for column in unpacked(tmp_path / "explore.html")["columns"]]
+    assert names[:2] == ["cell_type", "animal"]
+    text = (tmp_path / "explore.html").read_text()
+    assert "extra_29" in text
+    assert "extra_29" not in names
 
 
 def test_predictions_are_columns(tmp_path: Path) -> None:

@@ -117,9 +117,9 @@ def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most:
     arrays = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Details(
         **dict(zip(ARRAYS, arrays, strict=True)),
-        lags_s=[lag * first.bin_s for lag in SHORT_LAGS] + [lag * LAG_BIN_S for lag in LAGS],
+        lags_s=[lag * first.bin_s for lag in SHORT_LAGS] + [lag * _in_bins(LAG_BIN_S, first) for lag in LAGS],
         edges_s=interval_edges(first.bin_s).tolist(),
-        widths_s=list(WIDTHS_S[1:]),
+        widths_s=[_in_bins(width, first) for width in WIDTHS_S[1:]],
         modality=first.modality,
     )
 
@@ -144,6 +144,11 @@ def _described(population: Population) -> tuple[np.ndarray, ...]:
         _signed(correlation),
         np.asarray(summary_of(population).mean_activity, np.float32),
     )
+
+
+def _in_bins(width_s: float, population: Population) -> float:
+    """Round a width to whole bins (s), as :func:`nuclr.representation.baselines.rebin` does."""
+    return max(1, round(width_s / population.bin_s)) * population.bin_s
 
 
 def _in_memory(population: Population) -> Population:
