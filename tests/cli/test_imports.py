@@ -75,6 +75,9 @@ MAY_LOAD = {
         "pandas scipy.stats sklearn"
     ),
     ("predict", "kinds.parquet", "--probe", "probe.safetensors", "-o", "predicted.csv"): "pandas",
+    ("explore", "kinds.parquet", "--recordings", "stores", "-o", "explore.html"): (
+        "dask.array pandas zarr scipy.stats sklearn"
+    ),
     ("card", "model.safetensors", "-o", "card.md"): "",
     ("card", "model.safetensors", "--probe", "probe.safetensors", "-o", "card.md"): "",
 }

@@ -65,6 +65,15 @@ def test_figure_table_and_fit_are_there(finished: Path) -> None:
     assert "which_recording" in set(loo["representation"])
 
 
+def test_every_unit_is_on_a_page_that_the_report_links_to(finished: Path) -> None:
+    results = finished / "results" / "simulated"
+    assert '<a href="explore.html">' in (results / "report.html").read_text()
+    page = (results / "explore.html").read_text()
+    units = len(pd.read_parquet(results / "runs" / "n4-s0" / "embeddings.parquet"))
+    assert f"{units} units" in page
+    assert "trained on 4 animals and untrained" in page
+
+
 def test_all_probes_are_one_table_and_the_page_shows_them(finished: Path) -> None:
     results = finished / "results" / "simulated"
     table = pd.read_parquet(results / "probes.parquet")

@@ -14,6 +14,7 @@ from nuclr.errors import NuclrError
 from nuclr.files import check_writable
 from nuclr.provenance import fingerprint
 from nuclr.training.devices import gpus_of_this_machine
+from nuclr.words import counted
 
 try:
     PLAN = make_plan(load_config(PRESET, config))

@@ -68,6 +68,33 @@ rule overview:
         "--config {params.config:q} > {log:q} 2>&1"
 
 
+rule explore:
+    input:
+        embeddings=f"{OUT}/runs/{PLAN.mapped}/embeddings.parquet",
+        # Without labels no untrained model is needed for anything else.
+        untrained=f"{OUT}/runs/n0-s0/embeddings.parquet" if CONFIG.probe.tasks else [],
+        stores=stores(PLAN.to_embed(max(PLAN.animal_counts), 0)),
+    output:
+        report(f"{OUT}/explore.html", caption="../report/explore.rst", category="report"),
+    log:
+        f"{OUT}/logs/explore.log",
+    resources:
+        mem_mb=growing(16),
+        runtime=240,
+    params:
+        folder=folder_of_stores,
+        title=CONFIG.dataset,
+        name=f"trained on {counted(max(PLAN.animal_counts), 'animal')}",
+        beside=lambda wildcards, input: (
+            ["--beside", input.untrained, "--name", "untrained"] if input.untrained else []
+        ),
+    message:
+        f"writing a page of all units of {PLAN.mapped}"
+    shell:
+        "nuclr --usage explore {input.embeddings:q} --name {params.name:q} {params.beside:q} "
+        "--recordings {params.folder:q} --title {params.title:q} -o {output:q} > {log:q} 2>&1"
+
+
 rule bundle:
     input:
         model=f"{OUT}/runs/{PLAN.mapped}/model.safetensors",

@@ -1,22 +1,27 @@
-"""Subcommands of the report room: inspect, scaling, overview, report."""
+"""Subcommands of the report room: inspect, scaling, overview, explore, report."""
 
 from __future__ import annotations
 
+import logging
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nuclr.cli.options import ConfigOption, OutputOption, SplitsOption
+from nuclr.cli.options import ConfigOption, DepthOption, OutputOption, SplitsOption
 
 if TYPE_CHECKING:
+    from nuclr.data.population import Population
     from nuclr.report.inspect import Inspection
+
+logger = logging.getLogger(__name__)
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the subcommands to the app."""
-    for command in (inspect, scaling, overview, report):
+    for command in (inspect, scaling, overview, explore, report):
         app.command()(command)
 
 
@@ -136,6 +141,83 @@ def overview(
 
     for path in write_overview(folder, runs, load_config(*(config or ())).probe, output):
         print(path)
+
+
+def explore(
+    embeddings: Annotated[list[Path], typer.Argument(help="embeddings.parquet, of one model")],
+    output: OutputOption = Path("explore.html"),
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="other embeddings of the same units, for a second map; may be given again"),
+    ] = None,
+    probe: Annotated[
+        list[Path] | None,
+        typer.Option(help="probe.safetensors, whose predictions are colours too; may be given again"),
+    ] = None,
+    recordings: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="recordings or stores of the units, or a folder of these, for the activity of single units; "
+            "may be given again"
+        ),
+    ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="pca, umap (needs umap-learn) or tsne (needs openTSNE); may be given again",
+            show_default="pca",
+        ),
+    ] = None,
+    depth: DepthOption = "depth_um",
+    title: Annotated[str, typer.Option(help="of the page; else the name of the first map")] = "",
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", help="of a map, first and second; else that of the embeddings' file or folder"
+        ),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Write explore.html: a map of the units to colour, filter, search and click, in one file.
+
+    With --beside, two maps of the same units with one selection: an untrained model's and a trained one's.
+    UMAP and t-SNE are computed once, and kept in a folder beside the page.
+    """
+    from nuclr.evaluation.answers.saved_probe import load_probe
+    from nuclr.report.explore import write_explore
+    from nuclr.report.layouts import Layout, check_layouts
+
+    check_layouts(layout or [])
+    loaded = [load_probe(path) for path in probe or ()]
+    said = write_explore(
+        embeddings,
+        output,
+        beside=beside or (),
+        probes={str(one.record["task"]): one for one in loaded},
+        populations=_populations(recordings or (), config or ()),
+        layouts=cast("list[Layout]", layout or ["pca"]),
+        depth=depth,
+        kept=output.parent / "layouts",
+        title=title,
+        names=names or (),
+    )
+    print(f"{output}: {said}; open it in a browser")
+
+
+def _populations(recordings: Sequence[str], config: Sequence[str]) -> Iterator[Population]:
+    """Open recordings one after another; each that cannot be used is left out with a warning."""
+    if not recordings:
+        return
+    from nuclr.config import load_config
+    from nuclr.data.access.remote import place_of
+    from nuclr.data.own import find, open_what_can_be
+
+    options = load_config(*config)
+    found = find([place_of(text) for text in recordings], options.download)
+    for _, populations, error in open_what_can_be(found, options.reading, options.chunk):
+        if error is not None:
+            logger.warning("%s; its units are shown without their activity.", error)
+        yield from populations
 
 
 def report(

@@ -12,8 +12,6 @@ from matplotlib import colormaps, style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import StandardScaler
 
 from nuclr.config import Probe
 from nuclr.data.defaults import completed_probe
@@ -21,6 +19,7 @@ from nuclr.data.population import Population
 from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
 from nuclr.report.figures import COLUMN_INCHES, LINES, NUCLR, STYLE, panels_of, save_figure
+from nuclr.report.layouts import flat
 from nuclr.representation.embeddings import read_embeddings, write_csv
 from nuclr.words import counted
 
@@ -144,11 +143,6 @@ def training_figure(metrics: dict[str, pd.DataFrame]) -> Figure:
             ax.set_xlabel("step")
         panels[0].legend()
     return figure
-
-
-def flat(features: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Lay features ``(unit, feature)`` flat: their first two principal components, ``(unit, 2)``."""
-    return PCA(2, random_state=seed).fit_transform(StandardScaler().fit_transform(features))
 
 
 def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], title: str) -> Figure:

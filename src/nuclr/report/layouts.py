@@ -1,0 +1,93 @@
+"""Where units lie on a map: principal components, and UMAP or t-SNE where they are installed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from nuclr.errors import ConfigError
+from nuclr.files import whole
+
+Layout = Literal["pca", "umap", "tsne"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+# The module of each, and what to install where it is missing.
+NEEDS: dict[Layout, tuple[str, str]] = {"umap": ("umap", "umap-learn"), "tsne": ("openTSNE", "openTSNE")}
+
+
+def check_layouts(layouts: tuple[str, ...] | list[str]) -> None:
+    """Make sure that every layout is known, and what computes it is installed.
+
+    Raises
+    ------
+    ConfigError
+        If not.
+    """
+    for name in layouts:
+        if name not in LAYOUTS:
+            raise ConfigError(f"--layout {name}: there is no such; there are {', '.join(LAYOUTS)}")
+        if name in NEEDS and importlib.util.find_spec(NEEDS[name][0]) is None:
+            raise ConfigError(f"--layout {name}: needs {NEEDS[name][1]}; pip install {NEEDS[name][1]}")
+
+
+def flat(features: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Lay features ``(unit, feature)`` flat: their first two principal components, ``(unit, 2)``."""
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
+    return PCA(2, random_state=seed).fit_transform(StandardScaler().fit_transform(features))
+
+
+def lay_out(vectors: np.ndarray, layout: Layout, kept: Path | None = None, seed: int = 0) -> np.ndarray:
+    """Lay embeddings flat, ``(unit, 2)``.
+
+    Parameters
+    ----------
+    vectors
+        ``(unit, dim)``, without NaN.
+    layout
+        ``pca`` is computed at once; ``umap`` and ``tsne`` take minutes for 60,000 units.
+    kept
+        Folder in which what takes minutes is kept, and found again for the same embeddings.
+    seed
+        Of what is random in it.
+
+    Raises
+    ------
+    ConfigError
+        If the layout is unknown, or what computes it is not installed.
+    """
+    check_layouts([layout])
+    if len(vectors) < 3:
+        return np.column_stack([np.arange(len(vectors), dtype=float), np.zeros(len(vectors))])
+    if layout == "pca":
+        return flat(vectors, seed)
+    file = None
+    if kept is not None:
+        hashed = hashlib.sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
+        file = kept / f"{layout}-{hashed[:16]}-{seed}.npy"
+        if file.exists():
+            return np.load(file, allow_pickle=False)
+    found = _umap(vectors, seed) if layout == "umap" else _tsne(vectors, seed)
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole(file) as partial, partial.open("wb") as stream:
+            np.save(stream, found)
+    return found
+
+
+def _umap(vectors: np.ndarray, seed: int) -> np.ndarray:
+    from umap import UMAP
+
+    neighbours = min(15, len(vectors) - 1)
+    return np.asarray(UMAP(n_neighbors=neighbours, metric="cosine", random_state=seed).fit_transform(vectors))
+
+
+def _tsne(vectors: np.ndarray, seed: int) -> np.ndarray:
+    from openTSNE import TSNE
+
+    perplexity = min(30, max(1, (len(vectors) - 1) // 3))
+    return np.asarray(TSNE(perplexity=perplexity, metric="cosine", random_state=seed).fit(vectors))
