@@ -27,7 +27,10 @@ def plan(**changes: object) -> Plan:
 def test_a_run_is_pretrained_on_its_own_animals() -> None:
     made = plan()
     assert made.to_pretrain(2, 1) == made.of_members(made.splits.pretraining(2, 1))
-    assert len(made.to_pretrain(0, 0)) == 3
+    # What `nuclr pretrain --animals 0` reads, however few animals the runs have.
+    assert made.to_pretrain(0, 0) == made.of_members(made.splits.first(0))
+    few = plan(scaling={"animal_counts": [2]})
+    assert len(few.to_pretrain(0, 0)) == len(few.splits.first(0)) == 3
     assert not set(made.to_pretrain(4, 0)) & {*made.splits.test, *made.splits.label}
 
 

@@ -120,9 +120,7 @@ def _of_splits(populations: list[Path], groups: Splits, animals: int, seed: int,
 
     populations = [on_disk(path) for path in populations]
     members = groups.pretraining(animals, seed)
-    # An untrained encoder takes its bin from some.
-    read = members or groups.orders[min(seed, len(groups.orders) - 1)][:3]
-    folders = groups.folders(populations, read)
+    folders = groups.folders(populations, members or groups.first(seed))
     cohort = Cohort(
         [store for folder in folders for store in stores(folder)],
         members,

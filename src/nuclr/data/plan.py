@@ -62,12 +62,8 @@ class Plan:
         return [name for name, recording in self.recordings.items() if getattr(recording, member) in wanted]
 
     def to_pretrain(self, animals: int, seed: int) -> list[str]:
-        """Name the recordings of a run; an untrained encoder takes its bin from any of three animals.
-
-        Of three, since one may have been left out (``download.go_on_without``).
-        """
-        own = self.splits.pretraining(self.probed_with(animals), seed)
-        own = own if animals else own[:3]
+        """Name the recordings of a run; of an untrained encoder, those that it takes its bin from."""
+        own = self.splits.pretraining(animals, seed) if animals else self.splits.first(seed)
         return self.of_members([*own, *(self.splits.label if self.probes_in_training else [])])
 
     def to_embed(self, animals: int, seed: int) -> list[str]:

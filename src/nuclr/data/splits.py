@@ -121,6 +121,10 @@ class Splits:
             animals = min((size for size, _ in self.published if size >= animals), default=animals)
         return self.pretraining(animals, seed)
 
+    def first(self, seed: int) -> list[str]:
+        """Name the members that an untrained encoder takes its bin from: three, since one may be left out."""
+        return self.orders[min(seed, len(self.orders) - 1)][:3]
+
     def probed(self, animals: int, seed: int) -> list[str]:
         """Name the members that a run is probed on: its own, labelled ones and tested ones."""
         return [*self.pretraining(animals, seed), *self.label, *self.test]
