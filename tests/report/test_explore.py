@@ -290,6 +290,7 @@ def test_a_click_shows_a_unit_and_its_neighbours_in_other_animals(session: str, 
     unit, animals = run(session, click)
     assert len(animals) == 10  # five on each of the maps
     assert unit.split("_")[0] not in animals
+    assert unit in run(session, "return document.getElementById('chosen').textContent")  # and is read out
     hover = """
         const canvas = document.querySelector(".map canvas"), box = canvas.getBoundingClientRect();
         const at = (x, y) => ({clientX: box.x + x, clientY: box.y + y, pointerId: 9});
