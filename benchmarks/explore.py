@@ -299,7 +299,9 @@ def main() -> None:
         if options.ours:
             pages["nuclr explore, two maps"] = ours(Path(name), options.units)
         ask(session, "timeouts", script=50_000)
-        print("| page | MB | opens in, s | frames/s | median gap, ms | longest gap, ms | tab stops | named |")
+        print(
+            "| page | MB | drawn after, s | frames/s | median gap, ms | longest gap, ms | tab stops | named |"
+        )
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         for called, page in pages.items():
             try:

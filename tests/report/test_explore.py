@@ -95,7 +95,7 @@ def test_the_activity_of_a_unit_is_told_in_few_numbers() -> None:
     assert found.autocorrelogram[row].argmax() == lag
     shares = (found.intervals[row] / 255) ** 2
     assert found.edges_s[shares.argmax()] < 2.0 <= found.edges_s[shares.argmax() + 1]
-    assert found.rate_top[row] == pytest.approx(1.0)
+    assert found.rate_top[row] == pytest.approx(1 / 1.5)  # a spike in a fortieth of the minute
     bounded = details_of([first, second], ids, most=14)
     assert bounded is not None
     assert len(bounded.known) == 14
@@ -162,16 +162,18 @@ def test_what_takes_minutes_is_computed_once(tmp_path: Path, monkeypatch: pytest
 def test_sixty_thousand_units_are_less_than_15_megabytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two maps, and the activity of every unit as incompressible as it can be."""
+    """With two maps and all columns that there can be, and nothing that can be compressed."""
     from nuclr.report import explore
-    from nuclr.report.unit_details import Details
+    from nuclr.report.unit_details import RATE_BINS, Details
 
     units, rng = many(60_000), np.random.default_rng(0)
     n = len(units)
+    more = {f"column {i}": rng.random(n) for i in range(explore.MOST_COLUMNS - len(units.columns))}
+    units = units.assign(**more)
     noise = Details(
         np.arange(n),
         *(rng.integers(-127, 128, (n, 13), dtype=np.int8), rng.integers(0, 256, (n, 20), dtype=np.uint8)),
-        *(rng.integers(0, 256, (n, 60), dtype=np.uint8), rng.random(n, np.float32)),
+        *(rng.integers(0, 256, (n, RATE_BINS), dtype=np.uint8), rng.random(n, np.float32)),
         *(rng.random(n, np.float32), rng.integers(-127, 128, (n, 4), dtype=np.int8), rng.random(n)),
         *([1.0] * 13, [1.0] * 21, [1.0] * 4, "spikes"),
     )
@@ -290,6 +292,7 @@ def test_a_click_shows_a_unit_and_its_neighbours_in_other_animals(session: str, 
     unit, animals = run(session, click)
     assert len(animals) == 10  # five on each of the maps
     assert unit.split("_")[0] not in animals
+    assert unit in run(session, "return document.getElementById('chosen').textContent")  # and is read out
     hover = """
         const canvas = document.querySelector(".map canvas"), box = canvas.getBoundingClientRect();
         const at = (x, y) => ({clientX: box.x + x, clientY: box.y + y, pointerId: 9});

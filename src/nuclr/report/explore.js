@@ -237,6 +237,8 @@ class Page {
     if (unit < 0) return;
     this.chosen = unit;
     if (reveal) this.maps.forEach(map => map.reveal(unit));
+    $("chosen").replaceChildren(`Unit ${this.ids[unit]}, ${words(this.column.name)} ${this.value(this.column, unit) || "not known"}. `,
+      element("a", { href: "#unit" }, "All of it is below."));
     this.draw();
     this.describe();
   }

@@ -30,9 +30,9 @@ from nuclr.representation.baselines import SHORT_LAGS
 from nuclr.representation.embeddings import Embeddings, read_all
 from nuclr.words import counted
 
-# With so many the page stays below 15 MB: 100 bytes a unit of activity, 4 a unit of each column.
+# With so many the page stays below 15 MB, be they all noise: 80 bytes a unit of activity, 4 of a column.
 MOST_DETAILED = 60_000
-MOST_COLUMNS = 24
+MOST_COLUMNS = 16
 # Colours that a reader looks for first, of those that there are; the others in their own order.
 FIRST_COLUMNS = ("brain_region", "cell_type", "animal", "recording", "population", "rate_hz")
 ALIGNMENT = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,7 +19,7 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 NEEDS: dict[Layout, tuple[str, str]] = {"umap": ("umap", "umap-learn"), "tsne": ("openTSNE", "openTSNE")}
 
 
-def check_layouts(layouts: tuple[str, ...] | list[str]) -> None:
+def check_layouts(layouts: Sequence[str]) -> None:
     """Make sure that every layout is known, and what computes it is installed.
 
     Raises

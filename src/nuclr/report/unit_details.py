@@ -23,7 +23,7 @@ from nuclr.representation.baselines import (
 )
 
 NEIGHBOURS = 5
-RATE_BINS = 60
+RATE_BINS = 40
 # Of a population of one width: with the summed activity of the others comes first (`population_correlation`).
 CORRELATIONS_A_WIDTH = 6
 # Of `Details`, in the order in which they are computed.
