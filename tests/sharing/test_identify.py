@@ -59,7 +59,9 @@ def test_warnings_are_kept(folder: Path) -> None:
     assert any("small populations" in warning for warning in found.warnings)
 
 
-def test_a_recording_unlike_all_others_gets_one_warning_for_each_probe_and_no_answer(folder: Path) -> None:
+def test_a_recording_unlike_all_others_gets_one_warning_and_no_answer(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     strange = recorded("strange", units=24, seed=9)
     strange.activity[:] = np.random.default_rng(0).poisson(20, strange.activity.shape)
     found = nuclr.load_model(folder).identify(strange)
@@ -67,6 +69,7 @@ def test_a_recording_unlike_all_others_gets_one_warning_for_each_probe_and_no_an
     assert set(found.units["brain_region_why_not"]) == {"in a recording unlike those learned from"}
     assert set(found.units["brain_region_along_probe"]) == {""}
     assert len([warning for warning in found.warnings if "is unlike the 6" in warning]) == 1
+    assert caplog.text.count("is unlike the 6") == 1  # though two probes find so
 
 
 def test_a_model_without_a_probe_says_what_to_do(folder: Path) -> None:

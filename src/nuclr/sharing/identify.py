@@ -111,15 +111,16 @@ def identify(
     units = embeddings.units
     deep = depth in units and bool((~np.isnan(depths_of(units, depth))).any())
     answers = {}
-    for task, probe in probes.items():
-        table = probe.predict(embeddings, sure, coverage)
-        table = table[[name for name in table if name not in who(table)]]
-        boundaries = None
-        if deep and probe.neighbours_help:
-            smoothed, boundaries = probe.along_probe(embeddings, depth)
-            table = table.join(smoothed.drop(columns="unit_id"))
-        answers[task] = Answers(probe, table, boundaries)
-        _warn_of_promises(task, probe, sure, coverage)
+    with _said_once():
+        for task, probe in probes.items():
+            table = probe.predict(embeddings, sure, coverage)
+            table = table[[name for name in table if name not in who(table)]]
+            boundaries = None
+            if deep and probe.neighbours_help:
+                smoothed, boundaries = probe.along_probe(embeddings, depth)
+                table = table.join(smoothed.drop(columns="unit_id"))
+            answers[task] = Answers(probe, table, boundaries)
+            _warn_of_promises(task, probe, sure, coverage)
     return Identified(embeddings, answers, sure, depth, tuple(dict.fromkeys(warnings)))
 
 
@@ -154,6 +155,25 @@ class _Keeper(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.said.append(record.getMessage())
+
+
+@contextmanager
+def _said_once() -> Iterator[None]:
+    """Let what several probes say of a recording be said once while the block lasts."""
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        new = message not in said
+        said.add(message)
+        return new
+
+    predicting = logging.getLogger(SavedProbe.__module__)
+    predicting.addFilter(is_new)
+    try:
+        yield
+    finally:
+        predicting.removeFilter(is_new)
 
 
 @contextmanager
