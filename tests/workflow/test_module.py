@@ -100,8 +100,9 @@ def test_another_workflow_builds_on_its_scores(tmp_path: Path) -> None:
     assert "nuclr: warning: pretrain: all 3 steps are warm-up" in done.stdout
     assert planned(run(outer, "-n")) == {}
     whole = planned(run(outer, "-n", "nuclr_scaling_analysis"))
+    pages = ("nuclr_catalog", "nuclr_overview", "nuclr_bundle", "nuclr_explore", "nuclr_page", "nuclr_card")
     assert whole == {
-        **dict.fromkeys(("nuclr_catalog", "nuclr_overview", "nuclr_bundle", "nuclr_page", "nuclr_card"), 1),
+        **dict.fromkeys(pages, 1),
         "nuclr_chunk": 1,
         "nuclr_scaling": 2,
         "nuclr_scaling_analysis": 1,
