@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
@@ -25,6 +24,7 @@ from nuclr.errors import DataError
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.files import whole
 from nuclr.report.layouts import Layout, lay_out
+from nuclr.report.templates import template
 from nuclr.report.unit_details import Details, details_of, neighbours
 from nuclr.representation.baselines import SHORT_LAGS
 from nuclr.representation.embeddings import Embeddings, read_all
@@ -97,19 +97,12 @@ def write_explore(
         rate[details.known] = details.mean_activity
         units["rate_hz" if details.modality == "spikes" else "mean_df_f"] = rate
     packed, left_out = _pack(units, maps, details, depth)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # names in recordings come from strangers
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     notes = []
     if missing := int((~known).sum()):
         notes.append(f"{counted(missing, 'unit')} never active, and so not on the map")
     if left_out:
         notes.append(f"columns that are left out, to keep the page small: {', '.join(left_out)}")
-    page = environment.get_template("explore.html.j2").render(
+    page = template("explore.html.j2").render(
         title=title or called[0],
         two=bool(beside),
         said=_said(units, maps),

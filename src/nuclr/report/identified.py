@@ -8,7 +8,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib import style
@@ -21,6 +20,7 @@ from nuclr.evaluation.answers.saved_probe import UNSURE
 from nuclr.files import whole
 from nuclr.report.figures import STYLE, panels_of
 from nuclr.report.overview import COLOURS
+from nuclr.report.templates import template
 from nuclr.sharing.identify import Answers, Identified, summary
 from nuclr.words import counted
 
@@ -57,16 +57,9 @@ def write_identified(
     provenance
         Where all this comes from: names and what they are.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # names in recordings come from strangers
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     units = found.embeddings.units
     populations = list(dict.fromkeys(units["population"]))
-    page = environment.get_template("identified.html.j2").render(
+    page = template("identified.html.j2").render(
         title=title,
         warnings=found.warnings,
         recorded=_recorded(units),

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import jinja2
 import pandas as pd
 
 from nuclr.config import Ablation, Config
@@ -23,6 +22,7 @@ from nuclr.model.tensor_files import CONFIG
 from nuclr.provenance import versions
 from nuclr.report.curves import title_of
 from nuclr.report.figures import name_of
+from nuclr.report.templates import template
 from nuclr.usage import TOOK
 
 # Macro-F1 by data set, task and protocol: Arora et al. 2025 (arXiv 2512.01199), and what it compares with.
@@ -82,13 +82,6 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
     DataError
         If a result is missing.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # names in recordings come from strangers
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     protocols = config.probe.protocols or ()
     sections = []
     if config.probe.tasks:
@@ -99,7 +92,7 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
             for protocol in protocols
         ]
     costs = cost_table(folder)
-    page = environment.get_template("page.html.j2").render(
+    page = template("page.html.j2").render(
         dataset=config.dataset,
         split=splits.note,
         fewest=FEWEST_ANIMALS,

@@ -1,0 +1,19 @@
+"""Templates of the pages, which lie beside this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+
+
+def template(name: str) -> jinja2.Template:
+    """Load the template of a page; its values are escaped, since names in recordings come from strangers."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template(name)
