@@ -35,9 +35,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """Run a hub that stands in for the real one, with an empty cache and nobody logged in."""
     with serving_hub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.address)
-        monkeypatch.setattr(
-            constants, "ENDPOINT", server.address
-        )  # which the library reads once, when loaded
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
