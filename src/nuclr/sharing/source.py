@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from nuclr.data.access.remote import Remote as Place
 from nuclr.errors import DownloadError, ModelError
 from nuclr.files import sha256_of
 from nuclr.model.card import CARD
@@ -95,7 +96,7 @@ def locate_file(place: Path | str) -> Source:
         return Source(path, {"address": str(address), "commit": commit})
     if WEB.match(text):
         path = _fetched(text)
-        return Source(path, {"address": _plain(text), "sha256": sha256_of(path)})
+        return Source(path, {"address": str(Place(text)), "sha256": sha256_of(path)})
     return Source(Path(place))
 
 
@@ -114,10 +115,10 @@ def _on_the_web(text: str) -> Source:
             from nuclr.data.archives.download import unpack
 
             unpack(archive, folder, lambda entry: is_shared(_in_its_folder(entry)))
-        return Source(_model_in(folder, text), {"address": _plain(text), "sha256": digest})
+        return Source(_model_in(folder, text), {"address": str(Place(text)), "sha256": digest})
     if path.suffix != ".safetensors":
         raise ModelError(
-            f"{_plain(text)}: not the address of a model; give that of a zip or tar file of its folder, or "
+            f"{Place(text)}: not the address of a model; give that of a zip or tar file of its folder, or "
             "of its model.safetensors"
         )
     weights = _fetched(text)
@@ -126,8 +127,8 @@ def _on_the_web(text: str) -> Source:
     try:
         _fetched(_beside(text, CARD), weights.parent)
     except DownloadError:
-        logger.info("%s: no card beside it", _plain(text))
-    return Source(weights, {"address": _plain(text), "sha256": sha256_of(weights)})
+        logger.info("%s: no card beside it", Place(text))
+    return Source(weights, {"address": str(Place(text)), "sha256": sha256_of(weights)})
 
 
 def _fetched(text: str, folder: Path | None = None) -> Path:
@@ -138,13 +139,13 @@ def _fetched(text: str, folder: Path | None = None) -> Path:
     url = WEB.sub(lambda found: f"{found[0].rstrip('/')}//", url)
     digest = fragment.removeprefix("sha256=").lower() if fragment.startswith("sha256=") else None
     if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ModelError(f"{_plain(text)}: sha256= is to be followed by 64 hexadecimal digits")
+        raise ModelError(f"{Place(text)}: sha256= is to be followed by 64 hexadecimal digits")
     folder = folder or cache_folder() / "web" / hashlib.sha256(f"{url}#{digest}".encode()).hexdigest()[:16]
     name = PurePosixPath(urlsplit(url).path).name
     if not name:
-        raise ModelError(f"{_plain(text)}: names no file")
+        raise ModelError(f"{Place(text)}: names no file")
     if (folder / name).exists():
-        logger.info("%s: as it was downloaded before (%s)", _plain(text), folder / name)
+        logger.info("%s: as it was downloaded before (%s)", Place(text), folder / name)
     return Fetcher(TRIES).fetch(Remote(url, name, digest=f"sha256:{digest}" if digest else None), folder)
 
 
@@ -154,16 +155,10 @@ def _beside(text: str, name: str) -> str:
     return url._replace(path=str(PurePosixPath(url.path).with_name(name))).geturl()
 
 
-def _plain(text: str) -> str:
-    """Write an address without what may be secret in it."""
-    url = urlsplit(text)
-    return url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
-
-
 def _in_its_folder(entry: PurePosixPath) -> str:
     """Path of an archive's entry in the model's folder, which may be its only one, or all of it."""
     parts = entry.parts
-    if parts[-1:] and len(parts) > 1 and not is_shared(entry.as_posix()):
+    if len(parts) > 1 and not is_shared(entry.as_posix()):
         parts = parts[1:]
     return PurePosixPath(*parts).as_posix()
 
@@ -173,7 +168,7 @@ def _model_in(folder: Path, text: str) -> Path:
     models = sorted(path.parent for path in folder.glob("**/" + MODEL))
     if len(models) != 1:
         raise ModelError(
-            f"{_plain(text)}: {len(models) or 'no'} models in it; an archive is to hold one folder with "
+            f"{Place(text)}: {len(models) or 'no'} models in it; an archive is to hold one folder with "
             f"{MODEL} and {CONFIG}"
         )
     return models[0]
