@@ -18,7 +18,7 @@ from torch import Tensor
 from nuclr.config import Machine, Precision, Views
 from nuclr.data.catalog import unit_table
 from nuclr.data.inputs import in_memory, same_bin
-from nuclr.data.population import Population
+from nuclr.data.population import Population, summary_of
 from nuclr.errors import DataError, ModelError
 from nuclr.model import fused
 from nuclr.model.encoder import Encoder, as_patches
@@ -276,9 +276,7 @@ def _with_rates(table: pd.DataFrame, population: Population) -> pd.DataFrame:
     """Add ``rate_hz`` over the valid spans to a table of spiking units, where it has no such column."""
     if population.modality != "spikes" or "rate_hz" in table:
         return table
-    spans = population.valid_bins()
-    counts = sum((population.activity[:, first:last].sum(axis=1, dtype=np.int64) for first, last in spans), 0)
-    return table.assign(rate_hz=counts / (max(1, int(np.diff(spans, axis=1).sum())) * population.bin_s))
+    return table.assign(rate_hz=summary_of(population).mean_activity)
 
 
 def _on_devices(encoder: Encoder, machine: Machine, precision: Precision) -> list[Encoder]:
