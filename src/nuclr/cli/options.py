@@ -29,6 +29,7 @@ ModelOption = Annotated[
     str,
     typer.Option(help="model folder or file, hf://owner/name@revision, or https:// address of a zip file"),
 ]
+EmbeddingsArgument = Annotated[list[Path], typer.Argument(help="embeddings.parquet, of one model")]
 SureOption = Annotated[
     float,
     typer.Option(min=0, max=1, help="accuracy requested of answers; units that are less certain get none"),

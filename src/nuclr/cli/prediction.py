@@ -9,12 +9,11 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from nuclr.cli.options import CoverageOption, DepthOption, OutputOption, SureOption
+from nuclr.cli.options import CoverageOption, DepthOption, EmbeddingsArgument, OutputOption, SureOption
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
-EmbeddingsArgument = Annotated[list[Path], typer.Argument(help="embeddings.parquet, of one model")]
 ProbeOption = Annotated[Path, typer.Option(help="probe.safetensors")]
 
 

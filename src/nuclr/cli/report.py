@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nuclr.cli.options import ConfigOption, DepthOption, OutputOption, SplitsOption
+from nuclr.cli.options import ConfigOption, DepthOption, EmbeddingsArgument, OutputOption, SplitsOption
 
 if TYPE_CHECKING:
     from nuclr.data.population import Population
@@ -144,7 +144,7 @@ def overview(
 
 
 def explore(
-    embeddings: Annotated[list[Path], typer.Argument(help="embeddings.parquet, of one model")],
+    embeddings: EmbeddingsArgument,
     output: OutputOption = Path("explore.html"),
     beside: Annotated[
         list[Path] | None,
