@@ -8,7 +8,7 @@ import pytest
 from shared_model import recorded, write_shared
 
 import nuclr
-from nuclr.config import Task
+from nuclr.config import Probe, Task
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError
 from nuclr.representation.embeddings import write_embeddings
@@ -35,7 +35,7 @@ def run(tmp_path: Path) -> Path:
 def test_its_probes_learn_from_animals_that_pretraining_never_saw(
     run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (made,) = bundle(run, TASKS, SPLITS, tmp_path / "model")
+    (made,) = bundle(run, Probe(tasks=TASKS), SPLITS, tmp_path / "model")
     assert made == tmp_path / "model" / "probes" / "area.safetensors"
     assert "species: no probe of it" in caplog.text
     model = nuclr.load_model(tmp_path / "model")
@@ -53,7 +53,7 @@ def test_its_probes_learn_from_animals_that_pretraining_never_saw(
 
 def test_where_nobody_was_kept_apart_all_are_learned_from(run: Path, tmp_path: Path) -> None:
     everybody = Splits(test=[], label=[], orders=[[f"m{i}" for i in range(6)]])
-    bundle(run, TASKS[:1], everybody, tmp_path / "model")
+    bundle(run, Probe(tasks=TASKS[:1]), everybody, tmp_path / "model")
     learned = nuclr.load_model(tmp_path / "model").probes()["area"].record["learned_from"]
     assert learned["animals"] == [f"m{i}" for i in range(6)]
 
@@ -61,5 +61,5 @@ def test_where_nobody_was_kept_apart_all_are_learned_from(run: Path, tmp_path: P
 def test_a_run_that_is_not_whole_is_refused_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
     (run / "README.md").unlink()
     with pytest.raises(DataError, match=r"README\.md not there"):
-        bundle(run, TASKS, SPLITS, tmp_path / "model")
+        bundle(run, Probe(tasks=TASKS), SPLITS, tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -92,14 +92,10 @@ def bundle(
     Probes learn from the test and label animals, which pretraining never saw.
     """
     from nuclr.config import load_config
-    from nuclr.data.defaults import completed_probe
     from nuclr.data.splits import read_splits
-    from nuclr.representation.embeddings import read_embeddings
     from nuclr.sharing.bundle import bundle
 
-    units, _, _ = read_embeddings(run / "embeddings.parquet")
-    probe = completed_probe(load_config(*(config or ())).probe, units, apart=True)
-    made = bundle(run, probe.tasks or [], read_splits(splits), output)
+    made = bundle(run, load_config(*(config or ())).probe, read_splits(splits), output)
     print(f"{output}: {', '.join(path.stem for path in made) or 'no probe'}")
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from nuclr.config import Task
+from nuclr.config import Probe
+from nuclr.data.defaults import completed_probe
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError
 from nuclr.evaluation.answers.probe_training import train_probe
@@ -23,7 +23,7 @@ from nuclr.sharing.layout import MODEL_FILES
 logger = logging.getLogger(__name__)
 
 
-def bundle(run: Path, tasks: Sequence[Task], splits: Splits, output: Path) -> list[Path]:
+def bundle(run: Path, options: Probe, splits: Splits, output: Path) -> list[Path]:
     """Copy a run's model to a folder, and train a probe of each task for it.
 
     Probes learn from test and label animals, which pretraining never saw: their scores, of animals that they
@@ -34,8 +34,8 @@ def bundle(run: Path, tasks: Sequence[Task], splits: Splits, output: Path) -> li
     ----------
     run
         ``runs/{run}``: the model, its card, and ``embeddings.parquet``.
-    tasks
-        What the probes shall tell.
+    options
+        Its tasks are what the probes shall tell; where it has none, the columns of labels.
     splits
         Who was tested, and who labelled.
     output
@@ -64,7 +64,7 @@ def bundle(run: Path, tasks: Sequence[Task], splits: Splits, output: Path) -> li
     with whole_folder(output) as partial:
         for name in MODEL_FILES:
             shutil.copy(run / name, partial / name)
-        for task in tasks:
+        for task in completed_probe(options, embeddings.units, apart=True).tasks or []:
             units = chosen.units.assign(**{task.name: class_labels(chosen.units, task, 1)})
             labelled = replace(chosen, units=units)
             try:
