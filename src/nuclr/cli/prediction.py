@@ -165,24 +165,11 @@ def predict(
     answered = table["predicted"] != ""
     for name, count in table["predicted"][answered].value_counts().items():
         print(f"{name}: {count}")
-    if loaded.threshold(sure) > 1:
-        logger.warning(
-            "%s: it is not shown to be right %g of the time on other animals, so no answer is given; lower "
-            "--sure, train it on more animals, or look at the probabilities",
-            probe,
-            sure,
-        )
+    for sentence in loaded.unkept(sure, coverage):
+        logger.warning("%s: %s", probe, sentence)
     if "conformal" in loaded.record:
-        promise, most = loaded.promise(coverage), most_coverage(loaded.record["conformal"])
-        if promise > most:
-            logger.warning(
-                "%s: learned from too few animals to promise %g, so one_of names all classes; it could "
-                "promise %g",
-                probe,
-                promise,
-                most,
-            )
-        elif promise:
+        promise = loaded.promise(coverage)
+        if 0 < promise <= most_coverage(loaded.record["conformal"]):
             print(f"one_of names the true class {100 * promise:.0f} % of the time")
     print(f"{output}: {answered.sum()} of {len(table)} units answered, don't know the others")
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from nuclr.evaluation.answers.along_probe import depths_of
-from nuclr.evaluation.answers.conformal import most_coverage
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.representation.embeddings import Embeddings, who
 from nuclr.words import counted
@@ -120,30 +119,9 @@ def identify(
                 smoothed, boundaries = probe.along_probe(embeddings, depth)
                 table = table.join(smoothed.drop(columns="unit_id"))
             answers[task] = Answers(probe, table, boundaries)
-            _warn_of_promises(task, probe, sure, coverage)
+            for sentence in probe.unkept(sure, coverage):
+                logger.warning("%s: %s", task, sentence)
     return Identified(embeddings, answers, sure, depth, tuple(dict.fromkeys(warnings)))
-
-
-def _warn_of_promises(task: str, probe: SavedProbe, sure: float, coverage: float | None) -> None:
-    """Say which promises a probe cannot keep, since it learned from too few animals."""
-    if probe.threshold(sure) > 1:
-        logger.warning(
-            "%s: the probe is not shown to be right %g %% of the time in other animals, so no unit gets an "
-            "answer; look at the probabilities, ask for less (--sure), or train it on more animals",
-            task,
-            100 * sure,
-        )
-    if "conformal" not in probe.record:
-        return
-    promise, most = probe.promise(coverage), most_coverage(probe.record["conformal"])
-    if promise > most:
-        logger.warning(
-            "%s: the probe learned from too few animals to promise that one_of holds the true class %g %% of "
-            "the time, so it names all classes; %g %% could be promised",
-            task,
-            100 * promise,
-            100 * most,
-        )
 
 
 class _Keeper(logging.Handler):

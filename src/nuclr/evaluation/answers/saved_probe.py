@@ -250,6 +250,25 @@ class SavedProbe:
         """How often ``one_of`` names the true class: as asked for, or 0.9 if its animals bear that out."""
         return min(COVERAGE, most_coverage(self.record["conformal"])) if coverage is None else coverage
 
+    def unkept(self, sure: float, coverage: float | None = None) -> list[str]:
+        """Say which promises it cannot keep, since it learned from too few animals; a sentence for each."""
+        said = []
+        if self.threshold(sure) > 1:
+            said.append(
+                f"the probe is not shown to be right {100 * sure:g} % of the time in other animals, so no "
+                "unit gets an answer; look at the probabilities, ask for less (--sure), or train it on more "
+                "animals"
+            )
+        if "conformal" in self.record:
+            promise, most = self.promise(coverage), most_coverage(self.record["conformal"])
+            if promise > most:
+                said.append(
+                    f"the probe learned from too few animals to promise that one_of holds the true class "
+                    f"{100 * promise:g} % of the time, so it names all classes; {100 * most:g} % could be "
+                    "promised"
+                )
+        return said
+
     def _sets(self, probability: np.ndarray, coverage: float | None) -> list[str]:
         """Write out each unit's set of classes, the likeliest first; all of them for a probe without sets."""
         inside = ~np.isnan(probability)
