@@ -2,7 +2,6 @@
 
 PARTS = [
     "",
-    ".axes",
     ".labels",
     ".confusion",
     ".animals",

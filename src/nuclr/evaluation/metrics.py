@@ -124,6 +124,43 @@ def interval(
     return float(low), float(high)
 
 
+def shares_of_classes(
+    confusion: np.ndarray, resamples: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which share of each label's units was predicted as each class, and the 95 % interval.
+
+    The interval is over resampled test animals, as that of :func:`interval`; it is NaN for a label that fewer
+    than :data:`FEWEST_ANIMALS` animals hold.
+
+    Parameters
+    ----------
+    confusion
+        ``(animal, class, class)``.
+    resamples
+        Number of resamples.
+    seed
+        Seed of the resampling.
+
+    Returns
+    -------
+    share, low, high
+        ``(class, class)`` each; zero for a class that is no label.
+    """
+    animals = len(confusion)
+    drawn = np.random.default_rng(seed).multinomial(animals, np.full(animals, 1 / animals), size=resamples)
+    half = ndtri(0.975) * np.nanstd(_shares(np.einsum("ra,akl->rkl", drawn, confusion)), axis=0)
+    holding = confusion.any(axis=2).sum(axis=0)
+    half = np.where(holding >= FEWEST_ANIMALS, half.T * widening(holding), np.nan).T
+    share = np.nan_to_num(_shares(confusion.sum(axis=0)))
+    return share, np.clip(share - half, 0, 1), np.clip(share + half, 0, 1)
+
+
+def _shares(confusion: np.ndarray) -> np.ndarray:
+    """Divide confusion matrices ``(..., class, class)`` by the units of each label (NaN without any)."""
+    with np.errstate(invalid="ignore"):
+        return confusion / confusion.sum(axis=-1, keepdims=True)
+
+
 def within_recordings(predictions: pd.DataFrame) -> float:
     """Macro-F1 inside each population that holds two classes or more, averaged over these; NaN without any.
 

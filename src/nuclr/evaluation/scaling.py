@@ -20,6 +20,7 @@ from nuclr.evaluation.metrics import (
     interval,
     macro_f1,
     resampled_scores,
+    shares_of_classes,
     widening,
     within_recordings,
 )
@@ -95,9 +96,10 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
     curve
         One row a representation and count: the mean of the runs' ``macro_f1``, ``balanced_accuracy`` and
         ``within_recordings``, ``low`` and ``high`` (95 %, over seeds and test animals; NaN with fewer than
-        3 animals), ``seeds``, ``test_animals``; where the which-recording control is among the scored,
-        ``gain``, ``gain_low`` and ``gain_high`` over it; and where any had several probes to choose
-        from, ``plain_macro_f1`` and ``probes``, the chosen ones in words.
+        3 animals), ``units`` (tested in a run, mean over runs), ``seeds``, ``test_animals``; where the
+        which-recording control is among the scored, ``gain``, ``gain_low`` and ``gain_high`` over it; and
+        where any had several probes to choose from, ``plain_macro_f1`` and ``probes``, the chosen ones in
+        words.
     """
     rows, confusion_of = [], {}
     for s, confusion in zip(scored, confusions([s.predictions for s in scored]), strict=True):
@@ -138,6 +140,7 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
             "high": high,
             "balanced_accuracy": group["balanced_accuracy"].mean(),
             "within_recordings": group["within_recordings"].mean(),
+            "units": group["units"].mean(),
             "seeds": len(group),
             "test_animals": animals,
         }
@@ -180,14 +183,50 @@ def label_grid(by_share: Mapping[float, Sequence[Scored]], resamples: int) -> pd
     Returns
     -------
     DataFrame
-        ``animals, label_share, macro_f1, low, high, seeds, test_animals``.
+        ``animals, label_share, macro_f1, low, high, units, seeds, test_animals``.
     """
-    shown = ["animals", "macro_f1", "low", "high", "seeds", "test_animals"]
+    shown = ["animals", "macro_f1", "low", "high", "units", "seeds", "test_animals"]
     rows = []
     for share, scored in sorted(by_share.items()):
         _, curve = scaling_table(scored, resamples)
         rows.append(curve[shown].assign(label_share=share))
     return pd.concat(rows, ignore_index=True).sort_values(["animals", "label_share"], ignore_index=True)
+
+
+def confusion_table(runs: Sequence[Scored], resamples: int) -> pd.DataFrame:
+    """Count what some runs predicted for the units of each class.
+
+    Parameters
+    ----------
+    runs
+        Runs that differ in their seed alone.
+    resamples
+        Number of resamples of the test animals, for the intervals.
+
+    Returns
+    -------
+    DataFrame
+        A row for each pair of classes: ``label, predicted``; ``units`` (mean over runs); ``share`` of the
+        label's units with ``low`` and ``high`` (95 %, over test animals; NaN with fewer than 3 animals that
+        hold the label); ``test_animals`` that hold it.
+    """
+    together = pd.concat([s.predictions for s in runs])
+    classes = sorted(set(together["label"]) | set(together["predicted"]))
+    counts = confusions([together])[0]
+    shares, low, high = shares_of_classes(counts, resamples)
+    label, predicted = (place.ravel() for place in np.indices(shares.shape))
+    names = np.array(classes, object)
+    return pd.DataFrame(
+        {
+            "label": names[label],
+            "predicted": names[predicted],
+            "units": counts.sum(axis=0).ravel() / len(runs),
+            "share": shares.ravel(),
+            "low": low.ravel(),
+            "high": high.ravel(),
+            "test_animals": counts.any(axis=2).sum(axis=0)[label],
+        }
+    )
 
 
 def doublings(grid: pd.DataFrame) -> dict[str, float]:

@@ -20,6 +20,7 @@ from nuclr.evaluation.scaling import (
     ablation_table,
     animal_deviations,
     by_animal,
+    confusion_table,
     doublings,
     label_grid,
     scaling_table,
@@ -29,7 +30,6 @@ from nuclr.provenance import versions
 from nuclr.report.figures import (
     ablation_figure,
     animals_figure,
-    axes_figure,
     confusion_figure,
     label_figure,
     save_figure,
@@ -46,8 +46,8 @@ def write_scaling(
 
     ``.csv`` (curve), ``.runs.csv``, ``.classes.csv`` (of the largest runs) and ``.json`` (fit, gains of a
     doubling, transductive scores of all pretraining animals, where all comes from); and as picture (png, svg)
-    with the table behind it (csv): the scaling curve (no infix), ``.axes`` (in units and hours), ``.labels``,
-    ``.confusion``, ``.animals``, and with ablations ``.ablations``.
+    with the table behind it (csv): the scaling curve (no infix), ``.labels``, ``.confusion``, ``.animals``,
+    and with ablations ``.ablations``.
 
     Of several probes, every run and baseline is read by the one that held-out labels choose
     (:func:`nuclr.evaluation.predictions.read_chosen`). Shares of the labels, shuffled labels and all
@@ -93,11 +93,10 @@ def write_scaling(
 
     transductive = protocol in TRANSDUCTIVE
     panel = next(iter(records.values())).get("panel") if transductive else None
-    tested = [f"tested on {_of_every_seed(runs)}"] if panel is not None else []
-    title = "\n".join([title_of(task, protocol), *tested, *([split] if split else [])])
+    tested = _who_is_tested(runs, the_same=panel is not None)
+    title = "\n".join([title_of(task, protocol), tested, *([split] if split else [])])
     drawn = {
         "": (scaling_figure(table, curve, fit, controls, title), curve),
-        ".axes": (axes_figure(table, title), table[table["representation"] == NUCLR]),
         ".labels": (label_figure(grid, gains, title), grid),
         **_of_largest(scored, runs, title, resamples),
     }
@@ -164,10 +163,10 @@ def _of_largest(
     """Draw what the runs of the most animals confuse, how single animals fare, and what ablations cost."""
     most = runs[-1].animals
     count = f"{counted(most, 'animal')} in pretraining"
-    confusion = _confusion([s for s in runs if s.animals == most])
+    confusion = confusion_table([s for s in runs if s.animals == most], resamples)
     animals = by_animal(scored)
     drawn = {
-        ".confusion": (confusion_figure(confusion, f"{title}\nNuCLR, {count}"), confusion.reset_index()),
+        ".confusion": (confusion_figure(confusion, f"{title}\nNuCLR, {count}"), confusion),
         ".animals": (animals_figure(animals, f"{title}; NuCLR with {count}"), animals),
     }
     ablations = ablation_table(scored, resamples)
@@ -196,12 +195,15 @@ def _law(runs: Sequence[Scored], table: pd.DataFrame, resamples: int) -> dict[st
     return fit_power_law(animals, scores, animal_deviations(runs, resamples))
 
 
-def _of_every_seed(runs: Sequence[Scored]) -> str:
-    """Say whom a transductive curve tests."""
+def _who_is_tested(runs: Sequence[Scored], the_same: bool) -> str:
+    """Count test animals and seeds; ``the_same`` where every run of a seed is tested on the same animals."""
+    seeds = counted(len({s.seed for s in runs}), "seed")
+    if not the_same:
+        animals = len(set().union(*(s.predictions["animal"] for s in runs)))
+        return f"{counted(animals, 'test animal')}, {seeds}"
     most = max(s.predictions["animal"].nunique() for s in runs)
-    seeds = len({s.seed for s in runs})
-    whose = f"the same {counted(most, 'animal')} in every run"
-    return f"{whose} of a seed, {counted(seeds, 'seed')}" if seeds > 1 else whose
+    of_a_seed = "" if seeds == counted(1, "seed") else " of a seed"
+    return f"the same {counted(most, 'test animal')} in all runs{of_a_seed}, {seeds}"
 
 
 def _by_seed(predictions: pd.DataFrame, record: Mapping[str, Any]) -> list[Scored]:
@@ -243,14 +245,6 @@ def _all_pretraining(
             scored += _by_seed(predictions, record)
     rows = scaling_table(scored, resamples)[1].to_dict("records") if scored else []
     return [{str(name): value for name, value in row.items()} for row in rows]
-
-
-def _confusion(runs: Sequence[Scored]) -> pd.DataFrame:
-    """Count labels (rows) against predictions (columns), a mean over some runs."""
-    together = pd.concat([s.predictions for s in runs])
-    counts = pd.crosstab(together["label"], together["predicted"])
-    classes = sorted(set(counts.index) | set(counts.columns))
-    return counts.reindex(index=classes, columns=classes, fill_value=0) / len(runs)
 
 
 PROTOCOLS = {

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import style
+from matplotlib import rcParams, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from nuclr.evaluation.law import power_law
 from nuclr.files import whole
+from nuclr.report.marks import Kind, mark, with_titles
+from nuclr.words import counted
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN_INCHES = 3.5
@@ -40,11 +44,6 @@ ABLATIONS = {
     "no_unit_dropout": "no unit dropout",
     "same_window": "both views of one window",
     "shuffled_units": "units shuffled in time",
-}
-AXES = {
-    "animals": "animals (count)",
-    "pretraining_units": "units (count)",
-    "pretraining_hours": "recording (hours)",
 }
 
 
@@ -88,32 +87,39 @@ def scaling_figure(
         trained = curve[curve["representation"] == "nuclr"]
         dots = runs[runs["representation"] == "nuclr"]
         n, mean = trained["animals"].to_numpy(), trained["macro_f1"].to_numpy()
-        ax.scatter(dots["animals"], dots["macro_f1"], s=9, color=NUCLR, alpha=0.45, linewidths=0, zorder=3)
+        for run in dots.to_dict("records"):
+            look: dict[str, Any] = {"markersize": 3, "alpha": 0.45, "markeredgewidth": 0, "zorder": 3}
+            _dot(ax, run["animals"], run["macro_f1"], _of_run(run), NUCLR, kind="seed", **look)
         _points(ax, n, trained)
         if "refused" not in fit:
             x = np.geomspace(n.min(), n.max(), 200)
             ax.plot(x, 1 - power_law(x, fit["a"], fit["b"], fit["c"]), color=NUCLR, zorder=2)
-        _log_axis(ax, n)
-        ax.set_xlabel("animals in pretraining (count)")
+        _pretraining_axis(ax, dots)
         ax.set_ylabel("macro-F1 (0 to 1)")
         heights = {"nuclr": float(mean[-1])}
+        said = {"nuclr": _of_mean(trained.iloc[-1].to_dict())}
         for name, (_, colour, dashes) in LINES.items():
             rows = curve[curve["representation"] == name]
             if name in controls:
                 heights[name] = controls[name]
+                said[name] = f"{LINES[name][0]}\nmacro-F1 {controls[name]:.4f}"
             elif len(rows):
                 heights[name] = float(rows["macro_f1"].iloc[0])
+                said[name] = _of_mean(rows.iloc[0].to_dict())
             else:
                 continue
-            ax.axhline(heights[name], color=colour, linestyle=dashes, linewidth=1.2, zorder=1)
+            line = ax.axhline(heights[name], color=colour, linestyle=dashes, linewidth=1.2, zorder=1)
+            mark(line, said[name])
         plain: dict[str, float] = {}
         if "plain_macro_f1" in curve:
             title += "\nopen circles, and in brackets: plain probe"
             rows = curve[curve["representation"].isin(heights)]
             plain = dict(zip(rows["representation"], rows["plain_macro_f1"], strict=True))
-            _open_circles(ax, n, trained["plain_macro_f1"], NUCLR)
+            for animals, score in zip(n, trained["plain_macro_f1"], strict=True):
+                _open_circle(ax, animals, score, f"NuCLR, {counted(animals, 'animal')}", NUCLR)
             for name in sorted(plain.keys() & LINES.keys()):
-                _open_circles(ax, 1, plain[name], LINES[name][1], transform=ax.get_yaxis_transform())
+                label, colour, _ = LINES[name]
+                _open_circle(ax, 1, plain[name], label, colour, transform=ax.get_yaxis_transform())
         ax.set_title(title, loc="left")
         # Of few test animals there is no interval.
         drawn = [*heights.values(), *plain.values(), *dots["macro_f1"], *trained["low"], *trained["high"]]
@@ -121,38 +127,98 @@ def scaling_figure(
         # A point at 1 is drawn whole.
         bottom, top = max(0.0, np.nanmin(drawn) - 0.06), min(1.02, np.nanmax(drawn) + 0.05)
         ax.set_ylim(bottom, top)
-        _label_at_right(ax, heights, plain)
+        _label_at_right(ax, heights, plain, said)
     return figure
 
 
 def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
     """Draw means with their 95 % intervals, where these are known."""
     mean = rows["macro_f1"]
-    ax.errorbar(
-        x,
-        mean,
-        yerr=np.clip([mean - rows["low"], rows["high"] - mean], 0, None),
-        fmt="o",
-        markersize=4.5,
-        color=NUCLR,
-        capsize=2.5,
-        elinewidth=1.2,
-        zorder=4,
+    error = np.clip([mean - rows["low"], rows["high"] - mean], 0, None)
+    ax.errorbar(x, mean, yerr=error, fmt="none", color=NUCLR, capsize=2.5, elinewidth=1.2, zorder=4)
+    for place, row in zip(x, rows.to_dict("records"), strict=True):
+        _dot(ax, place, row["macro_f1"], _of_mean(row), NUCLR, markersize=4.5, zorder=4)
+
+
+def _dot(
+    ax: Axes, x: Any, y: float, text: str, colour: str, style: str = "o", kind: Kind = "mean", **look: Any
+) -> None:
+    """Draw one mark that says ``text`` under the pointer."""
+    (drawn,) = ax.plot([x], [y], style, color=colour, **look)
+    mark(drawn, text, kind)
+
+
+def _open_circle(ax: Axes, x: Any, score: float, whose: str, colour: str, **options: Any) -> None:
+    text = f"{whose}, plain probe\nmacro-F1 {score:.4f}"
+    _dot(ax, x, score, text, colour, markersize=3.5, fillstyle="none", clip_on=False, **options)
+
+
+def _score_of(row: dict[Any, Any]) -> str:
+    """Say a score, its interval, and how many were tested, as far as a row knows these."""
+    low, high = row.get("low"), row.get("high")
+    known = low is not None and not np.isnan(low)
+    interval = f" (95 % {low:.4f} to {high:.4f})" if known else ""
+    tested = [f"{row['units']:.0f} test units"] if "units" in row else []
+    tested += [counted(int(row["test_animals"]), "test animal")] if "test_animals" in row else []
+    seeds = f"mean of {counted(int(row['seeds']), 'seed')}" if row.get("seeds", 1) > 1 else ""
+    lines = [f"macro-F1 {row['macro_f1']:.4f}{interval}", ", ".join(tested), seeds]
+    return "\n".join(line for line in lines if line)
+
+
+def _of_mean(row: dict[Any, Any]) -> str:
+    """Say what a row of the curve is, and its score."""
+    whose = name_of(row["representation"])
+    trained = f", {counted(int(row['animals']), 'animal')} in pretraining" if row["animals"] else ""
+    plain = row.get("plain_macro_f1")
+    probes = f"\nprobe: {row['probes']}\nwith the plain probe {plain:.4f}" if "probes" in row else ""
+    return f"{whose}{trained}\n{_score_of(row)}{probes}"
+
+
+def _of_run(run: dict[Any, Any]) -> str:
+    """Say what a run is, what it learned from, and its score."""
+    learned = f"pretrained on {run['pretraining_units']:.0f} units, {run['pretraining_hours']:.3g} hours"
+    whose = f"NuCLR, {counted(int(run['animals']), 'animal')} in pretraining, seed {run['seed']}"
+    return f"{whose}\n{_score_of(run)}\n{learned}"
+
+
+def _pretraining_axis(ax: Axes, runs: pd.DataFrame) -> None:
+    """Count animals on a logarithmic axis, and under each count its units and hours (means over seeds)."""
+    means = runs.groupby("animals")[["pretraining_units", "pretraining_hours"]].mean()
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_locator(FixedLocator(means.index.tolist()))
+    recorded = (means > 0).all().all()
+    unit, of_an_hour = ("hours", 1) if means["pretraining_hours"].max() >= 1 else ("minutes", 60)
+    names = [
+        f"{animals}\n{_brief(units)}\n{of_an_hour * hours:.2g}" if recorded else f"{animals}"
+        for animals, units, hours in means.itertuples()
+    ]
+    ax.xaxis.set_major_formatter(FixedFormatter(names))
+    if not recorded:
+        ax.set_xlabel("animals in pretraining (count)")
+        return
+    ax.set_xlabel("in pretraining")
+    ax.annotate(
+        f"animals (count)\nunits (count)\nrecording ({unit})",
+        (1.1, 0),
+        xytext=(0, -rcParams["xtick.major.size"] - rcParams["xtick.major.pad"]),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=rcParams["xtick.labelsize"],
+        va="top",
+        annotation_clip=False,
     )
 
 
-def _open_circles(ax: Axes, x: Any, scores: Any, colour: str, **options: Any) -> None:
-    ax.plot(x, scores, "o", markersize=3.5, fillstyle="none", color=colour, clip_on=False, **options)
+def _brief(count: float) -> str:
+    return (
+        f"{count:.0f}" if count < 1000 else f"{count / 1000:.2g}k" if count < 1e5 else f"{count / 1000:.0f}k"
+    )
 
 
-def _log_axis(ax: Axes, counts: np.ndarray) -> None:
-    ax.set_xscale("log", base=2)
-    ax.xaxis.set_major_locator(FixedLocator(sorted(set(counts))))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-
-
-def _label_at_right(ax: Axes, heights: dict[str, float], plain: dict[str, float]) -> None:
+def _label_at_right(
+    ax: Axes, heights: dict[str, float], plain: dict[str, float], said: dict[str, str]
+) -> None:
     """Name each line beside its right end, moved apart where two would overlap, plain scores in brackets."""
     low, high = ax.get_ylim()
     gap = (high - low) * 0.062
@@ -166,7 +232,7 @@ def _label_at_right(ax: Axes, heights: dict[str, float], plain: dict[str, float]
         places[i] = min(places[i], places[i + 1] - gap)
     for (name, height), place in zip(ordered, places, strict=True):
         label, colour = ("NuCLR", NUCLR) if name == "nuclr" else LINES[name][:2]
-        ax.annotate(
+        text = ax.annotate(
             f"{label} {height:.2f}" + (f" ({plain[name]:.2f})" if name in plain else ""),
             (1.0, height),
             xytext=(1.03, place),
@@ -177,23 +243,7 @@ def _label_at_right(ax: Axes, heights: dict[str, float], plain: dict[str, float]
             va="center",
             annotation_clip=False,
         )
-
-
-def axes_figure(runs: pd.DataFrame, title: str) -> Figure:
-    """Macro-F1 against animals, units and hours of pretraining: the same runs, one panel each."""
-    dots = runs[runs["representation"] == "nuclr"]
-    with style.context(STYLE):
-        figure, panels = panels_of((2 * COLUMN_INCHES, 2.3), 3, sharey=True)
-        for ax, (column, label) in zip(panels, AXES.items(), strict=True):
-            means = dots.groupby("animals")[[column, "macro_f1"]].mean()
-            ax.scatter(dots[column], dots["macro_f1"], s=9, color=NUCLR, alpha=0.45, linewidths=0)
-            ax.plot(means[column], means["macro_f1"], "-o", color=NUCLR, markersize=4)
-            if (means[column] > 0).all():
-                _log_axis(ax, means[column].to_numpy())
-            ax.set_xlabel(label)
-        panels[0].set_ylabel("macro-F1 (0 to 1)")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=8)
-    return figure
+        mark(text, said[name], "label")
 
 
 def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Figure:
@@ -220,6 +270,12 @@ def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Fig
             value = float(table.to_numpy()[row, column])
             colour = "white" if value < middle else "black"
             ax.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6.5, color=colour)
+        columns, rows = _places(table.columns), _places(table.index)
+        for cell in grid.to_dict("records"):
+            column, row = columns[cell["animals"]], rows[cell["label_share"]]
+            share = _as_fraction(cell["label_share"])
+            whose = f"{counted(int(cell['animals']), 'animal')} in pretraining, {share} of the labels"
+            _cell(ax, column, row, f"{whose}\n{_score_of(cell)}")
         ax.set_xticks(range(table.shape[1]), [str(n) for n in table.columns])
         ax.set_yticks(range(len(table)), [_as_fraction(share) for share in table.index])
         ax.set_xlabel("animals in pretraining (count)")
@@ -229,6 +285,15 @@ def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Fig
         figure.colorbar(image, ax=ax, label="macro-F1 (0 to 1)")
         ax.set_title("\n".join([title, *([f"last doubling: {doubling}"] if doubling else [])]), loc="left")
     return figure
+
+
+def _cell(ax: Axes, column: int, row: int, text: str) -> None:
+    """Lay a mark that is not seen over a cell of an image."""
+    mark(ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, alpha=0.0)), text)
+
+
+def _places(names: pd.Index) -> dict[Any, int]:
+    return {name: place for place, name in enumerate(names)}
 
 
 def _as_fraction(share: float) -> str:
@@ -241,23 +306,26 @@ def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
     Parameters
     ----------
     table
-        Units, classes by name on both sides.
+        As from :func:`nuclr.evaluation.scaling.confusion_table`.
     title
         What was decoded, by what.
     """
-    counts = table.sum(axis=1).to_list()
-    shares = table.div(table.sum(axis=1).replace(0, 1), axis=0).to_numpy()
-    size = min(2 * COLUMN_INCHES, max(COLUMN_INCHES, 1.6 + 0.42 * len(table)))
+    shares = table.pivot_table(index="label", columns="predicted", values="share", sort=False)
+    counts = table.groupby("label", sort=False)["units"].sum()
+    size = min(2 * COLUMN_INCHES, max(COLUMN_INCHES, 1.6 + 0.42 * len(shares)))
     with style.context(STYLE):
         figure, ax = panels_of((size, 0.8 * size))
         image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for row, column in np.ndindex(shares.shape):
-            colour = "white" if shares[row, column] > 0.55 else "black"
-            text = f"{shares[row, column]:.2f}"
+        places = _places(shares.columns)
+        for cell in table.to_dict("records"):
+            column, row = places[cell["predicted"]], places[cell["label"]]
+            colour = "white" if cell["share"] > 0.55 else "black"
+            text = f"{cell['share']:.2f}"
             ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
-        ticks = range(len(table))
-        ax.set_xticks(ticks, table.columns, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_yticks(ticks, [f"{name} ({n:.0f})" for name, n in zip(table, counts, strict=True)])
+            _cell(ax, column, row, _of_confusion(cell, counts[cell["label"]]))
+        ticks = range(len(shares))
+        ax.set_xticks(ticks, shares.columns, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(ticks, [f"{name} ({n:.0f})" for name, n in counts.items()])
         ax.set_xlabel("predicted")
         ax.set_ylabel("true (units)")
         ax.spines[:].set_visible(False)
@@ -267,6 +335,16 @@ def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def _of_confusion(cell: dict[Any, Any], units: float) -> str:
+    known = not np.isnan(cell["low"])
+    interval = f" (95 % {cell['low']:.4f} to {cell['high']:.4f})" if known else ""
+    return (
+        f"true {cell['label']}, predicted {cell['predicted']}\n"
+        f"share {cell['share']:.4f}{interval}\n"
+        f"{cell['units']:.4g} of {units:.4g} units of {counted(int(cell['test_animals']), 'test animal')}"
+    )
+
+
 def animals_figure(table: pd.DataFrame, title: str) -> Figure:
     """Macro-F1 of every test animal alone, in the order of NuCLR's.
 
@@ -274,21 +352,21 @@ def animals_figure(table: pd.DataFrame, title: str) -> Figure:
     """
     scores = table.pivot_table(index="animal", columns="representation", values="macro_f1")
     scores = scores.sort_values("nuclr")
-    marks = {"nuclr": "o", "population": "s", "single_neuron": "^", "untrained": "x", "which_recording": "+"}
+    shapes = {"nuclr": "o", "population": "s", "single_neuron": "^", "untrained": "x", "which_recording": "+"}
     with style.context(STYLE):
         figure, ax = panels_of((2 * COLUMN_INCHES, 2.4))
-        for name, mark in marks.items():
-            if name in scores:
-                colour = NUCLR if name == "nuclr" else LINES[name][1]
-                ax.plot(
-                    range(len(scores)),
-                    scores[name],
-                    mark,
-                    color=colour,
-                    markersize=4.5 if name == "nuclr" else 3.5,
-                    label=name_of(name),
-                    zorder=3 if name == "nuclr" else 2,
-                )
+        places = _places(scores.index)
+        for name, shape in shapes.items():
+            own = table[table["representation"] == name].to_dict("records")
+            colour = NUCLR if name == "nuclr" else LINES[name][1]
+            look: dict[str, Any] = {"markersize": 3.5, "zorder": 2}
+            if name == "nuclr":
+                look = {"markersize": 4.5, "zorder": 3}
+            for row in own:
+                text = f"{name_of(name)}, animal {row['animal']}\n{_score_of(row)}"
+                _dot(ax, places[row["animal"]], row["macro_f1"], text, colour, style=shape, **look)
+            if own:
+                ax.plot([], [], shape, color=colour, label=name_of(name), **look)
         ax.set_xticks(range(len(scores)), scores.index if len(scores) <= 40 else [""] * len(scores))
         ax.tick_params(axis="x", rotation=90 if len(scores) > 6 else 0)
         ax.set_xlabel("test animal")
@@ -309,9 +387,10 @@ def ablation_figure(table: pd.DataFrame, title: str) -> Figure:
         whole = table["macro_f1"].iloc[0]
         ax.axvline(whole, color=NUCLR, linewidth=0.8, linestyle=(0, (3, 2)))
         error = np.clip([rows["macro_f1"] - rows["low"], rows["high"] - rows["macro_f1"]], 0, None)
-        ax.errorbar(
-            rows["macro_f1"], rows.index, xerr=error, fmt="o", color=NUCLR, markersize=4.5, capsize=2.5
-        )
+        ax.errorbar(rows["macro_f1"], rows.index, xerr=error, fmt="none", color=NUCLR, capsize=2.5)
+        for place, row in enumerate(rows.to_dict("records")):
+            text = f"{name_of(row['representation'])}\n{_score_of(row)}"
+            _dot(ax, row["macro_f1"], place, text, NUCLR, markersize=4.5)
         ax.set_yticks(rows.index, [name_of(name) for name in rows["representation"]])
         ax.set_ylim(-0.6, len(rows) - 0.4)
         ax.set_xlabel("macro-F1 (0 to 1)")
@@ -320,10 +399,14 @@ def ablation_figure(table: pd.DataFrame, title: str) -> Figure:
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem.png`` and ``stem.svg``; the same figure is the same file."""
+    """Write ``stem.png``, and ``stem.svg`` with the texts of marks; the same figure is the same file."""
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
     # The style also sets resolution and the salt of the names inside an svg.
-    for path in paths:
-        with whole(path) as partial, style.context(STYLE):
-            figure.savefig(partial, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with style.context(STYLE):
+        with whole(paths[0]) as partial:
+            figure.savefig(partial, format="png")
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    with whole(paths[1]) as partial:
+        partial.write_text(with_titles(drawn.getvalue()), encoding="utf-8")
     return paths

@@ -134,14 +134,14 @@ def training_figure(metrics: dict[str, pd.DataFrame]) -> Figure:
             label = counted(counts[place], "animal") if name.endswith("-s0") else None
             window = max(1, len(table) // 50)
             loss = table["loss"].rolling(window, min_periods=1).mean()
-            panels[0].plot(table["step"], loss, color=colour, linewidth=0.9, label=label)
+            panels[0].plot(table["step"], loss, color=colour, linewidth=0.9)
             ranks = table.dropna(subset="rankme") if "rankme" in table else table.iloc[:0]
-            panels[1].plot(ranks["step"], ranks.get("rankme", []), color=colour, linewidth=0.9)
+            panels[1].plot(ranks["step"], ranks.get("rankme", []), color=colour, linewidth=0.9, label=label)
         panels[0].set_ylabel("loss (nats, running mean)")
         panels[1].set_ylabel("effective rank of embeddings (1)")
         for ax in panels:
             ax.set_xlabel("step")
-        panels[0].legend()
+        panels[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -178,7 +178,7 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
                 ]
                 ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
             ax.set_title(f"{name.replace('_', ' ')} ({own[own != ''].nunique()})", loc="left")
-        panels[0, 0].set_ylabel("second")
+        panels[0, 0].set_ylabel("second principal component")
         figure.suptitle(title, x=0.01, ha="left", fontsize=8)
     return figure
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,9 +20,11 @@ from nuclr.files import whole
 from nuclr.model.tensor_files import CONFIG
 from nuclr.provenance import versions
 from nuclr.report.curves import title_of
+from nuclr.report.embedded import Embedded, embedded, pictured
 from nuclr.report.figures import name_of
 from nuclr.report.templates import template
 from nuclr.usage import TOOK
+from nuclr.words import counted
 
 # Macro-F1 by data set, task and protocol: Arora et al. 2025 (arXiv 2512.01199), and what it compares with.
 PUBLISHED: dict[tuple[str, str, str], str] = {
@@ -39,12 +40,11 @@ PUBLISHED: dict[tuple[str, str, str], str] = {
     ): "0.39, inductive: the animal was not pretrained on",
 }
 FIGURES = {
-    "": "Scaling curve. Dots are runs, bars are 95 % intervals over seeds and test animals, and the curve is "
-    "the fitted law. Horizontal lines are controls and baselines.",
+    "": "Scaling curve. Small dots are runs, large dots are their means with 95 % intervals over seeds and "
+    "test animals, and the curve is the fitted law. Horizontal lines are controls and baselines.",
     ".labels": "Macro-F1 for each number of pretraining animals and each share of the labels.",
     ".confusion": "Confusion matrix: the share of each true class that was predicted as each class.",
     ".ablations": "Ablations: the largest runs without a part of the method, with 95 % intervals.",
-    ".axes": "The same runs against the animals, units and hours of pretraining.",
     ".animals": "Macro-F1 of each test animal.",
 }
 # Said where held-out labels chose among several probes.
@@ -101,9 +101,9 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
         new_animals="inductive_zero_shot" in protocols,
         sections=sections,
         overview=[
-            (name, words, picture)
+            pictured(path, words)
             for name, words in OVERVIEW.items()
-            if (picture := _picture(folder / "figures" / f"{name}.png", needed=False))
+            if (path := folder / "figures" / f"{name}.png").exists()
         ],
         plain=Variant(config.probe.kinds[0], config.probe.centred[0]).name,
         chosen=any(section["chosen"] for section in sections),
@@ -164,13 +164,24 @@ def _section(config: Config, folder: Path, task: str, protocol: str, scores: pd.
         "law": content["law"],
         "doublings": content["doublings"],
         "rows": rows,
-        "figures": [
-            (infix or "curve", words + (OF_PLAIN.get(infix, "") if chosen else ""), picture)
-            for infix, words in FIGURES.items()
-            if (picture := _picture(Path(f"{stem}{infix}.png"), needed=infix not in (".ablations",)))
-        ],
+        "figures": _figures(stem, chosen, trained.iloc[-1].to_dict()),
         "tables": tables,
     }
+
+
+def _figures(stem: Path, chosen: bool, largest: dict[Any, Any]) -> list[Embedded]:
+    """Embed the figures of one task and protocol; each caption says how many were tested."""
+    tested = counted(int(largest["test_animals"]), "test animal")
+    units, seeds = f"{largest['units']:.0f} units", counted(int(largest["seeds"]), "seed")
+    shown = []
+    for infix, words in FIGURES.items():
+        own = stem.with_name(stem.name + infix)
+        if infix == ".ablations" and not own.with_name(f"{own.name}.svg").exists():
+            continue
+        plain = OF_PLAIN.get(infix, "") if chosen else ""
+        caption = f"{words}{plain} n = {tested}, {units} in each run, {seeds}."
+        shown.append(embedded(own, caption, name=own.name.replace(".", "-")))
+    return shown
 
 
 def _row(row: dict[Any, Any]) -> dict[str, Any]:
@@ -208,22 +219,6 @@ def _text(column: str, value: Any) -> str:
             else (f"{value:.0f}" if column in ("units", "seeds", "test_animals") else f"{value:.3f}")
         )
     return str(value)
-
-
-def _picture(path: Path, needed: bool = True) -> str:
-    """Return a picture as a data URI; empty where it is not there and need not be.
-
-    Raises
-    ------
-    DataError
-        If it is needed and missing.
-    """
-    try:
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-    except OSError as error:
-        if not needed:
-            return ""
-        raise DataError(f"{path}: cannot be read ({error}); draw it again") from None
 
 
 def cost_table(folder: Path) -> list[dict[str, Any]]:

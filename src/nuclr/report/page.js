@@ -1,0 +1,64 @@
+// The numbers of a figure's marks: at the pointer, and step by step with the arrow keys. Without this script,
+// browsers show them where the pointer rests.
+
+const REACH = 14;  // pixels from the pointer within which a mark answers
+
+for (const svg of document.querySelectorAll("figure svg")) {
+  const frame = svg.parentElement, tip = document.createElement("div"), ring = document.createElement("div");
+  tip.className = "tip";
+  tip.setAttribute("role", "status");
+  ring.className = "ring";
+  tip.hidden = ring.hidden = true;
+  frame.append(ring, tip);
+  svg.setAttribute("tabindex", 0);
+  svg.setAttribute("aria-label", `${svg.getAttribute("aria-label")} Arrow keys go through its numbers.`);
+  const marks = [...svg.querySelectorAll(".mark")].map(mark => {
+    const title = mark.querySelector("title"), text = title.textContent;
+    title.remove();  // otherwise shown twice
+    return { mark, text, label: mark.classList.contains("label") };
+  });
+  let at = -1;
+
+  const shown = ({ mark }) => getComputedStyle(mark).display !== "none";
+  function show(place) {
+    at = place;
+    tip.hidden = ring.hidden = place < 0;
+    if (place < 0) return;
+    const box = marks[place].mark.getBoundingClientRect(), around = frame.getBoundingClientRect();
+    const left = box.left - around.left + frame.scrollLeft, top = box.top - around.top;
+    Object.assign(ring.style, { left: `${left - 3}px`, top: `${top - 3}px`, width: `${box.width + 6}px`, height: `${box.height + 6}px` });
+    tip.textContent = marks[place].text;
+    const middle = left + box.width / 2, room = frame.scrollLeft + frame.clientWidth - tip.offsetWidth;
+    tip.style.left = `${Math.max(frame.scrollLeft, Math.min(middle - tip.offsetWidth / 2, room))}px`;
+    const above = top - tip.offsetHeight - 8;
+    tip.style.top = `${above > -tip.offsetHeight ? above : top + box.height + 8}px`;
+  }
+  function nearest(x, y) {
+    let best = -1, least = Infinity;
+    marks.forEach((one, place) => {
+      if (!shown(one)) return;
+      const box = one.mark.getBoundingClientRect();
+      const far = Math.hypot(Math.max(box.left - x, 0, x - box.right), Math.max(box.top - y, 0, y - box.bottom));
+      // Of those under the pointer the smallest: a dot lies on a line.
+      const rank = far + Math.min(1, box.width * box.height / 1e6);
+      if (far <= REACH && rank < least) [best, least] = [place, rank];
+    });
+    return best;
+  }
+  const point = event => show(nearest(event.clientX, event.clientY));
+  svg.addEventListener("pointermove", point);
+  svg.addEventListener("pointerdown", point);
+  svg.addEventListener("pointerleave", () => show(-1));
+  svg.addEventListener("blur", () => show(-1));
+  svg.addEventListener("keydown", event => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") show(-1);
+    if (!step) return;
+    event.preventDefault();
+    // A label says what its line says.
+    const stops = marks.map((_, place) => place).filter(place => !marks[place].label && shown(marks[place]));
+    if (!stops.length) return;
+    const next = stops.indexOf(at) + step;
+    show(stops[at < 0 && step < 0 ? stops.length - 1 : (next + stops.length) % stops.length]);
+  });
+}
