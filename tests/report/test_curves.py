@@ -75,7 +75,7 @@ def test_every_figure_has_the_table_behind_it(tmp_path: Path) -> None:
     probes = [probed(tmp_path, animals, "") for animals in (1, 2, 4, 8)]
     probes.append(probed(tmp_path, 8, "", "same_window"))
     write_scaling(probes, "kind", "transductive", tmp_path / "out", resamples=20)
-    for part in ("", ".axes", ".labels", ".confusion", ".animals", ".ablations"):
+    for part in ("", ".labels", ".confusion", ".animals", ".ablations"):
         for suffix in (".png", ".svg", ".csv"):
             assert (tmp_path / f"out{part}{suffix}").stat().st_size > 0
     grid = pd.read_csv(tmp_path / "out.labels.csv")
@@ -108,8 +108,16 @@ def test_the_curve_is_of_the_probe_that_validation_units_choose_and_the_plain_on
     assert curve.loc[3, "macro_f1"] == 1 > curve.loc[3, "plain_macro_f1"]
     # What is drawn of the largest runs is of the same predictions.
     assert (pd.read_csv(tmp_path / "out.classes.csv")["f1"] == 1).all()
-    confusion = pd.read_csv(tmp_path / "out.confusion.csv", index_col="label")
-    assert confusion.to_numpy().tolist() == [[20, 0], [0, 20]]
+    confusion = pd.read_csv(tmp_path / "out.confusion.csv")
+    assert confusion[["label", "predicted", "units", "share"]].to_numpy().tolist() == [
+        ["x", "x", 20, 1],
+        ["x", "y", 0, 0],
+        ["y", "x", 0, 0],
+        ["y", "y", 20, 1],
+    ]
+    # Two test animals say nothing of others.
+    assert confusion["test_animals"].tolist() == [2] * 4
+    assert confusion[["low", "high"]].isna().all(axis=None)
     assert (pd.read_csv(tmp_path / "out.animals.csv")["macro_f1"] == 1).all()
     # Shares of the labels are all of one probe, so that they can be compared.
     grid = pd.read_csv(tmp_path / "out.labels.csv").set_index(["animals", "label_share"])["macro_f1"]

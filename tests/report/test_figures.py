@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from matplotlib import pyplot as plt
 from strategies import population
 
 from nuclr.errors import DataError
+from nuclr.evaluation.scaling import Scored, confusion_table
 from nuclr.report.figures import (
     COLUMN_INCHES,
     LINES,
@@ -33,7 +35,15 @@ CONTROLS = {"chance": 0.33, "shuffled": 0.31}
 def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     runs = pd.DataFrame(
         [
-            {"representation": "nuclr", "animals": n, "seed": s, "macro_f1": 0.4 + 0.1 * i + 0.02 * s}
+            {
+                "representation": "nuclr",
+                "animals": n,
+                "seed": s,
+                "macro_f1": 0.4 + 0.1 * i + 0.02 * s,
+                "units": 80 + s,
+                "pretraining_units": 620.0 * n,
+                "pretraining_hours": 1.5 * n,
+            }
             for i, n in enumerate([1, 2, 4, 8])
             for s in (0, 1, 2)
         ]
@@ -46,6 +56,12 @@ def tables() -> tuple[pd.DataFrame, pd.DataFrame]:
     return runs, curve.assign(low=curve["macro_f1"] - 0.05, high=curve["macro_f1"] + 0.05)
 
 
+def confusions(label: Sequence[str], predicted: Sequence[str], animals: int = 4) -> pd.DataFrame:
+    units = {"label": list(label), "predicted": list(predicted)}
+    predictions = pd.DataFrame({**units, "animal": np.arange(len(label)) % animals})
+    return confusion_table([Scored("nuclr", 4, 0, predictions)], resamples=50)
+
+
 def texts(figure: plt.Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].texts]
 
@@ -53,7 +69,8 @@ def texts(figure: plt.Figure) -> list[str]:
 def highest_name(figure: plt.Figure) -> float:
     """Make sure that no two names of lines overlap; where the highest ends (pixels)."""
     figure.canvas.draw()
-    boxes = sorted((t.get_window_extent() for t in figure.axes[0].texts), key=lambda box: box.y0)
+    named = [t.get_window_extent() for t in figure.axes[0].texts if "\n" not in t.get_text()]
+    boxes = sorted(named, key=lambda box: box.y0)
     assert all(low.y1 <= high.y0 + 1 for low, high in pairwise(boxes))
     return float(boxes[-1].y1)
 
@@ -64,10 +81,13 @@ def test_every_line_is_named_and_no_two_names_overlap(tables: tuple[pd.DataFrame
     assert figure.get_size_inches()[0] == COLUMN_INCHES
     drawn = ("untrained", "single_neuron", "population_correlation", "shuffled", "chance")
     named = ["NuCLR", *(LINES[name][0] for name in drawn)]
-    assert sorted(t.rsplit(" ", 1)[0] for t in texts(figure)) == sorted(named)
+    under = "animals (count)\nunits (count)\nrecording (hours)"
+    assert sorted(t.rsplit(" ", 1)[0] for t in texts(figure) if t != under) == sorted(named)
     highest_name(figure)
-    for axis in (figure.axes[0].xaxis, figure.axes[0].yaxis):
-        assert "(" in axis.get_label_text()
+    ticks = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert ticks == ["1\n620\n1.5", "2\n1.2k\n3", "4\n2.5k\n6", "8\n5k\n12"]
+    assert under in texts(figure)
+    assert "(" in figure.axes[0].get_ylabel()
     plt.close(figure)
 
 
@@ -185,8 +205,7 @@ def test_the_label_grid_says_each_score_and_what_doubling_gains() -> None:
 
 
 def test_confusions_are_shares_of_the_true_class() -> None:
-    table = pd.DataFrame([[3, 1], [0, 4]], index=["x", "y"], columns=["x", "y"])
-    figure = confusion_figure(table, "t")
+    figure = confusion_figure(confusions("xxxxyyyy", "xxxyyyyy"), "t")
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.75", "0.25", "0.00", "1.00"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["x (4)", "y (4)"]
     plt.close(figure)
@@ -202,7 +221,8 @@ def test_animals_stand_in_the_order_of_the_model() -> None:
     )
     figure = animals_figure(table, "t")
     assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["b", "a"]
-    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [0.5, 0.9])
+    drawn = {line.get_xdata()[0]: line.get_ydata()[0] for line in figure.axes[0].lines[:2]}
+    assert drawn == {0: 0.5, 1: 0.9}
     plt.close(figure)
 
 

@@ -86,7 +86,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_holds_everything_and_asks_for_nothing(results: Path) -> None:
     page = (results / "report.html").read_text()
-    assert not re.findall(r'(?:src|href)="(?!data:|#|explore\.html")', page)  # a link, nothing that is loaded
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     assert "0.959 (NEMO 0.699)" in page  # published, of the transductive protocol alone
     assert page.count("0.959") == 1
     # The paper tested all animals of pretraining: its score stands beside ours of these.
@@ -104,9 +104,42 @@ def test_the_page_holds_everything_and_asks_for_nothing(results: Path) -> None:
     assert all("<th>test animals</th>" in head for head in with_intervals)
     # So does the score of the plain probe, beside that of the chosen one.
     assert sum("<th>plain probe</th>" in head for head in with_intervals) == 1 + 2
-    assert "nan" not in re.sub(r"data:image/png;base64,[^\"]+", "", page)
+    assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]+", "", page))
     for picture in re.findall(r"data:image/png;base64,([^\"]+)", page):
         assert base64.b64decode(picture).startswith(b"\x89PNG")
+
+
+def test_every_figure_of_scores_can_be_saved_from_the_page(results: Path) -> None:
+    page = (results / "report.html").read_text()
+    saved = re.findall(r'href="data:[^;]*;base64,([^"]*)" download="([^"]*)"', page)
+    names = {path.name for path in (results / "scaling").iterdir()}
+    figures = {name for name in names if name.endswith((".png", ".svg"))}
+    tables = {name.replace(".png", ".csv") for name in figures if name.endswith(".png")}
+    assert {name for _, name in saved} == figures | tables
+    for content, name in saved:
+        assert base64.b64decode(content) == (results / "scaling" / name).read_bytes()
+
+
+def test_every_caption_says_how_many_were_tested(results: Path) -> None:
+    page = (results / "report.html").read_text()
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    of_scores = [caption for caption in captions if "Save as" in caption]
+    assert len(of_scores) == 2 * 4
+    assert [caption.split(" n = ")[1] for caption in captions if "Save as" not in caption] == [
+        "8 animals, 96 units.",
+        "2 runs.",
+        "240 units.",
+    ]
+    assert all(
+        re.search(r"n = [12] test animals?, \d+ units in each run, 1 seed\.", one) for one in of_scores
+    )
+
+
+def test_the_map_of_units_is_linked_where_it_was_made(results: Path, tmp_path: Path) -> None:
+    assert "explore.html" not in (results / "report.html").read_text()
+    (tmp_path / "explore.html").touch()
+    write_page(CONFIG, SPLITS, results, tmp_path / "report.html")
+    assert 'href="explore.html"' in (tmp_path / "report.html").read_text()
 
 
 def test_a_published_split_that_shares_animals_is_said_on_the_page(results: Path, tmp_path: Path) -> None:
@@ -124,7 +157,8 @@ def test_of_one_probe_the_page_shows_no_other(results: Path, tmp_path: Path) -> 
             path, index=False
         )
     write_page(CONFIG, SPLITS, tmp_path / "copy", tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text()
+    # The figures were drawn where there were several.
+    page = re.sub(r"<svg.*?</svg>", "", (tmp_path / "report.html").read_text(), flags=re.DOTALL)
     assert "plain probe" not in page
     assert "beside it" not in page
     assert "held-out" not in page
@@ -181,15 +215,89 @@ def test_the_page_fits_its_window_and_can_be_read(
             return {
                 wide: document.documentElement.scrollWidth, window: window.innerWidth,
                 images: [...document.images].map(i => i.complete && i.naturalWidth > 0),
+                figures: [...document.querySelectorAll("figure svg")].filter(s => s.clientWidth > 100).length,
+                asked: performance.getEntriesByType("resource").length,
                 colours: [...new Set(all.map(e => getComputedStyle(e).color))], page: body.backgroundColor,
             };
         """,
     )
     assert found["window"] == width
     assert found["wide"] <= width
-    assert len(found["images"]) == 2 * 5 + 3
+    assert len(found["images"]) == 3
+    assert found["figures"] == 2 * 4
+    assert found["asked"] == 0
     assert all(found["images"])
     assert (contrast(found["page"], "rgb(0, 0, 0)") < 2) == (scheme == "dark")
     assert min(contrast(colour, found["page"]) for colour in found["colours"]) >= 4.5
     log = ask(browser, "se/log", type="browser")
     assert [line for line in log if line["level"] in ("SEVERE", "WARNING")] == []
+
+
+def run(session: str, script: str) -> Any:
+    return ask(session, "execute/sync", script=script, args=[])
+
+
+TIP = "const tip = document.querySelector('.tip:not([hidden])'); return tip && tip.textContent"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_mark_answers_to_the_pointer(browser: str, results: Path, width: int) -> None:
+    show(browser, (results / "report.html").as_uri(), width, "light")
+    answers = run(
+        browser,
+        """
+        return [...document.querySelectorAll("figure svg")].map(svg => {
+            const said = new Set();
+            for (const mark of svg.querySelectorAll(".mark")) {
+                const box = mark.getBoundingClientRect();
+                const at = {clientX: box.x + box.width / 2, clientY: box.y + box.height / 2, bubbles: true};
+                svg.dispatchEvent(new PointerEvent("pointermove", at));
+                const tip = svg.parentElement.querySelector(".tip");
+                const inside = tip.getBoundingClientRect(), frame = svg.parentElement.getBoundingClientRect();
+                if (tip.hidden) said.add("nothing");
+                else if (inside.left < frame.left - 1 || inside.right > frame.right + 1) said.add("cut off");
+                else said.add(tip.textContent);
+            }
+            svg.dispatchEvent(new PointerEvent("pointerleave"));
+            return [...said];
+        });
+        """,
+    )
+    assert run(browser, TIP) is None
+    assert len(answers) == 2 * 4
+    said = {text for texts in answers for text in texts}
+    assert not {"nothing", "cut off"} & said
+    curve = pd.read_csv(results / "scaling" / "brain_region.transductive.csv")
+    for row in curve.to_dict("records"):
+        assert any(f"macro-F1 {row['macro_f1']:.4f}\n" in text for text in said)
+    confusion = pd.read_csv(results / "scaling" / "brain_region.transductive.confusion.csv")
+    for row in confusion.to_dict("records"):
+        cell = f"true {row['label']}, predicted {row['predicted']}\nshare {row['share']:.4f}"
+        assert any(text.startswith(cell) for text in said)
+
+
+def test_the_arrow_keys_go_through_the_numbers_of_a_figure(browser: str, results: Path) -> None:
+    show(browser, (results / "report.html").as_uri(), 1280, "light")
+    run(browser, "document.querySelector('figure svg').focus()")
+    press = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: '%s'}));" + TIP
+    first, second = run(browser, press % "ArrowRight"), run(browser, press % "ArrowRight")
+    assert "macro-F1" in first
+    assert "macro-F1" in second
+    assert first != second
+    assert run(browser, press % "ArrowLeft") == first
+    assert run(browser, press % "Escape") is None
+
+
+def test_one_control_leaves_the_means_alone(browser: str, results: Path) -> None:
+    show(browser, (results / "report.html").as_uri(), 1280, "light")
+    seen = """
+        const seen = kind => [...document.querySelectorAll(`.mark.${kind}`)]
+            .filter(mark => getComputedStyle(mark).display !== "none").length;
+        return [seen("seed"), seen("mean")];
+    """
+    seeds, means = run(browser, seen)
+    assert seeds == 2 * 2  # runs, in each protocol
+    run(browser, "document.querySelector('#only-mean').click()")
+    assert run(browser, seen) == [0, means]
+    run(browser, "document.querySelector('#all-seeds').click()")
+    assert run(browser, seen) == [seeds, means]

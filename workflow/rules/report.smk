@@ -127,6 +127,7 @@ rule page:
         ],
         overview=rules.overview.output,
         probes=rules.collect.output if CONFIG.probe.tasks else [],
+        explore=rules.explore.output,
         splits=f"{OUT}/splits.json",
     output:
         report(f"{OUT}/report.html", caption="../report/page.rst", category="report"),

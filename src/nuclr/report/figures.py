@@ -12,7 +12,7 @@ from matplotlib import rcParams, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from nuclr.evaluation.law import power_law
 from nuclr.files import whole
@@ -21,6 +21,7 @@ from nuclr.words import counted
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN_INCHES = 3.5
+ROOM_FOR_COUNTS = 6
 
 # Okabe and Ito's colours; dashes tell the lines apart without them.
 NUCLR = "#0072B2"
@@ -186,14 +187,18 @@ def _pretraining_axis(ax: Axes, runs: pd.DataFrame) -> None:
     means = runs.groupby("animals")[["pretraining_units", "pretraining_hours"]].mean()
     ax.set_xscale("log", base=2)
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_locator(FixedLocator(means.index.tolist()))
     recorded = (means > 0).all().all()
     unit, of_an_hour = ("hours", 1) if means["pretraining_hours"].max() >= 1 else ("minutes", 60)
+    # There is room for the units and hours of about six counts; the largest always has them.
+    step = -(-len(means) // ROOM_FOR_COUNTS)
     names = [
-        f"{animals}\n{_brief(units)}\n{of_an_hour * hours:.2g}" if recorded else f"{animals}"
-        for animals, units, hours in means.itertuples()
+        f"{animals}\n{_brief(units)}\n{_brief(of_an_hour * hours)}"
+        if (len(means) - 1 - place) % step == 0
+        else f"{animals}\n\n"
+        for place, (animals, units, hours) in enumerate(means.itertuples())
     ]
-    ax.xaxis.set_major_formatter(FixedFormatter(names))
+    size = rcParams["xtick.labelsize"] - (1 if step > 1 else 0)
+    ax.set_xticks(means.index, names if recorded else means.index.astype(str), fontsize=size)
     if not recorded:
         ax.set_xlabel("animals in pretraining (count)")
         return
@@ -204,16 +209,17 @@ def _pretraining_axis(ax: Axes, runs: pd.DataFrame) -> None:
         xytext=(0, -rcParams["xtick.major.size"] - rcParams["xtick.major.pad"]),
         xycoords="axes fraction",
         textcoords="offset points",
-        fontsize=rcParams["xtick.labelsize"],
+        fontsize=size,
         va="top",
         annotation_clip=False,
     )
 
 
-def _brief(count: float) -> str:
-    return (
-        f"{count:.0f}" if count < 1000 else f"{count / 1000:.2g}k" if count < 1e5 else f"{count / 1000:.0f}k"
-    )
+def _brief(amount: float) -> str:
+    """Round to two digits, or to whole thousands: 1.3, 620, 2.5k, 160k."""
+    if amount < 1000:
+        return f"{amount:.2g}" if amount < 10 else f"{amount:.0f}"
+    return f"{amount / 1000:.2g}k" if amount < 10_000 else f"{amount / 1000:.0f}k"
 
 
 def _label_at_right(

@@ -73,7 +73,7 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
     folder
         ``results/{dataset}``: scaling/, figures/, tables, logs/ and the runs' records are read.
     output
-        ``report.html``.
+        ``report.html``; it links to ``explore.html`` where there is one in the same folder.
     notes
         What was chosen where the configuration left it open, and what was left out.
 
@@ -100,13 +100,11 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
         transductive=[p for p in protocols if p != "inductive_zero_shot"],
         new_animals="inductive_zero_shot" in protocols,
         sections=sections,
-        overview=[
-            pictured(path, words)
-            for name, words in OVERVIEW.items()
-            if (path := folder / "figures" / f"{name}.png").exists()
-        ],
+        published=any(section["published"] for section in sections),
+        overview=_overview(folder / "figures"),
         plain=Variant(config.probe.kinds[0], config.probe.centred[0]).name,
         chosen=any(section["chosen"] for section in sections),
+        explore=(output.parent / "explore.html").exists(),
         costs=costs,
         config=json.dumps(config.model_dump(mode="json"), indent=2),
         versions=versions(),
@@ -115,6 +113,24 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
     )
     with whole(output) as partial:
         partial.write_text(page)
+
+
+def _overview(folder: Path) -> list[Embedded]:
+    """Embed the figures of recordings, training and embeddings, where they were drawn."""
+    shown = []
+    for name, words in OVERVIEW.items():
+        if not (folder / f"{name}.png").exists():
+            continue
+        try:
+            table = pd.read_csv(folder / f"{name}.csv")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder}/{name}.csv: cannot be read ({error}); draw it again") from None
+        if name == "data":
+            n = f"{counted(table['animal'].nunique(), 'animal')}, {table['units'].sum()} units"
+        else:
+            n = counted(table["run"].nunique(), "run") if name == "training" else counted(len(table), "unit")
+        shown.append(pictured(folder / f"{name}.png", f"{words} n = {n}."))
+    return shown
 
 
 def _left_out(folder: Path) -> list[str]:
