@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +137,11 @@ def test_recordings_can_be_looked_at(tmp_path: Path) -> None:
     assert "2 animals, 2 populations, 10 units, 1.0 minutes" in said
     assert "brain_region: CA1 6, VISp 2, SUB 2; 0 units without" in said
     assert (tmp_path / "raster.png").stat().st_size > 0
+    said = done(tmp_path, "inspect", "nwb", "--html", "--population", "b/probe")
+    assert re.search(r"activity\.html: 5 units in bins of 0\.02 s, [0-9.]+ kB; open it in a browser", said)
+    assert "Activity of b/probe" in (tmp_path / "activity.html").read_text()
+    done(tmp_path, "inspect", "nwb", "-o", "other.html")
+    assert "Activity of a/probe" in (tmp_path / "other.html").read_text()
     result = nuclr(tmp_path, "inspect", "nwb", "--picture", "raster", "--population", "c")
     assert result.returncode == 1
     assert "no population c; there are a/probe, b/probe" in result.stderr
@@ -144,7 +150,11 @@ def test_recordings_can_be_looked_at(tmp_path: Path) -> None:
 def test_a_silent_recording_is_shown_and_its_units_are_embedded_as_never_active(tmp_path: Path) -> None:
     silence = [np.zeros(0), np.zeros(0)]
     write_units(tmp_path / "silent.nwb", silence, obs_intervals=[[0.0, 30.0]])
-    assert "1 animal, 1 population, 2 units, 0.0 minutes" in done(tmp_path, "inspect", "silent.nwb")
+    assert "1 animal, 1 population, 2 units, 0.0 minutes" in done(
+        tmp_path, "inspect", "silent.nwb", "--html", "--picture", "silent"
+    )
+    assert (tmp_path / "silent.png").stat().st_size > 0
+    assert "no unit is active" in (tmp_path / "activity.html").read_text()
     write_units(tmp_path / "nwb" / "a.nwb", poisson_trains(12, 30.0), obs_intervals=[[0.0, 30.0]])
     done(tmp_path, "pretrain", "nwb", "-o", "m/model.safetensors", "-c", CONFIG)
     said = done(tmp_path, "embed", "silent.nwb", "--model", "m", "-o", "e.parquet")

@@ -60,6 +60,7 @@ MAY_LOAD = {
     ("--version",): "",
     ("inspect", "a.nwb"): "dask.array pandas zarr",
     ("inspect", "stores"): "dask.array pandas zarr",
+    ("inspect", "a.nwb", "--html"): "dask.array pandas zarr",
     ("chunk", "a.nwb", "-o", "chunked"): "dask.array pandas zarr",
     ("split", "-o", "split.json", "-c", '{"dataset": "simulated"}'): "",
     (*PRETRAIN, "--animals", "0", "-o", "zero/model.safetensors"): "dask.array pandas zarr torch",

@@ -24,6 +24,7 @@ from nuclr.errors import ConfigError, DataError
 from nuclr.evaluation.answers.probe_training import train_probe
 from nuclr.report.explore import write_explore
 from nuclr.report.layouts import lay_out
+from nuclr.report.packed import MOST_COLUMNS
 from nuclr.report.unit_details import details_of, neighbours
 from nuclr.representation.embeddings import write_embeddings
 
@@ -168,7 +169,7 @@ def test_sixty_thousand_units_are_less_than_15_megabytes(
 
     units, rng = many(60_000), np.random.default_rng(0)
     n = len(units)
-    more = {f"column {i}": rng.random(n) for i in range(explore.MOST_COLUMNS - len(units.columns))}
+    more = {f"column {i}": rng.random(n) for i in range(MOST_COLUMNS - len(units.columns))}
     units = units.assign(**more)
     noise = Details(
         np.arange(n),

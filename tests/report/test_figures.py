@@ -26,7 +26,8 @@ from nuclr.report.figures import (
     save_figure,
     scaling_figure,
 )
-from nuclr.report.overview import activity_figure, embedding_figure
+from nuclr.report.overview import embedding_figure
+from nuclr.report.raster import activity_figure
 
 CONTROLS = {"chance": 0.33, "shuffled": 0.31}
 

@@ -38,15 +38,25 @@ def inspect(
         Path | None,
         typer.Option(help="also draw the first population; files that begin so", show_default=False),
     ] = None,
-    population: Annotated[str | None, typer.Option(help="draw this one instead", show_default=False)] = None,
+    population: Annotated[
+        str | None, typer.Option(help="draw this one instead of the first", show_default=False)
+    ] = None,
     start: Annotated[
         float | None, typer.Option(help="where the picture begins (s); else the first valid second")
     ] = None,
     seconds: Annotated[float, typer.Option(help="length of the picture (s)")] = 30.0,
+    html: Annotated[
+        bool,
+        typer.Option("--html", help="also write activity.html, a page of the first population with zoom"),
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="write the page of --html here", show_default=False)
+    ] = None,
+    depth: DepthOption = "depth_um",
     as_json: Annotated[bool, typer.Option("--json", help="print it for other programs instead")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Look at recordings: animals, populations, units, minutes, activity, labels; and a picture of them.
+    """Look at recordings: animals, populations, units, minutes, activity, labels; and a picture or page.
 
     Of a folder, files that cannot be used are listed with the reason and the remedy.
     """
@@ -61,17 +71,26 @@ def inspect(
     found = find([path], options.download)
     with computing("threads", options.machine.dask_workers):
         seen = look(open_what_can_be(found, options.reading, options.chunk), population)
-    if as_json:
-        print(seen.as_json())
-    else:
-        _show(seen)
-    if picture is not None:
-        from nuclr.report.figures import save_figure
-        from nuclr.report.overview import activity_figure
+        if as_json:
+            print(seen.as_json())
+        else:
+            _show(seen)
+        # What other programs read stands alone.
+        out = sys.stderr if as_json else sys.stdout
+        if picture is not None:
+            from nuclr.report.figures import save_figure
+            from nuclr.report.raster import activity_figure
 
-        begin = start if start is not None else float(seen.first.valid_spans[0, 0])
-        for written in save_figure(activity_figure(seen.first, begin, seconds), picture):
-            print(written, file=sys.stderr if as_json else sys.stdout)
+            begin = (
+                start if start is not None else float([*seen.first.valid_spans[:, 0], seen.first.start_s][0])
+            )
+            for written in save_figure(activity_figure(seen.first, begin, seconds), picture):
+                print(written, file=out)
+        if html or output is not None:
+            from nuclr.report.activity import write_activity
+
+            page = output or Path("activity.html")
+            print(f"{page}: {write_activity(seen.first, page, depth=depth)}; open it in a browser", file=out)
 
 
 def _show(seen: Inspection) -> None:

@@ -1,39 +1,8 @@
 // The page of units: what is shown, chosen and selected, and the panel of a single unit. Names come from strangers, so
 // text is only ever set as text.
 
-const LIGHT = ["#4433aa", "#b07a00", "#0077bb", "#882255", "#009383", "#d1432b", "#117733", "#aa4499", "#747400", "#d95f16"];
-const DARK = ["#a395ff", "#e6c84f", "#56b4e9", "#e88ab4", "#44c5b0", "#ff7f6b", "#6ccb6c", "#dd9fdd", "#c9c95a", "#ffa861"];
-const RAMPS = { light: [[116, 158, 204], [8, 24, 66]], dark: [[74, 110, 150], [226, 244, 255]] };
 const NUMBER_BINS = 8, LEGEND_ROWS = 60, FOUND_ROWS = 12;
 const GROUPS = ["animal", "recording", "population"];
-
-const $ = id => document.getElementById(id);
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const variable = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const words = name => name.replaceAll("_", " ");
-const short = value => String(+value.toPrecision(2));
-const number = value => Number.isFinite(value) ? String(+value.toPrecision(4)) : "not known";
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes))
-    if (name.startsWith("on")) made.addEventListener(name.slice(2), value); else made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-async function unpacked(text) {
-  const raw = atob(text), bytes = new Uint8Array(raw.length);
-  for (let i = 0; i < raw.length; i++) bytes[i] = raw.charCodeAt(i);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const buffer = await new Response(stream).arrayBuffer(), length = new DataView(buffer).getUint32(0, true);
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  const start = Math.ceil((4 + length) / 8) * 8;
-  const kinds = { int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array, int32: Int32Array,
-    uint32: Uint32Array, float32: Float32Array };
-  const array = ({ type, offset, length }) => new kinds[type](buffer, start + offset, length);
-  return { header, array };
-}
 
 class Page {
   constructor({ header, array }) {
@@ -140,10 +109,9 @@ class Page {
   colourBy(place) {
     this.place = place;
     const column = this.column = this.classes(this.columns[place]), several = column.classNames.length - 1;
-    const [low, high] = RAMPS[dark.matches ? "dark" : "light"], palette = dark.matches ? DARK : LIGHT;
-    const hue = i => i < palette.length ? palette[i] : `hsl(${(i * 137.508) % 360} 60% ${dark.matches ? 70 : 36}%)`;
+    const [low, high] = RAMPS[dark.matches ? "dark" : "light"];
     const ramp = i => `rgb(${low.map((from, k) => Math.round(from + (high[k] - from) * i / Math.max(1, several - 1))).join(" ")})`;
-    this.css = Array.from({ length: several }, (_, i) => column.names ? hue(i) : ramp(i)).concat(dark.matches ? "#7d8894" : "#868d95");
+    this.css = Array.from({ length: several }, (_, i) => column.names ? hue(i) : ramp(i)).concat(unknown());
     this.codes = column.codes;
     this.shown = column.classNames.map((_, i) => !column.off.has(i));
     this.makeLegend();
@@ -365,19 +333,4 @@ function bars(title, said, values, ends) {
   return svg;
 }
 
-// Colours as a canvas's pixels hold them.
-function packed(colours) {
-  const context = element("canvas", { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-  return Uint32Array.from(colours, colour => {
-    context.fillStyle = colour;
-    context.fillRect(0, 0, 1, 1);
-    const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
-    return (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
-  });
-}
-
-unpacked($("data").textContent).then(content => new Page(content)).then(() => { document.body.dataset.ready = ""; }).catch(error => {
-  $("failed").hidden = false;
-  $("failed").textContent = `This page could not be drawn (${error}). It needs a browser of 2023 or newer.`;
-  console.error(error);
-});
+begin(content => new Page(content));

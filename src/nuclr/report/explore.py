@@ -1,22 +1,14 @@
-"""The interactive page of units: a map of an embedding, or of two beside each other, in one file.
-
-Everything stands in the page as one block of base64 over deflated bytes, which holds no sign that HTML knows:
-a name from a file can become neither markup nor script. The block begins with the length of its header
-(uint32), then the header (JSON), then arrays at the offsets that the header says.
-"""
+"""The interactive page of units: a map of an embedding, or of two beside each other, in one file."""
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from rich.filesize import decimal
 
 from nuclr.data.population import Population
 from nuclr.data.text import as_text
@@ -24,6 +16,7 @@ from nuclr.errors import DataError
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.files import whole
 from nuclr.report.layouts import Layout, lay_out
+from nuclr.report.packed import Block
 from nuclr.report.templates import template
 from nuclr.report.unit_details import Details, details_of, neighbours
 from nuclr.representation.baselines import SHORT_LAGS
@@ -32,10 +25,6 @@ from nuclr.words import counted
 
 # With so many the page stays below 15 MB, be they all noise: 80 bytes a unit of activity, 4 of a column.
 MOST_DETAILED = 60_000
-MOST_COLUMNS = 16
-# Colours that a reader looks for first, of those that there are; the others in their own order.
-FIRST_COLUMNS = ("brain_region", "cell_type", "animal", "recording", "population", "rate_hz")
-ALIGNMENT = 8
 
 
 def write_explore(
@@ -111,7 +100,7 @@ def write_explore(
     )
     with whole(output) as partial:
         partial.write_text(page)
-    return f"{counted(len(units), 'unit')}, {len(page) / 1e6:.1f} MB"
+    return f"{counted(len(units), 'unit')}, {decimal(len(page))}"
 
 
 def _said(units: pd.DataFrame, maps: Sequence[Mapping[str, Any]]) -> str:
@@ -176,29 +165,12 @@ def _map(
     }
 
 
-class _Block:
-    """Arrays one after another, and where each begins."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.length = 0
-
-    def add(self, values: np.ndarray) -> dict[str, Any]:
-        """Add an array; say where it is: ``type``, ``offset``, ``length``."""
-        values = np.ascontiguousarray(values)
-        raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
-        where = {"type": values.dtype.name, "offset": self.length, "length": int(values.size)}
-        self.parts.append(raw + bytes(-len(raw) % ALIGNMENT))
-        self.length += len(self.parts[-1])
-        return where
-
-
 def _pack(
     units: pd.DataFrame, maps: Sequence[Mapping[str, Any]], details: Details | None, depth: str
 ) -> tuple[str, list[str]]:
     """Pack all that the page shows, as base64; and name the columns that were left out."""
-    block = _Block()
-    columns, left_out = _columns(units, block)
+    block = Block()
+    columns, left_out = block.add_columns(units)
     header = {
         "ids": as_text(units["unit_id"]).tolist(),
         "columns": columns,
@@ -214,32 +186,10 @@ def _pack(
         ],
         "details": None if details is None else _details(details, len(units), block),
     }
-    written = json.dumps(header, allow_nan=False).encode()
-    start = 4 + len(written)
-    head = len(written).to_bytes(4, "little") + written + bytes(-start % ALIGNMENT)
-    return base64.b64encode(zlib.compress(head + b"".join(block.parts), 9)).decode(), left_out
+    return block.packed(header), left_out
 
 
-def _columns(units: pd.DataFrame, block: _Block) -> tuple[list[dict[str, Any]], list[str]]:
-    """Write the columns, those that a reader looks for first before the others."""
-    names = [name for name in units if name != "unit_id"]
-    names.sort(key=lambda name: FIRST_COLUMNS.index(name) if name in FIRST_COLUMNS else len(FIRST_COLUMNS))
-    columns = []
-    for name in names[:MOST_COLUMNS]:
-        values = units[name]
-        if is_numeric_dtype(values) and not is_bool_dtype(values):
-            numbers = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
-            columns.append({"name": str(name), "values": block.add(numbers.astype(np.float32))})
-            continue
-        text = as_text(values)
-        frequent = text[text != ""].value_counts().index.tolist()
-        codes = text.map({value: place for place, value in enumerate(frequent)}).fillna(len(frequent))
-        kind = np.uint16 if len(frequent) < 2**16 else np.uint32
-        columns.append({"name": str(name), "names": frequent, "values": block.add(codes.to_numpy(kind))})
-    return columns, [str(name) for name in names[MOST_COLUMNS:]]
-
-
-def _points(points: np.ndarray, block: _Block) -> dict[str, Any]:
+def _points(points: np.ndarray, block: Block) -> dict[str, Any]:
     """Write where units lie as 16-bit steps of the map's width; the least value is none."""
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
     span = max(float((high - low).max()), 1e-9)
@@ -247,7 +197,7 @@ def _points(points: np.ndarray, block: _Block) -> dict[str, Any]:
     return block.add(np.round(steps).astype(np.int16).T)
 
 
-def _details(details: Details, units: int, block: _Block) -> dict[str, Any]:
+def _details(details: Details, units: int, block: Block) -> dict[str, Any]:
     rows = np.full(units, -1, np.int32)
     rows[details.known] = np.arange(len(details.known))
     arrays = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,12 @@ import pandas as pd
 from matplotlib import colormaps, style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from nuclr.config import Probe
 from nuclr.data.defaults import completed_probe
-from nuclr.data.population import Population
 from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
-from nuclr.report.figures import COLUMN_INCHES, LINES, NUCLR, STYLE, panels_of, save_figure
+from nuclr.report.figures import COLUMN_INCHES, NUCLR, STYLE, panels_of, save_figure
 from nuclr.report.layouts import flat
 from nuclr.representation.embeddings import read_embeddings, write_csv
 from nuclr.words import counted
@@ -28,59 +25,6 @@ SHOWN_UNITS = 20_000
 # Paul Tol's muted colours, in an order in which neighbours differ in lightness too.
 COLOURS = ["#332288", "#DDCC77", "#88CCEE", "#882255", "#44AA99"]
 COLOURS += ["#CC6677", "#117733", "#AA4499", "#999933", "#661100"]
-
-
-def activity_figure(population: Population, start_s: float, seconds: float) -> Figure:
-    """Activity of all units of a population for some seconds: a raster of spikes, or dF/F in grey.
-
-    What is not valid is shaded.
-
-    Raises
-    ------
-    DataError
-        If the recording holds nothing of that time.
-    """
-    first = max(0, int((start_s - population.start_s) / population.bin_s))
-    last = min(population.activity.shape[1], first + max(1, round(seconds / population.bin_s)))
-    if start_s < population.start_s or first >= last:
-        raise DataError(
-            f"population {population.population}: nothing at {start_s:g} s; it goes from "
-            f"{population.start_s:.1f} to {population.stop_s:.1f} s"
-        )
-    activity = np.asarray(population.activity[:, first:last])
-    begin, end = (population.start_s + bins * population.bin_s for bins in (first, last))
-    units = len(activity)
-    with style.context(STYLE):
-        figure, ax = panels_of((2 * COLUMN_INCHES, 2.9))
-        if population.modality == "spikes":
-            unit, time = np.nonzero(activity)
-            ax.scatter(
-                begin + (time + 0.5) * population.bin_s, unit + 0.5, s=1.2, color="black", linewidths=0
-            )
-        else:
-            image = ax.imshow(
-                activity,
-                aspect="auto",
-                origin="lower",
-                cmap="Greys",
-                vmin=np.percentile(activity, 1),
-                vmax=np.percentile(activity, 99),
-                extent=(begin, end, 0, units),
-                interpolation="nearest",
-            )
-            figure.colorbar(image, ax=ax, label="dF/F (1)", pad=0.01)
-        valid = [(begin, begin), *population.valid_spans, (end, end)]
-        for (_, stop), (start, _) in pairwise(valid):
-            if start > stop:
-                ax.axvspan(stop, start, color=LINES["single_neuron"][1], alpha=0.25, linewidth=0)
-        ax.set_xlim(begin, end)
-        ax.set_ylim(0, units)
-        ax.set_xlabel("time (s)")
-        ax.set_ylabel("unit (row of the table)")
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-        whose = f"animal {population.animal}, {counted(units, 'unit')}"
-        ax.set_title(f"{population.population}: {whose}", loc="left")
-    return figure
 
 
 def data_figure(units: pd.DataFrame, populations: pd.DataFrame, labels: dict[str, np.ndarray]) -> Figure:

@@ -1,0 +1,67 @@
+"""The data of an interactive page, packed into it: no name from a file can become markup or script.
+
+They are one block of base64 over deflated bytes, which holds no sign that HTML knows. The block begins with
+the length of its header (uint32), then the header (JSON), then arrays at the offsets that the header says.
+``interactive.js`` unpacks it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from nuclr.data.text import as_text
+
+MOST_COLUMNS = 16
+# Colours that a reader looks for first, of those that there are; the others in their own order.
+FIRST_COLUMNS = ("brain_region", "cell_type", "animal", "recording", "population", "rate_hz")
+ALIGNMENT = 8
+
+
+class Block:
+    """Arrays one after another, and where each begins."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.length = 0
+
+    def add(self, values: np.ndarray) -> dict[str, Any]:
+        """Add an array; say where it is: ``type``, ``offset``, ``length``."""
+        values = np.ascontiguousarray(values)
+        raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
+        where = {"type": values.dtype.name, "offset": self.length, "length": int(values.size)}
+        self.parts.append(raw + bytes(-len(raw) % ALIGNMENT))
+        self.length += len(self.parts[-1])
+        return where
+
+    def add_columns(self, units: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
+        """Add the columns of a table of units, and name those that are left out to keep the page small."""
+        places = {name: place for place, name in enumerate(FIRST_COLUMNS)}
+        names = sorted(units.columns.drop("unit_id"), key=lambda name: places.get(name, len(places)))
+        columns = []
+        for name in names[:MOST_COLUMNS]:
+            values = units[name]
+            if is_numeric_dtype(values) and not is_bool_dtype(values):
+                numbers = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
+                columns.append({"name": str(name), "values": self.add(numbers.astype(np.float32))})
+                continue
+            text = as_text(values)
+            frequent = text[text != ""].value_counts().index.tolist()
+            codes = text.map({value: place for place, value in enumerate(frequent)}).fillna(len(frequent))
+            kind = np.uint16 if len(frequent) < 2**16 else np.uint32
+            columns.append({"name": str(name), "names": frequent, "values": self.add(codes.to_numpy(kind))})
+        return columns, [str(name) for name in names[MOST_COLUMNS:]]
+
+    def packed(self, header: Mapping[str, Any]) -> str:
+        """Pack a header and the arrays, as base64."""
+        written = json.dumps(header, allow_nan=False).encode()
+        start = 4 + len(written)
+        head = len(written).to_bytes(4, "little") + written + bytes(-start % ALIGNMENT)
+        return base64.b64encode(zlib.compress(head + b"".join(self.parts), 9)).decode()
