@@ -106,7 +106,11 @@ def _section(
         "promise": round(100 * answers.probe.promise()) if "conformal" in record else None,
         "boundaries": None if answers.boundaries is None else answers.boundaries.to_dict("records"),
         "pictures": [
-            (population, _data_uri(_figure(found, task, answers, population)))
+            (
+                population,
+                counted(int((found.embeddings.units["population"] == population).sum()), "unit"),
+                _data_uri(_figure(found, task, answers, population)),
+            )
             for population in drawn[:SHOWN_POPULATIONS]
         ],
         "drawn": len(drawn),
