@@ -112,7 +112,7 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
             # Of few units each is to be seen, of many the cloud.
             size = np.clip(1000 / max(1, len(chosen)), 3, 25)
             ax.scatter(*points[chosen].T, s=size, c=colour, linewidths=0, alpha=0.7)
-            ax.set_xlabel("first principal component (1)")
+            ax.set_xlabel("PC 1 (1)")
             ax.set_xticks([])
             ax.set_yticks([])
             if own.nunique() <= SHOWN_CLASSES + 1:
@@ -122,7 +122,7 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
                 ]
                 ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
             ax.set_title(f"{name.replace('_', ' ')} ({own[own != ''].nunique()})", loc="left")
-        panels[0, 0].set_ylabel("second principal component (1)")
+        panels[0, 0].set_ylabel("PC 2 (1)")
         figure.suptitle(title, x=0.01, ha="left", fontsize=8)
     return figure
 
