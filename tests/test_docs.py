@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
+import page_commands
 import pytest
 import requests
 from browser import ask, show
@@ -26,8 +27,9 @@ from nuclr.data.formats import FORMATS
 REPOSITORY = Path(__file__).parents[1]
 TUTORIAL = REPOSITORY / "docs" / "tutorial.md"
 HOW_TO = REPOSITORY / "docs" / "how_to"
-PAGES = sorted([*HOW_TO.glob("*.md"), *(REPOSITORY / "docs" / "tutorials").glob("*.md")])
-NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+TUTORIALS = REPOSITORY / "docs" / "tutorials"
+# The commands of one tutorial are run on a SLURM cluster: tests/workflow/test_slurm.py.
+PAGES = sorted({*HOW_TO.glob("*.md"), *TUTORIALS.glob("*.md")} - {TUTORIALS / "cluster.md"})
 
 
 @pytest.fixture(scope="module", params=["mkdocs", "zensical"])
@@ -90,21 +92,12 @@ def test_the_reference_names_every_key(site: str) -> None:
 
 def run_page(page: Path, folder: Path) -> list[str]:
     """Run a page's commands one after another, and see that what it shows they said; then its programs."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "COLUMNS": "120"}
-    blocks = re.findall(r"```(console|python)\n(.*?)```", page.read_text(), re.S)
-    commands = [step for kind, block in blocks if kind == "console" for step in block.split("$ ")[1:]]
-    for step in commands:
-        command, _, shown = step.partition("\n")
-        done = subprocess.run(
-            ["bash", "-c", command], cwd=folder, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        for line in shown.strip().splitlines():
-            expected = NUMBER.join(map(re.escape, re.split(NUMBER, line)))
-            assert re.search(f"^{expected}$", done.stdout, re.M), f"{command}\n{done.stdout}"
+    environment = page_commands.environment()
+    commands = page_commands.commands(page)
+    for command, shown in commands:
+        page_commands.run(command, shown, folder, environment)
     said = []
-    for program in (block for kind, block in blocks if kind == "python"):
+    for program in page_commands.blocks(page, "python"):
         done = subprocess.run(
             [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True
         )

@@ -1,11 +1,13 @@
-"""The recordings of the how-to pages and of the tutorial on Neuropixels, and the pages' pictures.
+"""The recordings of the how-to pages and of the tutorials on Neuropixels and Suite2p, and their pictures.
 
 python docs/how_to/recordings.py FOLDER      writes the recordings, and with --pictures draws them anew
 """
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +15,19 @@ from pathlib import Path
 import numpy as np
 
 import nuclr
-from nuclr.data.archives.simulated import SimulationSpec, simulate, simulate_along_probe
+from nuclr.data.archives.simulated import (
+    SimulationSpec,
+    simulate,
+    simulate_along_probe,
+    simulate_recording,
+)
 
 HERE = Path(__file__).parent
+TUTORIALS = HERE.parent / "tutorials"
 RATE_HZ, FRAME_HZ = 30000.0, 30.0
 UNITS, SECONDS = 24, 120.0
+# Of the mice in the tutorial on calcium imaging. Several planes are imaged in turn, so that the rate is low.
+MICE, ROIS, NEW_ROIS, MOUSE_SECONDS, VOLUME_HZ = 12, 30, 60, 240.0, 4.0
 # What each page inspects, by the page's name.
 SHOWN = {
     "nwb": "mouse7.nwb",
@@ -25,6 +35,8 @@ SHOWN = {
     "spikeinterface": "mouse7_sorting",
     "suite2p": "mouse7/suite2p",
 }
+# The folder with the results of each tutorial, by the tutorial's name.
+RESULTS = {"neuropixels": "session", "suite2p": "new_mouse_types"}
 
 
 def write(folder: Path) -> None:
@@ -40,6 +52,7 @@ def write(folder: Path) -> None:
     write_sorting(folder / SHOWN["spikeinterface"], trains)
     write_suite2p(folder / SHOWN["suite2p"] / "plane0", trains)
     write_along_probe(folder)
+    write_mice(folder)
 
 
 def write_along_probe(folder: Path) -> None:
@@ -57,6 +70,25 @@ def write_along_probe(folder: Path) -> None:
         (session / name).unlink()
     for _ in simulate(SimulationSpec(units=40), 12, 11, folder / "labelled"):
         pass
+
+
+def write_mice(folder: Path) -> None:
+    """Write Suite2p's output of labelled mice and of a new one, and the types of their cells as tables."""
+    mice = {f"labelled_mice/mouse{i:02d}": "cell_types.csv" for i in range(1, MICE + 1)}
+    mice["new_mouse"] = "new_mouse_truth.csv"
+    for number, (mouse, table) in enumerate(mice.items()):
+        rois = ROIS if number < MICE else NEW_ROIS
+        spec = SimulationSpec(units=rois, duration_s=MOUSE_SECONDS, rate_hz=3.0)
+        recording = simulate_recording(spec, number, 12)
+        plane = folder / mouse / "suite2p" / "plane0"
+        write_suite2p(plane, recording.spike_times, spec.duration_s, VOLUME_HZ, seed=number)
+        if not (folder / table).exists():
+            (folder / table).write_text("unit_id,cell_type\n")
+        with (folder / table).open("a") as rows:
+            for i in np.flatnonzero(np.load(plane / "iscell.npy")[:, 0]):
+                follows = recording.units["cell_type"].iloc[i] == "follower"
+                kind = "inhibitory" if follows else "excitatory"
+                rows.write(f"{Path(mouse).name}_plane0_{i},{kind}\n")
 
 
 def spike_times(session: Path) -> list[np.ndarray]:
@@ -104,15 +136,21 @@ def write_sorting(folder: Path, trains: list[np.ndarray]) -> None:
     (folder / "numpysorting_info.json").write_text(json.dumps(info))
 
 
-def write_suite2p(plane: Path, trains: list[np.ndarray]) -> None:
+def write_suite2p(
+    plane: Path,
+    trains: list[np.ndarray],
+    seconds: float = SECONDS,
+    frame_hz: float = FRAME_HZ,
+    seed: int = 0,
+) -> None:
     """Write what Suite2p leaves of cells whose calcium follows these spikes, and of some that are none."""
     plane.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    frames = int(SECONDS * FRAME_HZ)
-    counts = np.stack([np.histogram(train, bins=frames, range=(0, SECONDS))[0] for train in trains]).astype(
+    rng = np.random.default_rng(seed)
+    frames = int(seconds * frame_hz)
+    counts = np.stack([np.histogram(train, bins=frames, range=(0, seconds))[0] for train in trains]).astype(
         float
     )
-    decay = np.exp(-np.arange(int(3 * FRAME_HZ)) / (0.6 * FRAME_HZ))
+    decay = np.exp(-np.arange(int(3 * frame_hz)) / (0.6 * frame_hz))
     calcium = np.stack([np.convolve(own, decay)[:frames] for own in counts])
     neuropil = (
         80
@@ -123,7 +161,7 @@ def write_suite2p(plane: Path, trains: list[np.ndarray]) -> None:
     iscell = np.stack([np.arange(len(trains)) % 5 != 4, np.ones(len(trains))], axis=1)
     for name, values in (("F", fluorescence), ("Fneu", neuropil), ("iscell", iscell)):
         np.save(plane / f"{name}.npy", values.astype(np.float32))
-    options = {"fs": FRAME_HZ, "neucoeff": 0.7, "nplanes": 1}
+    options = {"fs": frame_hz, "neucoeff": 0.7, "nplanes": 1}
     np.save(plane / "ops.npy", np.array(options, dtype=object), allow_pickle=True)
 
 
@@ -134,6 +172,18 @@ def draw(folder: Path) -> None:
         subprocess.run(command, check=True)
         (HERE / f"{page}.svg").unlink()
     draw_map(folder)
+    for tutorial, results in RESULTS.items():
+        draw_answers(folder, tutorial, results)
+
+
+def draw_answers(folder: Path, tutorial: str, results: str) -> None:
+    """Run the commands of a tutorial, and take the picture out of the report that they write."""
+    for command in re.findall(r"^\$ (.+)$", (TUTORIALS / f"{tutorial}.md").read_text(), re.M):
+        subprocess.run(["bash", "-c", command], cwd=folder, check=True)
+    report = (folder / results / "report.html").read_text()
+    picture = re.search(r"data:image/png;base64,([^\"]+)", report)
+    assert picture is not None
+    (TUTORIALS / f"{tutorial}.png").write_bytes(base64.b64decode(picture[1]))
 
 
 def draw_map(folder: Path) -> None:

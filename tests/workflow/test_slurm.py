@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import one_node_slurm as slurm
+import page_commands
+import psutil
 import pytest
 import yaml
 from snakemake_run import REPOSITORY
@@ -24,6 +27,7 @@ pytestmark = [
     pytest.mark.workflow,
     pytest.mark.skipif(bool(slurm.lacking()), reason=slurm.lacking() or "SLURM is there"),
 ]
+TUTORIAL = REPOSITORY / "docs" / "tutorials" / "cluster.md"
 # Every pretraining is one job on two nodes.
 CONFIG = {
     "dataset": "simulated",
@@ -52,11 +56,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]
         yield running
 
 
+def login(cluster: slurm.Cluster) -> dict[str, str]:
+    """Give the environment of somebody who has logged in and activated this Python's."""
+    return {**page_commands.environment(cluster.environment), "OMP_NUM_THREADS": "1"}
+
+
 def start(cluster: slurm.Cluster, folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the workflow as on a login node; what it says goes to ``folder/said.txt``."""
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    environment = {**cluster.environment, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    environment = {**login(cluster), "MASTER_ADDR": "127.0.0.1"}
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
     command += ["--profile", str(REPOSITORY / "workflow" / "profiles" / "slurm")]
@@ -140,3 +148,42 @@ def test_a_recording_is_chunked_in_jobs_of_its_own(cluster: slurm.Cluster, tmp_p
     assert len(list(tmp_path.glob("logs/dask/dask-worker-*.err"))) == 2
     # Nothing of it runs on.
     assert "dask-worker" not in cluster.ask("squeue", "--states=running,pending", "--noheader", "--format=%j")
+
+
+def test_the_tutorial_runs_as_it_stands(cluster: slurm.Cluster, tmp_path: Path) -> None:
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    for name in ("workflow", "config"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
+    # A cluster that nobody else waits for is asked more often.
+    profile = tmp_path / "workflow" / "profiles" / "slurm" / "config.yaml"
+    often = profile.read_text().replace("status-checks: 40", "status-checks: 1")
+    profile.write_text(often + "seconds-between-status-checks: 2\n")
+    said, results = tmp_path / "snakemake.log", tmp_path / "results" / "simulated"
+
+    def wait_for(something: Callable[[], object]) -> None:
+        waiting = time.monotonic()
+        while not something():
+            assert time.monotonic() - waiting < 400, said.read_text()[-3000:]
+            time.sleep(0.2)
+
+    try:
+        for command, shown in page_commands.commands(TUTORIAL):
+            if command.startswith("squeue"):
+                wait_for(lambda: list(results.glob("checkpoints/n3-s0-*/step-*.ckpt")))
+            elif command.startswith("scancel"):
+                # The page names the job by the number that squeue gave it.
+                (job,) = (
+                    job
+                    for job in jobs(cluster, "pretrain", "running")
+                    if "_3_0" in cluster.ask("scontrol", "show", "job", job)
+                )
+                command = f"scancel {job}"
+            elif "snakemake.log" in command and "snakemake " not in command:
+                wait_for(lambda: re.search("^(all results|A step failed)", said.read_text(), re.M))
+            page_commands.run(command, shown, tmp_path, login(cluster))
+    finally:
+        # The page leaves Snakemake in the background; where a command fails, it and its jobs still run.
+        for process in psutil.process_iter(["cwd"]):
+            if process.info["cwd"] == str(tmp_path):
+                process.kill()
