@@ -113,7 +113,7 @@ def test_what_fails_is_named_and_what_is_cancelled_is_done_again(
     assert "figure: results/simulated/scaling/cell_type.inductive_zero_shot.png" in said
     assert read_model(model).record["machine"]["devices"] == 2
     log = (results / "logs" / "pretrain" / "n2-s0.log").read_text()
-    assert "going on from step-" in log
+    assert "resuming from step-" in log
     # Nothing ran on a node that was drained.
     tried_again = cluster.ask("scontrol", "show", "job", jobs(cluster, "pretrain")[-1])
     assert first not in re.search(r"^ +NodeList=(\S+)", tried_again, re.M)[1]

@@ -90,7 +90,9 @@ def read_card(path: Path) -> tuple[dict[str, Any], str]:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ModelError(f"{path}: cannot be read ({reason}); `nuclr card` writes one") from None
+        raise ModelError(
+            f"{path}: the model card cannot be read ({reason}); write one with `nuclr card`"
+        ) from None
     found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     if found is None:
         return {}, text
@@ -98,9 +100,13 @@ def read_card(path: Path) -> tuple[dict[str, Any], str]:
         head = yaml.safe_load(found[1]) or {}
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: what stands between --- and --- is not YAML ({reason})") from None
+        raise ModelError(
+            f"{path}: the header between the --- lines is not YAML ({reason}); correct it"
+        ) from None
     if not isinstance(head, dict):
-        raise ModelError(f"{path}: what stands between --- and --- is not a list of keys and values")
+        raise ModelError(
+            f"{path}: the header between the --- lines must be YAML keys with values (key: value)"
+        )
     return head, text[found.end() :]
 
 
@@ -122,9 +128,9 @@ def lacks(path: Path) -> list[str]:
     head, body = read_card(path)
     used_for = body.partition(USED_FOR)[2].split("\n## ")[0].strip()
     wanted = [
-        ("its licence (`license: cc-by-4.0` in its head, or --licence cc-by-4.0)", head.get("license")),
-        ("what it learned from (`datasets: [...]` in its head: names, or DOIs)", head.get("datasets")),
-        (f"what it is for (a section `{USED_FOR}`)", used_for),
+        ("the licence (`license: cc-by-4.0` in the header, or --licence cc-by-4.0)", head.get("license")),
+        ("the data sets (`datasets: [...]` in the header: names, or DOIs)", head.get("datasets")),
+        (f"the intended use (a section `{USED_FOR}`)", used_for),
     ]
     return [what for what, there in wanted if not there]
 

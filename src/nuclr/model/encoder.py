@@ -152,8 +152,8 @@ class Encoder(nn.Module):
         """
         if patches.ndim != 3 or patches.shape[-1] != self.spec.patch:
             raise ModelError(
-                f"model: made for patches of {self.spec.patch} samples, got an input of shape "
-                f"{tuple(patches.shape)}; use the bin and patch length the model was trained with"
+                f"model: it reads patches of {self.spec.patch} samples, but the input has the shape "
+                f"{tuple(patches.shape)}; use the bin and patch length that the model was trained with"
             )
         if patches.device.type != "cpu" or self.fused is not None:
             largest = largest if largest is not None else int(sizes.max()) if len(sizes) else 0

@@ -101,17 +101,18 @@ def read_published(path: Path) -> PublishedModel:
     content = _read(path)
     weights = _find(content, lambda x: isinstance(x.get("read_in.weight"), Tensor))
     if weights is None:
-        raise ModelError(f"{path}: no NuCLR encoder in it (no tensor read_in.weight)")
+        raise ModelError(f"{path}: the checkpoint contains no NuCLR encoder (no tensor read_in.weight)")
     model = _find(content, lambda x: _number(x.get("ctx_duration")) is not None and "dim" in x)
     if model is None:
-        raise ModelError(f"{path}: no configuration beside the weights (no model.ctx_duration)")
+        raise ModelError(f"{path}: the checkpoint contains no model configuration (no model.ctx_duration)")
     own = {name: x for name, x in weights.items() if not name.startswith("projector.")}
     try:
         spec = _spec_of(own)
         encoder = Encoder(spec)
         encoder.load_state_dict(own)
     except (KeyError, ValueError, RuntimeError, ModelError) as error:
-        raise ModelError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path}: the weights do not form a NuCLR encoder ({reason})") from None
 
     window_s = float(model["ctx_duration"])
     bin_s = _number(model.get("bin_size"))
@@ -121,8 +122,8 @@ def read_published(path: Path) -> PublishedModel:
     patch_s = _number(model.get("latent_step")) or spec.patch * bin_s
     if round(patch_s / bin_s) != spec.patch or round(window_s / patch_s) != spec.tokens:
         raise ModelError(
-            f"{path}: its configuration ({window_s} s in patches of {patch_s} s, bins of {bin_s} s) "
-            f"is not that of its weights ({spec.tokens} tokens of {spec.patch} bins)"
+            f"{path}: the configuration (windows of {window_s} s, patches of {patch_s} s, bins of {bin_s} s) "
+            f"does not match the weights ({spec.tokens} tokens of {spec.patch} bins)"
         )
     return PublishedModel(encoder.eval(), "spikes", window_s, bin_s)
 
@@ -131,22 +132,24 @@ def _read(path: Path) -> dict[str, Any]:
     """Unpickle tensors and plain containers, nothing else; configurations become dictionaries."""
     try:
         if not zipfile.is_zipfile(path):
-            raise ModelError(f"{path}: not a checkpoint that torch.save wrote; download it again")
+            raise ModelError(f"{path}: not a checkpoint written by torch.save; download it again")
         with safe_globals(_ALLOWED):
             if unsafe := get_unsafe_globals_in_checkpoint(path):
                 raise ModelError(
-                    f"{path}: asks to load {', '.join(sorted(unsafe))}; only tensors and plain containers "
-                    "are loaded, since anything else could run code"
+                    f"{path}: the checkpoint would load {', '.join(sorted(unsafe))}; it is refused, because "
+                    "only tensors and plain containers are loaded: anything else could run code"
                 )
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         reason = re.split(r"[\n.]", str(error).strip())[0][:200]
-        raise ModelError(f"{path}: cannot be loaded safely ({reason}); download it again") from None
+        raise ModelError(
+            f"{path}: the checkpoint cannot be loaded safely ({reason}); download it again"
+        ) from None
     plain = _plain(content)
     if not isinstance(plain, dict):
-        raise ModelError(f"{path}: not a checkpoint (no dictionary in it)")
+        raise ModelError(f"{path}: not a checkpoint (it contains no dictionary)")
     return plain
 
 
@@ -191,7 +194,7 @@ def _spec_of(weights: dict[str, Any]) -> EncoderSpec:
     dim_head = 2 * len(omega)
     turning = omega[omega > 0]
     if not len(turning):
-        raise ValueError("rotary_emb.omega does not turn, so the number of tokens is unknown")
+        raise ValueError("rotary_emb.omega is zero everywhere, so the number of tokens is unknown")
 
     def blocks(kind: str) -> int:
         return len({name.split(".")[1] for name in weights if name.startswith(f"{kind}.")})

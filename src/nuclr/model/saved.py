@@ -56,5 +56,6 @@ def read_model(path: Path) -> SavedModel:
         encoder = Encoder(EncoderSpec(**record["encoder"]))
         encoder.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in weights.items()})
     except (RuntimeError, TypeError, KeyError) as error:
-        raise ModelError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path}: the weights and their configuration do not match ({reason})") from None
     return SavedModel(encoder.eval(), record, record["sha256"])

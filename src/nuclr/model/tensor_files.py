@@ -72,7 +72,7 @@ def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, np.ndarr
     try:
         return load(content), record
     except SafetensorError as error:
-        raise ModelError(f"{path}: not a {what} ({error}); {remedy}") from None
+        raise ModelError(f"{path}: not a {what} file ({error}); {remedy}") from None
 
 
 def read_record(path: Path, what: str, remedy: str) -> dict[str, Any]:
@@ -90,13 +90,19 @@ def _read(path: Path, what: str, remedy: str) -> tuple[bytes, dict[str, Any]]:
         record, content = json.loads(beside.read_text()), path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(
-            f"{error.filename}: not there; a {what} is {path.name} and {beside.name} beside it"
+            f"{error.filename}: no such file; a {what} consists of {path.name} and {beside.name} in one "
+            "folder"
         ) from None
     except ValueError:
-        raise ModelError(f"{beside}: not JSON; {remedy}") from None
+        raise ModelError(f"{beside}: not a JSON file; {remedy}") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         told = record.get("format") if isinstance(record, dict) else None
-        raise ModelError(f"{beside}: format {told}, this version reads {FORMAT}")
+        raise ModelError(
+            f"{beside}: file format {told}, but this version of nuclr reads format {FORMAT}; {remedy}"
+        )
     if record.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise ModelError(f"{path}: not the {what} that {beside.name} describes; copy both again")
+        raise ModelError(
+            f"{path}: its hash is not the one in {beside.name}, so the two files do not belong together; "
+            "copy both again"
+        )
     return content, record

@@ -70,11 +70,12 @@ class SharedShards:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(
-                f"machine.scratch: {folder} cannot be made ({error.strerror}); give a folder of your own"
+                f"machine.scratch: the folder {folder} cannot be created ({error.strerror}); choose a folder "
+                "that you can write to"
             ) from None
         if owner is not None and folder.stat().st_uid != owner:
             raise TrainingError(
-                f"machine.scratch: {folder} belongs to another user; give a folder of your own"
+                f"machine.scratch: the folder {folder} belongs to another user; choose a folder of your own"
             )
         return cls(folder, int(machine.scratch_gb * 1e9))
 
@@ -95,7 +96,7 @@ class SharedShards:
                 with whole(path) as partial:
                     np.save(partial, made, allow_pickle=False)
             except NuclrError as error:
-                logger.warning("machine.scratch: %s; kept in memory instead", error)
+                logger.warning("machine.scratch: %s; the decoded activity is kept in memory instead", error)
                 return made
         mapped = self._mapped(path)
         return made if mapped is None else mapped

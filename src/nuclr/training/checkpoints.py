@@ -68,7 +68,8 @@ class Checkpoints(Callback):
             self._saved_at = time.monotonic()
         if stop:
             raise TrainingError(
-                f"pretrain: stopped by SIGTERM; step {step} is saved, and the same command goes on from there"
+                f"pretrain: stopped by SIGTERM after step {step}, which is saved; run the same command to "
+                "resume"
             )
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -97,7 +98,9 @@ def last_checkpoint(folder: Path) -> Path | None:
         try:
             torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises whatever its unzipping stumbled on
-            logger.warning("%s cannot be read (%s); going on from the one before", path, type(error).__name__)
+            logger.warning(
+                "%s cannot be read (%s); resuming from the checkpoint before it", path, type(error).__name__
+            )
         else:
             return path
     return None

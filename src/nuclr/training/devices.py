@@ -32,8 +32,8 @@ OF_A_RUN = "LOCAL_RANK"
 LOCKS = Path(tempfile.gettempdir()) / (f"nuclr-gpus-{os.getuid()}" if hasattr(os, "getuid") else "nuclr-gpus")
 ASKED_EVERY_S = 1.0
 NONE_THERE = (
-    "machine.accelerator: gpu: this process sees no GPU; ask the scheduler for one, install a build of torch "
-    "for CUDA, or set it to auto"
+    "machine.accelerator is gpu, but this process sees no GPU; request one from the scheduler, install a "
+    "build of torch for CUDA, or set machine.accelerator to auto"
 )
 
 
@@ -105,8 +105,8 @@ def gpus(count: int, accelerator: Accelerator = "auto", shared: bool = False) ->
         return
     if len(there) < count:
         raise TrainingError(
-            f"machine.devices: {count} GPUs asked for, but this process sees {len(there)} "
-            f"({', '.join(there)}); lower it, or look at {VISIBLE}"
+            f"machine.devices: {count} GPUs are requested, but this process sees {len(there)} "
+            f"({', '.join(there)}); lower machine.devices, or check the variable {VISIBLE}"
         )
     if shared or OF_A_RUN in os.environ or any(name in os.environ for name in SCHEDULERS):
         yield []
@@ -115,7 +115,7 @@ def gpus(count: int, accelerator: Accelerator = "auto", shared: bool = False) ->
     with ExitStack() as held:
         taken = _take(there, count, held)
         os.environ[VISIBLE] = ",".join(taken)
-        logger.info("on GPU %s", ", ".join(taken))
+        logger.info("using GPU %s", ", ".join(taken))
         try:
             yield taken
         finally:
@@ -142,6 +142,6 @@ def _take(there: Sequence[str], count: int, held: ExitStack) -> list[str]:
                     held.push(locks.pop_all())
                     return taken
         if not told:
-            logger.info("waiting for %d of the GPUs %s to be free", count, ", ".join(there))
+            logger.info("waiting until %d of the GPUs %s are free", count, ", ".join(there))
             told = True
         time.sleep(ASKED_EVERY_S)

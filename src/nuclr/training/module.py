@@ -170,8 +170,8 @@ class Pretraining(L.LightningModule):
         # Without dropout nothing draws from them.
         if self.encoder.spec.dropout and rank == 0 and len(self._generators) != self.trainer.world_size:
             logger.warning(
-                "pretrain: begun with %d processes and going on with %d: dropout draws other numbers than "
-                "it would have, so the model will be another than that of an undisturbed run",
+                "pretrain: the run started with %d processes and resumes with %d: dropout draws different "
+                "random numbers, so the model will differ from that of an uninterrupted run",
                 len(self._generators),
                 self.trainer.world_size,
             )

@@ -116,7 +116,7 @@ class Monitor(Callback):
         self._newest = {}
         if row.get("learning_rate") == 0:
             self._warn_once(
-                "rate", f"the learning rate is 0 at step {step} of {self.steps}: nothing is learned"
+                "rate", f"the learning rate is 0 at step {step} of {self.steps}, so nothing is learned"
             )
         ended = step // self.steps_per_epoch > (step - LOG_EVERY) // self.steps_per_epoch
         if len(batch.patches) and (ended or step == self.steps):
@@ -183,7 +183,7 @@ class Monitor(Callback):
             where = f", first in population {batches.population_of(step - 1, bad_row)}"
         return (
             f"pretrain: the {which.replace('_', ' ')} is not finite at step {step}{where}; lower "
-            "pretrain.learning_rate, or look for very large values in the recordings"
+            "pretrain.learning_rate, or check the recordings for very large values"
         )
 
     def _warn_once(self, kind: str, message: str) -> None:

@@ -126,9 +126,9 @@ def _environment(machine: Machine) -> ClusterEnvironment:
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     raise TrainingError(
-        f"machine.num_nodes: {machine.num_nodes}: start it on all of them at once, with `srun "
-        f"--nodes={machine.num_nodes} --ntasks-per-node={machine.devices} nuclr pretrain ...` (the "
-        "workflow's SLURM profile does), or with torchrun"
+        f"machine.num_nodes is {machine.num_nodes}, but the command runs on one machine only; start it on "
+        f"all of them with `srun --nodes={machine.num_nodes} --ntasks-per-node={machine.devices} nuclr "
+        "pretrain ...` (as the workflow's SLURM profile does), or with torchrun"
     )
 
 
@@ -204,7 +204,7 @@ def pretrain(
     trainer = _trainer(options, machine, callbacks, logs)
     resume = last_checkpoint(checkpoints)
     if resume is not None:
-        logger.info("going on from %s", resume.name)
+        logger.info("resuming from %s", resume.name)
     data = Batches(large, spec, options, seed, machine)
     with tensor_cores():
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -232,7 +232,7 @@ def _large_enough(populations: Sequence[Population], spec: ViewSpec) -> list[Pop
     for population in populations:
         if len(population.units) < spec.min_units:
             logger.warning(
-                "population %s has %d units, fewer than views.min_units = %d: skipped in pretraining",
+                "population %s has %d units, fewer than views.min_units = %d: it is skipped in pretraining",
                 population.population,
                 len(population.units),
                 spec.min_units,
@@ -245,8 +245,8 @@ def _warmup(options: Pretrain, epoch: int) -> int:
     warmup = options.warmup_steps if options.warmup_steps is not None else min(epoch, options.steps)
     if warmup >= options.steps:
         logger.warning(
-            "pretrain: all %d steps are warm-up (%d steps): the learning rate never comes down; raise "
-            "pretrain.steps or set pretrain.warmup_steps",
+            "pretrain: all %d steps are warm-up (%d steps), so the learning rate never decreases; raise "
+            "pretrain.steps or set a smaller pretrain.warmup_steps",
             options.steps,
             warmup,
         )

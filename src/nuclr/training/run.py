@@ -174,11 +174,11 @@ def _opened(cohort: Cohort) -> _Learned:
     absent = absent_members(cohort.members, opened, cohort.left_out, cohort.member)
     if absent and len(absent) == len(cohort.members):
         raise DataError(
-            f"pretrain: the recordings of {', '.join(absent)} are left out: nobody to learn from; download "
-            "them again, or raise the smallest of scaling.animal_counts"
+            f"pretrain: the recordings of {', '.join(absent)} are left out, so there is nothing to train on; "
+            "download them again, or raise the smallest of scaling.animal_counts"
         )
     if not opened:
-        raise DataError("pretrain: no population stores there; run `nuclr chunk` on the recordings first")
+        raise DataError("pretrain: no population stores found; run `nuclr chunk` on the recordings first")
     members = [member for member in cohort.members if member not in absent]
     chosen = of_members(opened, members, f"pretrain: no population store of {cohort.member}", cohort.member)
     check_apart(chosen)

@@ -281,8 +281,9 @@ class PairBatches(Dataset[PairBatch]):
         self.pairs_per_epoch = pairs_per_epoch(populations, spec)
         if self.pairs_per_epoch < pairs_per_step:
             raise TrainingError(
-                f"pretrain: the {len(populations)} populations hold {self.pairs_per_epoch} windows, fewer "
-                f"than one batch of {pairs_per_step} pairs; lower pretrain.pairs_per_step or add recordings"
+                f"pretrain: the {len(populations)} populations give {self.pairs_per_epoch} pairs of windows, "
+                f"fewer than one batch of {pairs_per_step} pairs; lower pretrain.pairs_per_step or add "
+                "recordings"
             )
         self._epoch: tuple[int, np.ndarray] | None = None
         self._random = generator(seed, 0, 0)
@@ -409,8 +410,8 @@ def view_spec(views: Views, bin_s: float, modality: Modality = "spikes") -> View
     tokens = samples // views.patch
     if tokens < 1:
         raise ConfigError(
-            f"views: a window of {views.window_s} s is {samples} bins of {bin_s} s, less than one patch of "
-            f"{views.patch}; raise views.window_s or lower views.patch"
+            f"views: a window of {views.window_s} s has {samples} bins of {bin_s} s, fewer than one patch of "
+            f"{views.patch} bins; raise views.window_s or lower views.patch"
         )
     return ViewSpec(
         patch=views.patch,
