@@ -275,7 +275,7 @@ def baseline_table(
         If ``nemo`` lacks waveforms.
     """
     if name not in BASELINES:
-        raise ConfigError(f"baseline {name}: there is no such; there are {', '.join(BASELINES)}")
+        raise ConfigError(f"there is no baseline {name}; choose one of {', '.join(BASELINES)}")
     units = concatenate([unit_table(population) for population in populations])
     if name == "which_recording":
         features = which_recording(units)

@@ -232,13 +232,13 @@ def embed_with_model(
         for population in populations:
             if population.modality != modality or not same_bin(population.bin_s, bin_s):
                 raise ModelError(
-                    f"population {population.population}: {population.modality} at "
-                    f"{population.bin_s:.4g} s a bin, but the "
-                    f"model reads {modality} at {bin_s:.4g} s; use a model trained on such recordings"
+                    f"population {population.population} holds {population.modality} in bins of "
+                    f"{population.bin_s:.4g} s, but the model reads {modality} in bins of {bin_s:.4g} s; "
+                    "use a model that was trained on such recordings"
                 )
             if len(population.units) < spec.min_units:
                 logger.warning(
-                    "population %s has %d units; embeddings of such small populations are less certain",
+                    "population %s has %d units; embeddings of such small populations are less reliable",
                     population.population,
                     len(population.units),
                 )
@@ -247,8 +247,8 @@ def embed_with_model(
             # A population without a valid span is silent, and its units never active, which is an answer.
             if 0 < span < spec.window:
                 logger.warning(
-                    "population %s: not embedded: the longest valid span is %.4g s, and the model's window "
-                    "%g s",
+                    "population %s is not embedded: its longest valid span is %.4g s, shorter than the "
+                    "model's window of %g s",
                     population.population,
                     span * bin_s,
                     window_s,
@@ -261,11 +261,11 @@ def embed_with_model(
         embeddings.append(vectors)
         windows.append(active)
     if not tables:
-        raise DataError("nothing to embed: no unit is left")
+        raise DataError("nothing to embed: the recordings contain no usable unit")
     if 0 < longest < spec.window:
         raise DataError(
-            f"nothing to embed: the model reads windows of {window_s:g} s, and the longest valid span is "
-            f"{longest * bin_s:.4g} s; look at obs_intervals and invalid_times"
+            f"nothing to embed: the model reads windows of {window_s:g} s, but the longest valid span is "
+            f"{longest * bin_s:.4g} s; check obs_intervals and invalid_times in the recordings"
         )
     return Embeddings(
         concatenate(tables), np.concatenate(embeddings), np.concatenate(windows), model=saved.sha256

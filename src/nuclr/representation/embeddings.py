@@ -57,13 +57,15 @@ def read_all(paths: Sequence[Path]) -> tuple[Embeddings, dict[str, Any]]:
     (_, _, record), *_ = read
     for path, (_, _, other) in zip(paths, read, strict=True):
         if not other.get("model"):
-            raise ModelError(f"{path}: not embeddings of a model; make them with `nuclr embed`")
+            raise ModelError(f"{path}: these are not the embeddings of a model; make them with `nuclr embed`")
         if other["model"] != record["model"]:
-            raise ModelError(f"{path}: of another model than {paths[0]}; embed both with one")
+            raise ModelError(
+                f"{path}: embedded by another model than {paths[0]}; embed both with the same model"
+            )
     units = concatenate([table for table, _, _ in read])
     if units["unit_id"].duplicated().any():
         twice = units["unit_id"][units["unit_id"].duplicated()].iloc[0]
-        raise DataError(f"unit {twice} stands in two of the embeddings; give each recording once")
+        raise DataError(f"unit {twice} occurs twice in the embeddings; give each recording only once")
     vectors = np.concatenate([part for _, part, _ in read])
     return Embeddings(
         units.drop(columns="windows"), vectors, units["windows"].to_numpy(), record["model"]

@@ -116,8 +116,8 @@ def templates(populations: Sequence[Population]) -> np.ndarray:
     for population in populations:
         if population.waveforms is None:
             raise DataError(
-                f"population {population.population}: no waveforms in its store, which nemo needs; set "
-                "chunk.waveforms if its file has them, else take nemo out of probe.baselines"
+                f"population {population.population}: its store has no waveforms, which the baseline nemo "
+                "needs; set chunk.waveforms if the recording has them, or remove nemo from probe.baselines"
             )
         parts.append(as_template(population.waveforms))
     return np.concatenate(parts)
@@ -147,7 +147,9 @@ def nemo(waveforms: np.ndarray, images: np.ndarray, learned: np.ndarray, seed: i
     there = torch.isfinite(wave).all(dim=1)
     rows = torch.from_numpy(learned).logical_and(there).nonzero()[:, 0]
     if len(rows) < 2:
-        raise DataError(f"nemo: {len(rows)} units to learn from have a waveform; it needs two")
+        raise DataError(
+            f"nemo: {len(rows)} of the units to learn from have a waveform; it needs at least two"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoders = _trained(wave, acgs.log1p(), rows)
