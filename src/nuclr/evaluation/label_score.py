@@ -66,8 +66,8 @@ def label_score(
     animals = list(splits.label)
     if len(animals) < 2:
         raise SplitError(
-            f"pretrain.probe_every: leaves one label animal out at a time, and there are {len(animals)}; "
-            "raise split.label_animals"
+            "pretrain.probe_every needs at least two label animals (each is left out in turn), but there "
+            f"are {len(animals)}; raise split.label_animals"
         )
     opened = [open_population(path) for path in stores]
     absent = absent_members(animals, opened, left_out)

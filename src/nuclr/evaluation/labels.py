@@ -47,13 +47,15 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
     # In the same words, or once with and once without the recording's name.
     again = table["unit_id"].duplicated() | (matched.notna() & matched.duplicated())
     if again.any():
-        raise DataError(f"{path}: unit {table['unit_id'][again].iloc[0]} stands twice")
+        raise DataError(
+            f"{path}: unit {table['unit_id'][again].iloc[0]} occurs twice; keep one row for each unit"
+        )
     given = table.assign(row=matched).dropna(subset="row").set_index("row")
     labels = as_text(given[column.lower()].reindex(range(len(ids))))
     if not (labels != "").any():
         raise DataError(
-            f"{path}: none of its {len(table)} units is among the {len(units)} that are embedded; ids there "
-            f"are like {table['unit_id'].iloc[0] if len(table) else '(none)'}, here like "
+            f"{path}: none of its {len(table)} units is among the {len(units)} embedded units; its first id "
+            f"is {table['unit_id'].iloc[0] if len(table) else '(none)'}, the first id of the embeddings is "
             f"{units['unit_id'].iloc[0]}"
         )
     without = table["unit_id"][matched.isna()]
@@ -62,7 +64,7 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
         path,
         (labels != "").sum(),
         len(units),
-        f"; of its rows {len(without)} name none of these, as {without.iloc[0]}" if len(without) else "",
+        f"; {len(without)} rows name unknown units, such as {without.iloc[0]}" if len(without) else "",
     )
     if "animal" in given and column.lower() != "animal":
         animals = as_text(given["animal"].reindex(range(len(ids))))

@@ -37,7 +37,9 @@ def read_predictions(path: Path, **differs: str | bool | float) -> tuple[pd.Data
     """
     table, record = read_recorded(path, "probe", lambda record: {**record["main"], **differs})
     if not len(table) and differs:
-        raise DataError(f"{path}: no probe of {differs} in it; make it again with `nuclr probe`")
+        raise DataError(
+            f"{path}: it has no predictions of a probe with {differs}; make the file again with `nuclr probe`"
+        )
     return table.to_pandas(), record
 
 

@@ -85,9 +85,9 @@ def predict(
         classes = np.unique(labels[np.concatenate([train, validation])].astype(str))
         if len(classes) < 2:
             raise DataError(
-                f"probe: the units to learn from have {len(classes)} class(es) "
-                f"({', '.join(classes) or 'no label'}); "
-                "a probe needs two. Look at probe.tasks and the label animals"
+                f"probe: the training units have {len(classes)} class(es) "
+                f"({', '.join(classes) or 'no label'}), but a probe needs two; "
+                "check probe.tasks and the labels of the training animals"
             )
         if len(np.unique(labels[train].astype(str))) < 2:
             train, validation = np.concatenate([train, validation]), validation[:0]
@@ -215,7 +215,7 @@ def probe_all(
     with whole_folder(folder) as partial:
         for task, protocol in product(options.tasks or (), options.protocols or ()):
             if len(pretraining) < TRANSDUCTIVE.get(protocol, 0):
-                logger.info("%s: %s needs two animals: left out", path, protocol)
+                logger.info("%s: %s is skipped, because it needs two pretraining animals", path, protocol)
                 continue
             labels = class_labels(units, task, options.min_units)
             own = _Probed({"task": task.name, "protocol": protocol, **named})
@@ -223,7 +223,8 @@ def probe_all(
                 parts = list(folds(protocol, units, labels, splits, tested.members, options.folds))
                 if not can_be_probed(parts, labels):
                     logger.warning(
-                        "%s: %s, %s: the animals %s hold too few classes with two units or more: not tested",
+                        "%s: %s, %s: the animals %s are not tested, because they have too few classes with "
+                        "two units or more",
                         path,
                         task.name,
                         protocol,
@@ -238,8 +239,8 @@ def probe_all(
                     own.add(made, validation, variant, tested.seed, options.bootstrap)
             if not own.predictions:
                 raise DataError(
-                    f"{path}: {task.name}, {protocol}: no animals to test have units of two classes; "
-                    "look at probe.tasks, or raise the smallest of scaling.animal_counts"
+                    f"{path}: {task.name}, {protocol}: no test animals have units of two classes; "
+                    "check probe.tasks, or raise the smallest of scaling.animal_counts"
                 )
             write_recorded(
                 partial / f"{task.name}.{protocol}.parquet",
@@ -350,12 +351,12 @@ def _check_record(path: Path, record: dict[str, Any], splits: Splits, pretrainin
     trained_on = _trained_on(record, splits)
     if trained_on and sorted(trained_on) != sorted(pretraining):
         raise SplitError(
-            f"{path}: the model was pretrained on {len(trained_on)} other {splits.member}s than splits.json "
-            f"gives for {len(pretraining)}; pretrain it again"
+            f"{path}: the model was pretrained on {len(trained_on)} {splits.member}s that are not the "
+            f"{len(pretraining)} pretraining {splits.member}s of splits.json; pretrain the model again"
         )
     # Labels of some animals may have chosen the epoch.
     if seen := sorted(set(record.get("chosen_by", [])) & set(splits.test)):
         raise SplitError(
-            f"{path}: labels of test {splits.member} {seen[0]} chose the epoch of this model; pretrain it "
-            "again"
+            f"{path}: the epoch of this model was chosen with labels of test {splits.member} {seen[0]}; "
+            "pretrain the model again"
         )

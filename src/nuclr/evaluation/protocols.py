@@ -61,8 +61,8 @@ def class_labels(units: pd.DataFrame, task: Task, min_units: int = 1) -> np.ndar
     """
     if task.column not in units:
         raise DataError(
-            f"probe.tasks: no column {task.column} in the unit table; it has {', '.join(units.columns)}. "
-            "Name it in nwb.unit_columns if the files have it"
+            f"probe.tasks: the unit table has no column {task.column}; it has {', '.join(units.columns)}. "
+            "If the recordings have this column, add it to nwb.unit_columns"
         )
     column = as_text(units[task.column]) if task.classes is not None else without_unknown(units[task.column])
     if task.classes is not None:
@@ -72,7 +72,8 @@ def class_labels(units: pd.DataFrame, task: Task, min_units: int = 1) -> np.ndar
         nowhere = is_no_region(column)
         if nowhere.any():
             logger.info(
-                "%s: %s not in a region of neurons (%s): left out; classes of the task can name them",
+                "%s: %s not in a brain region (%s) and left out; to keep them, list them in the classes of "
+                "the task",
                 task.name,
                 counted(int(nowhere.sum()), "unit is", "units are"),
                 ", ".join(f"{name} {count}" for name, count in column[nowhere].value_counts().items()),
@@ -80,7 +81,8 @@ def class_labels(units: pd.DataFrame, task: Task, min_units: int = 1) -> np.ndar
         labels = column.mask(nowhere, "").to_numpy(object)
     if not (labels != "").any():
         raise DataError(
-            f"probe.tasks: {task.name}: no unit has a class; look at column {task.column} and the classes"
+            f"probe.tasks: {task.name}: no unit has a class; check the column {task.column} and the task's "
+            "classes"
         )
     names, counts = np.unique(labels[labels != ""].astype(str), return_counts=True)
     few = {name: count for name, count in zip(names, counts, strict=True) if count < min_units}
@@ -158,11 +160,14 @@ def _parts(
         learned = splits.label or (pretraining if splits.published else [])
         if not splits.test or not learned:
             raise SplitError(
-                "probe.protocols: inductive_zero_shot needs split.test_animals and "
-                "split.label_animals above 0"
+                "probe.protocols: inductive_zero_shot needs test and label animals; raise "
+                "split.test_animals and split.label_animals above 0"
             )
         if seen := sorted({*splits.test, *splits.label} & set(pretraining)):
-            raise SplitError(f"{splits.member} {seen[0]} was in pretraining and cannot be used as a new one")
+            raise SplitError(
+                f"probe: {splits.member} {seen[0]} was in pretraining, so inductive_zero_shot cannot use it; "
+                "split and pretrain again"
+            )
         of_learned, of_tested = (known & np.isin(member, group) for group in (learned, splits.test))
         yield np.flatnonzero(of_learned), np.flatnonzero(of_tested)
         return
@@ -170,7 +175,8 @@ def _parts(
     if protocol == "transductive_zero_shot":
         if len(set(animal[np.isin(member, pretraining)])) < 2:
             raise SplitError(
-                "probe.protocols: transductive_zero_shot needs two animals or more in pretraining"
+                "probe.protocols: transductive_zero_shot needs at least two pretraining animals; raise the "
+                "smallest of scaling.animal_counts"
             )
         for left_out in dict.fromkeys(animal[mine]):
             yield np.flatnonzero(mine & (animal != left_out)), np.flatnonzero(mine & (animal == left_out))
@@ -235,15 +241,19 @@ def check_fold(
     rows = np.concatenate([fold.learned, fold.test])
     if len(np.unique(rows)) != len(rows):
         twice = rows[np.flatnonzero(np.bincount(rows)[rows] > 1)[0]]
-        raise SplitError(f"{protocol}: unit {units['unit_id'].iloc[twice]} is both learned from and tested")
+        raise SplitError(
+            f"{protocol}: unit {units['unit_id'].iloc[twice]} is both in training and in test; split again"
+        )
     if protocol == "transductive":
         return
     column = splits.member if protocol == "inductive_zero_shot" else "animal"
     tested = set(units[column].iloc[fold.test])
     if both := sorted(tested & set(units[column].iloc[fold.learned])):
-        raise SplitError(f"{protocol}: labels of test {column} {both[0]} reach the probe; split again")
+        raise SplitError(
+            f"{protocol}: the probe would learn from labels of test {column} {both[0]}; split again"
+        )
     if protocol == "inductive_zero_shot" and (both := sorted(tested & set(pretraining))):
-        raise SplitError(f"{protocol}: test {column} {both[0]} was pretrained on; split and pretrain again")
+        raise SplitError(f"{protocol}: test {column} {both[0]} was in pretraining; split and pretrain again")
 
 
 def label_order(rows: np.ndarray, labels: np.ndarray, seed: int) -> list[np.ndarray]:

@@ -37,15 +37,15 @@ def cosmos_probabilities(predictions: pd.DataFrame) -> np.ndarray:
     known = [str(name)[2:] for name in predictions.filter(regex="^p_")]
     if other := sorted(set(known) - set(COSMOS)) or (not known and ["nothing"]):
         raise DataError(
-            f"export-bwb: the probe tells {', '.join(other)} apart, the benchmark wants Cosmos regions "
-            f"({', '.join(COSMOS)}); train it on such labels alone"
+            f"export-bwb: the probe decodes {', '.join(other)}, but the benchmark expects Cosmos "
+            f"regions ({', '.join(COSMOS)}); train a probe on labels of these regions only"
         )
     probability = np.zeros((len(predictions), len(COSMOS)), np.float32)
     for name in known:
         probability[:, COSMOS.index(name)] = predictions[f"p_{name}"]
     silent = np.isnan(probability).any(axis=1)
     if silent.all():
-        raise DataError("export-bwb: no unit has probabilities")
+        raise DataError("export-bwb: no unit was ever active, so none has probabilities")
     probability[silent] = probability[~silent].mean(axis=0)
     return probability
 
@@ -106,14 +106,19 @@ def write_submission(
         check_column(predictions, column, "export-bwb")
     names = predictions[ids].astype(str)
     if bad := [name for name in names if not name or not name.isascii()]:
-        raise DataError(f"export-bwb: {ids} {bad[0]!r}: ids must be ASCII and not empty")
+        raise DataError(f"export-bwb: the id {bad[0]!r} in column {ids} must be ASCII and not empty")
     if names.duplicated().any():
-        raise DataError(f"export-bwb: {ids} {names[names.duplicated()].iloc[0]} stands twice")
+        raise DataError(
+            f"export-bwb: the id {names[names.duplicated()].iloc[0]} occurs twice in column {ids}"
+        )
     variants = {label: probability}
     if depth:
         depths = predictions[depth].to_numpy(float)
         if np.isnan(depths).any():
-            raise DataError(f"export-bwb: {depth} of unit {names[np.isnan(depths)].iloc[0]} is not known")
+            raise DataError(
+                f"export-bwb: unit {names[np.isnan(depths)].iloc[0]} has no depth in column {depth}; "
+                'complete the column, or give --depth ""'
+            )
         variants[f"{label}-multi-unit"] = over_neighbours(
             probability, depths, predictions["population"].to_numpy(str)
         )

@@ -49,7 +49,7 @@ def hold_out(y: np.ndarray, animals: np.ndarray, populations: np.ndarray) -> Hel
             return HeldOut(folds, populations, f"other recordings of one animal, in {members} groups")
     fewest = int(np.unique(y, return_counts=True)[1].min())
     if fewest < 2:
-        raise DataError("a class has a single unit; label more of it")
+        raise DataError("train-probe: a class has only one unit; label more units of it")
     shuffled = StratifiedKFold(min(5, fewest), shuffle=True, random_state=0)
     folds = _numbered(shuffled.split(y, y), len(y))
     return HeldOut(folds, np.arange(len(y)).astype(str), "other units of one animal")

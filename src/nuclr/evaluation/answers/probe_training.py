@@ -94,8 +94,8 @@ def train_probe(
     classes, truth, counts = np.unique(y, return_inverse=True, return_counts=True)
     if len(classes) < 2:
         raise DataError(
-            f"{column}: {len(classes)} class(es) with enough units "
-            f"({', '.join(classes) or 'no label'}); a probe needs two"
+            f"train-probe: column {column} has {len(classes)} class(es) with enough units "
+            f"({', '.join(classes) or 'no label'}), but a probe needs two; label more units"
         )
     animals, populations = units["animal"].to_numpy(str), populations_of(units)
     vectors = embeddings.vectors.astype(np.float64)
@@ -107,7 +107,8 @@ def train_probe(
         if len(set(truth[learned])) < 2:
             without = ", ".join(sorted(set(animals[rows][tested])))
             raise DataError(
-                f"without animals {without} one class is left to learn; label units of more animals"
+                f"train-probe: column {column}: without animals {without} only one class is left to learn "
+                "from; label units of more animals"
             )
     centrings = {"yes": [True], "no": [False], "choose": [False, True]}[centred]
     candidates = [Variant(kind, choice) for choice in centrings for kind in kinds]
@@ -115,8 +116,8 @@ def train_probe(
     knew = np.isfinite(nested.log_odds[np.arange(len(rows)), truth])
     if not knew.all():
         logger.warning(
-            "%s: units of %s are in one group of animals alone: how well they are told in others is not "
-            "known, and their F1 counts as 0",
+            "%s: units of %s occur in only one group of held-out animals, so how well they are decoded in "
+            "other animals is not known; their F1 counts as 0",
             column,
             ", ".join(np.unique(y[~knew])),
         )

@@ -109,8 +109,8 @@ class SavedProbe:
         """
         if model != self.record["model"]:
             raise ModelError(
-                f"the probe reads embeddings of model {self.record['model'][:12]}, these come from "
-                f"{model[:12] or 'no model'}; embed with that model, or train a probe on these"
+                f"the probe reads embeddings of model {self.record['model'][:12]}, but these come from "
+                f"{model[:12] or 'no model'}; embed with that model, or train a probe on these embeddings"
             )
 
     def predict(
@@ -151,16 +151,16 @@ class SavedProbe:
         enough = self._can_be_centred(populations, active)
         if not enough.all():
             logger.warning(
-                "%s: fewer than %d active units, too few to know the mean that this probe takes from them, "
-                "so they get no answers.",
+                "%s: fewer than %d active units, too few to estimate the population mean that this probe "
+                "subtracts; these units get no answers.",
                 ", ".join(np.unique(populations[~enough])),
                 FEWEST_TO_CENTRE,
             )
         typical, unlike = self._typical(embeddings.vectors, populations)
         for name, why in unlike.items():
             logger.warning(
-                "%s is unlike the %d recordings that this probe learned from (%s): another species, sorting "
-                "or bin? Its units get no answers.",
+                "%s is unlike the %d recordings that this probe was trained on (%s), so its units get no "
+                "answers; check whether its species, spike sorting or bin differ.",
                 name,
                 self.record["typical"]["recordings"],
                 why,
@@ -223,8 +223,8 @@ class SavedProbe:
         units = embeddings.units
         if depth not in units or np.isnan(depths_of(units, depth)).all():
             raise DataError(
-                f"--along-probe: the embeddings have no depths in a column {depth}; name the column with "
-                "--depth"
+                f"--along-probe: the embeddings have no depths in a column {depth}; give the name of the "
+                "column with --depth"
             )
         settings = {name: self.record.get("along_probe", UNLEARNED)[name] for name in UNLEARNED}
         if length_um is not None:
@@ -255,17 +255,17 @@ class SavedProbe:
         said = []
         if self.threshold(sure) > 1:
             said.append(
-                f"the probe is not shown to be right {100 * sure:g} % of the time in other animals, so no "
-                "unit gets an answer; look at the probabilities, ask for less (--sure), or train it on more "
-                "animals"
+                f"answers of the probe are not shown to be correct {100 * sure:g} % of the time in other "
+                "animals, so no unit gets an answer; use the probabilities, lower --sure, or train the probe "
+                "on more animals"
             )
         if "conformal" in self.record:
             promise, most = self.promise(coverage), most_coverage(self.record["conformal"])
             if promise > most:
                 said.append(
-                    f"the probe learned from too few animals to promise that one_of holds the true class "
-                    f"{100 * promise:g} % of the time, so it names all classes; {100 * most:g} % could be "
-                    "promised"
+                    "the probe was trained on too few animals to guarantee that one_of contains the true "
+                    f"class {100 * promise:g} % of the time, so one_of lists all classes; {100 * most:g} % "
+                    "can be guaranteed"
                 )
         return said
 
@@ -346,7 +346,7 @@ def load_probe(path: Path | str) -> SavedProbe:
     try:
         classes = tuple(map(str, record.pop("classes")))
     except (KeyError, TypeError) as error:
-        raise ModelError(f"{path}: not a probe ({error}); {remedy}") from None
+        raise ModelError(f"{path}: its record is not that of a probe ({error}); {remedy}") from None
     probe = SavedProbe(classes, tensors, record=record)
     answers = record.get("answers", [{}])
     if (
@@ -356,5 +356,5 @@ def load_probe(path: Path | str) -> SavedProbe:
         or ("conformal" in record and not is_conformal(record["conformal"], classes))
         or not all("at_least" in row for row in answers)
     ):
-        raise ModelError(f"{path}: not a whole probe; {remedy}")
+        raise ModelError(f"{path}: the probe is incomplete or damaged; {remedy}")
     return probe

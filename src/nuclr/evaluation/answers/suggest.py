@@ -46,7 +46,9 @@ def suggest(embeddings: Embeddings, number: int) -> pd.DataFrame:
 
     rows = np.flatnonzero(~np.isnan(embeddings.vectors).any(axis=1))
     if not 0 < number <= len(rows):
-        raise DataError(f"suggest: {number} units asked for, and {len(rows)} are active")
+        raise DataError(
+            f"suggest: {number} units are requested, but {len(rows)} units are active; lower --number"
+        )
     vectors = centred(embeddings.vectors, populations_of(embeddings.units))[rows]
     scaled = StandardScaler().fit_transform(vectors)
     groups = KMeans(number, n_init=1, random_state=0).fit(scaled)
