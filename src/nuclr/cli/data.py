@@ -95,7 +95,7 @@ def chunk(
         nothing = isinstance(error, NothingToLearn) and config
         if not nothing and options.nwb.on_damaged == "stop":
             raise
-        logger.warning("%s; left out", error)
+        logger.warning("%s; the recording is left out", error)
         leave_out(output, which.recording, which.animal, str(error))
         return
     print(f"{recording}: {', '.join(names)}")

@@ -50,7 +50,9 @@ def embed_recordings(
     if "min_rate_hz" not in chunk.model_fields_set and (least := model.min_rate_hz):
         chunk = chunk.model_copy(update={"min_rate_hz": least})
         if any(recording.form for recording in found):  # a store is taken as it was made
-            logger.info("the model learned from units of %g Hz or more: others are left out", least)
+            logger.info(
+                "the model was trained on units of at least %g Hz; units with lower rates are left out", least
+            )
     files: dict[str, str] = {}
 
     def opened() -> Iterator[Population]:

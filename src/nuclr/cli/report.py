@@ -216,7 +216,7 @@ def _populations(recordings: Sequence[str], config: Sequence[str]) -> Iterator[P
     found = find([place_of(text) for text in recordings], options.download)
     for _, populations, error in open_what_can_be(found, options.reading, options.chunk):
         if error is not None:
-            logger.warning("%s; its units are shown without their activity.", error)
+            logger.warning("%s; the units of this recording are shown without their activity.", error)
         yield from populations
 
 

@@ -79,7 +79,7 @@ def pretrain(
     named = {name: value for name, value in given.items() if value is not None}
     options = load_config(*(config or ()), {"machine": named}).ablated(ablation)
     if (splits is None) != (animals is None):
-        raise ConfigError("pretrain: give both --splits and --animals, or neither: then all animals train")
+        raise ConfigError("pretrain: give both --splits and --animals, or neither to train on all animals")
     machine = options.machine
     folder = checkpoints or output.parent / "checkpoints"
     with gpus(0 if animals == 0 else machine.devices, machine.accelerator, machine.share_gpus):

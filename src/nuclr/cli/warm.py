@@ -74,7 +74,10 @@ def ask(place: str) -> int | None:
         signal.signal(number, pass_on)
     answer = asking.recv(CODE.size, socket.MSG_WAITALL)
     if len(answer) < CODE.size:
-        print("nuclr: error: the warm process has ended before its work was done", file=sys.stderr)
+        print(
+            "nuclr: error: the background process ended before the command was finished; run it again",
+            file=sys.stderr,
+        )
         return 1
     (code,) = CODE.unpack(answer)
     if code < 0:

@@ -53,7 +53,7 @@ def bundle(run: Path, options: Probe, splits: Splits, output: Path) -> list[Path
     """
     if missing := [name for name in MODEL_FILES if not (run / name).exists()]:
         raise DataError(
-            f"{run}: {', '.join(missing)} not there; `nuclr pretrain` and `nuclr card` write them"
+            f"{run}: missing {', '.join(missing)}; `nuclr pretrain` and `nuclr card` write these files"
         )
     embeddings, record = read_all([run / "embeddings.parquet"])
     inputs = {"embeddings.parquet": sha256_of(run / "embeddings.parquet")}
@@ -70,7 +70,7 @@ def bundle(run: Path, options: Probe, splits: Splits, output: Path) -> list[Path
             try:
                 probe = train_probe(labelled, task.name, about=about)
             except DataError as error:
-                logger.warning("%s: no probe of it: %s", task.name, error)
+                logger.warning("%s: no probe is trained for this task: %s", task.name, error)
                 continue
             made.append(output / add_probe(partial, probe, labelled).relative_to(partial))
     return made

@@ -40,8 +40,7 @@ def load_probes(paths: Iterable[Path], model: str) -> dict[str, SavedProbe]:
         task = str(probe.record["task"])
         if task in probes:
             raise ModelError(
-                f"{of[task]} and {path} both say what {task} is; delete one, or name with --probe the one to "
-                "use"
+                f"{of[task]} and {path} are both probes for {task}; delete one, or choose one with --probe"
             )
         probes[task], of[task] = probe, path
     return probes
@@ -56,12 +55,14 @@ def check_model_of(folder: Path, embeddings: Embeddings) -> None:
         If there is no model, or it is another one.
     """
     if not (folder / MODEL).exists():
-        raise ModelError(f"{folder}: no model there; give a model's folder, or a file as probe.safetensors")
+        raise ModelError(
+            f"{folder}: it contains no model; give a model folder, or a file such as probe.safetensors"
+        )
     record = read_record(folder / MODEL, "model", "train or import it again")
     if record["sha256"] != embeddings.model:
         raise ModelError(
-            f"{folder}: the embeddings come from another model ({embeddings.model[:12] or 'none'}, this is "
-            f"{record['sha256'][:12]}); embed with this one, or give a file as probe.safetensors"
+            f"{folder}: the embeddings come from another model ({embeddings.model[:12] or 'none'}, but this "
+            f"is {record['sha256'][:12]}); embed with this model, or give a file such as probe.safetensors"
         )
 
 

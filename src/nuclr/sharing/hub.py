@@ -79,7 +79,9 @@ def parse(text: str, *, with_file: bool = False) -> Address:
     name, file = "/".join(parts[:2]), "/".join(parts[2:])
     if not is_address(text) or NAME.fullmatch(name) is None or bool(file) != with_file or ".." in parts:
         form = "hf://owner/name/path/of/file.pt" if with_file else "hf://owner/name"
-        raise ModelError(f"{text}: not an address on the hub; give {form}, and @revision if you like")
+        raise ModelError(
+            f"{text}: not an address on the Hugging Face Hub; give {form}, optionally with @revision"
+        )
     return Address(name, revision or None, file)
 
 
@@ -109,8 +111,8 @@ def fetch(
     known, fresh = _known(address, cache, wanted)
     if lacking := [name for name in needed if name not in known.hashes]:
         raise ModelError(
-            f"{address}: no model of nuclr: {', '.join(lacking)} not there; a checkpoint that others "
-            "published is read by `nuclr import-checkpoint`"
+            f"{address}: not a nuclr model, because it has no {', '.join(lacking)}; convert a published "
+            "checkpoint with `nuclr import-checkpoint`"
         )
     files = {name: _file(address, known.commit, name, digest) for name, digest in known.hashes.items()}
     if fresh:
@@ -122,7 +124,7 @@ def fetch_file(address: Address, cache: Path) -> tuple[Path, str]:
     """Download one file: its path, and the commit that it is of; errors are those of :func:`fetch`."""
     known, fresh = _known(address, cache, lambda name: name == address.file)
     if address.file not in known.hashes:
-        raise ModelError(f"{address}: no such file in it")
+        raise ModelError(f"{address}: the repository has no such file; check the path on its page")
     path = _file(address, known.commit, address.file, known.hashes[address.file])
     if fresh:
         _remember(address, cache, known)
@@ -154,7 +156,7 @@ def publish(folder: Path, address: Address, files: Sequence[str], *, private: bo
     with _errors(str(address)):
         api.create_repo(address.name, private=private, exist_ok=True)
         if private and not api.model_info(address.name).private:
-            raise ModelError(f"{address}: it is public already; give --public to add to it")
+            raise ModelError(f"{address}: the repository is already public; give --public to upload to it")
         commit = api.upload_folder(
             repo_id=address.name,
             folder_path=folder,
@@ -177,7 +179,7 @@ def _known(address: Address, cache: Path, wanted: Callable[[str], bool]) -> tupl
         if not path.exists():
             raise
         known = _recall(path)
-        logger.warning("%s; commit %s, which is here, is used", error, known.commit[:12])
+        logger.warning("%s; the downloaded commit %s is used", error, known.commit[:12])
         return known, False
     hashes = {file.rfilename: _hash_told(file) for file in info.siblings if wanted(file.rfilename)}
     return _Known(info.sha, hashes), True
@@ -197,7 +199,7 @@ def _recall(path: Path) -> _Known:
         content = json.loads(path.read_text())
         return _Known(str(content["commit"]), dict(content["hashes"]))
     except (ValueError, KeyError, TypeError):
-        raise ModelError(f"{path}: damaged; delete it and run the same command again") from None
+        raise ModelError(f"{path}: the file is damaged; delete it and run the same command again") from None
 
 
 def _file(address: Address, commit: str, name: str, digest: str) -> Path:
@@ -212,8 +214,8 @@ def _file(address: Address, commit: str, name: str, digest: str) -> Path:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise DownloadError(
-            f"{address}: {name}: what came has the hash {found}, not {digest}; it was deleted, run the same "
-            "command again"
+            f"{address}: {name}: the download has the hash {found}, not {digest}, and was deleted; run the "
+            "same command again"
         )
     return path
 
@@ -240,8 +242,8 @@ def _library() -> ModuleType:
         import huggingface_hub.errors
     except ImportError:
         raise ModelError(
-            'models on the hub need huggingface_hub: python -m pip install "nuclr[hub]", or in a clone '
-            '"-e .[hub]"'
+            "models on the Hugging Face Hub need the package huggingface_hub: run "
+            '`python -m pip install "nuclr[hub]"`, or in a clone `python -m pip install -e ".[hub]"`'
         ) from None
     return huggingface_hub
 
@@ -260,29 +262,32 @@ def _errors(what: str) -> Iterator[None]:
     try:
         yield
     except hf.errors.GatedRepoError:
-        raise ModelError(f"{what}: its owner lets in whom they know; ask on its page for access") from None
+        raise ModelError(f"{what}: access is restricted by its owner; request access on its page") from None
     except hf.errors.RepositoryNotFoundError:
         raise ModelError(
-            f"{what}: not there, or private; look at its name, and if it is private log in with `hf auth "
-            "login` or set HF_TOKEN"
+            f"{what}: no such repository, or it is private; check the name, or log in with `hf auth login` "
+            "or set HF_TOKEN"
         ) from None
     except hf.errors.RevisionNotFoundError:
         raise ModelError(
-            f"{what}: this revision is not there (any more); look at its page for others"
+            f"{what}: the repository has no such revision; choose one that its page lists"
         ) from None
     except hf.errors.HFValidationError as error:
         raise ModelError(f"{what}: {' '.join(str(error).split())[:200]}") from None
     except hf.errors.OfflineModeIsEnabled:
-        raise DownloadError(f"{what}: not here, and HF_HUB_OFFLINE is set") from None
+        raise DownloadError(
+            f"{what}: not downloaded yet, and HF_HUB_OFFLINE forbids downloads; unset it"
+        ) from None
     except hf.errors.HfHubHTTPError as error:
         status = getattr(error.response, "status_code", "")
         refused = status in (401, 403)
         remedy = (
-            "the token may not do this: make one that can write (`hf auth login`)"
+            "the access token does not permit this; create one with write access and log in with `hf auth "
+            "login`"
             if refused
             else "run the same command again later"
         )
-        raise DownloadError(f"{what}: the hub says {status}; {remedy}") from None
+        raise DownloadError(f"{what}: the hub answered with HTTP status {status}; {remedy}") from None
     except (http_error, OSError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DownloadError(

@@ -92,8 +92,8 @@ class Model:
         found = self.probes(instead)
         if not found:
             raise ModelError(
-                f"{self.folder or 'the model'}: no probe in it, so it says nothing of units; train one on "
-                "labels (`nuclr train-probe embeddings.parquet --column brain_region -o FOLDER`), or name "
+                f"{self.folder or 'the model'}: the model has no probe, so it cannot decode units; train one "
+                "on labels (`nuclr train-probe embeddings.parquet --column brain_region -o FOLDER`), or give "
                 "one with --probe"
             )
         return found

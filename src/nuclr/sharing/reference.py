@@ -84,5 +84,5 @@ def rates_of(path: Path) -> tuple[str, pd.DataFrame] | None:
     classes, quantiles = record.get("classes"), record.get("quantiles")
     named = isinstance(classes, list) and isinstance(quantiles, list)
     if not named or rates.shape != (len(classes or ()), len(quantiles or ())):
-        raise ModelError(f"{path}: not a whole reference; train the probe again")
+        raise ModelError(f"{path}: the reference file is incomplete or damaged; train the probe again")
     return str(record.get("task", "")), pd.DataFrame(rates, index=classes, columns=quantiles)

@@ -118,8 +118,8 @@ def _on_the_web(text: str) -> Source:
         return Source(_model_in(folder, text), {"address": str(Place(text)), "sha256": digest})
     if path.suffix != ".safetensors":
         raise ModelError(
-            f"{Place(text)}: not the address of a model; give that of a zip or tar file of its folder, or "
-            "of its model.safetensors"
+            f"{Place(text)}: not the address of a model; give the address of a zip or tar file of the model "
+            "folder, or of its model.safetensors"
         )
     weights = _fetched(text)
     beside = CONFIG if path.name == MODEL else f"{path.stem}.json"
@@ -127,7 +127,7 @@ def _on_the_web(text: str) -> Source:
     try:
         _fetched(_beside(text, CARD), weights.parent)
     except DownloadError:
-        logger.info("%s: no card beside it", Place(text))
+        logger.info("%s: it has no model card (README.md) beside it", Place(text))
     return Source(weights, {"address": str(Place(text)), "sha256": sha256_of(weights)})
 
 
@@ -139,13 +139,13 @@ def _fetched(text: str, folder: Path | None = None) -> Path:
     url = WEB.sub(lambda found: f"{found[0].rstrip('/')}//", url)
     digest = fragment.removeprefix("sha256=").lower() if fragment.startswith("sha256=") else None
     if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ModelError(f"{Place(text)}: sha256= is to be followed by 64 hexadecimal digits")
+        raise ModelError(f"{Place(text)}: sha256= must be followed by 64 hexadecimal digits")
     folder = folder or cache_folder() / "web" / hashlib.sha256(f"{url}#{digest}".encode()).hexdigest()[:16]
     name = PurePosixPath(urlsplit(url).path).name
     if not name:
-        raise ModelError(f"{Place(text)}: names no file")
+        raise ModelError(f"{Place(text)}: the address must end with the name of a file")
     if (folder / name).exists():
-        logger.info("%s: as it was downloaded before (%s)", Place(text), folder / name)
+        logger.info("%s: already downloaded (%s)", Place(text), folder / name)
     return Fetcher(TRIES).fetch(Remote(url, name, digest=f"sha256:{digest}" if digest else None), folder)
 
 
@@ -168,7 +168,7 @@ def _model_in(folder: Path, text: str) -> Path:
     models = sorted(path.parent for path in folder.glob("**/" + MODEL))
     if len(models) != 1:
         raise ModelError(
-            f"{Place(text)}: {len(models) or 'no'} models in it; an archive is to hold one folder with "
-            f"{MODEL} and {CONFIG}"
+            f"{Place(text)}: the archive contains {len(models) or 'no'} models; it must contain exactly one "
+            f"folder with {MODEL} and {CONFIG}"
         )
     return models[0]
