@@ -1,4 +1,4 @@
-"""Probes in the folder of a model: put there, and read again."""
+"""Add probes to a model folder and read them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from nuclr.sharing.reference import reference
 
 
 def load_probes(paths: Iterable[Path], model: str) -> dict[str, SavedProbe]:
-    """Read probes of a model, by their tasks.
+    """Read the probes of a model, as a dictionary by task.
 
     Parameters
     ----------
     paths
-        Their ``.safetensors``.
+        The ``.safetensors`` files of the probes.
     model
         Hash of the model.
 
     Raises
     ------
     ModelError
-        If one is damaged or reads embeddings of another model, or two are of one task.
+        If a probe is damaged or reads embeddings of another model, or two probes have the same task.
     """
     probes: dict[str, SavedProbe] = {}
     of: dict[str, Path] = {}
@@ -47,12 +47,12 @@ def load_probes(paths: Iterable[Path], model: str) -> dict[str, SavedProbe]:
 
 
 def check_model_of(folder: Path, embeddings: Embeddings) -> None:
-    """Make sure that embeddings are of the model in a folder, before a probe of them is put there.
+    """Check that embeddings come from the model in a folder, before a probe trained on them is added.
 
     Raises
     ------
     ModelError
-        If there is no model, or it is another one.
+        If the folder has no model, or the embeddings come from another model.
     """
     if not (folder / MODEL).exists():
         raise ModelError(
@@ -67,21 +67,21 @@ def check_model_of(folder: Path, embeddings: Embeddings) -> None:
 
 
 def add_probe(folder: Path, probe: SavedProbe, embeddings: Embeddings) -> Path:
-    """Put a probe into a model's folder: itself, what its units look like, and its score on the card.
+    """Add a probe to a model folder: the probe, reference statistics of its units, and its score on the card.
 
     Parameters
     ----------
     folder
-        Of the model.
+        The model folder.
     probe
-        Takes the place of one of the same task.
+        The probe; it replaces an existing probe of the same task.
     embeddings
-        That it learned from, with their labels.
+        The labelled embeddings that the probe was trained on.
 
     Returns
     -------
     Path
-        The probe's file.
+        The file of the probe.
     """
     path = probe_file(folder, probe.record["task"])
     save_probe(path, probe)
@@ -92,7 +92,7 @@ def add_probe(folder: Path, probe: SavedProbe, embeddings: Embeddings) -> Path:
 
 
 def put_card_scores(folder: Path) -> None:
-    """Put the scores of all probes of a model's folder on its card."""
+    """Write the scores of all probes in a model folder to its model card."""
     record = read_record(folder / MODEL, "model", "train or import it again")
     probes = load_probes(probes_in(folder), record["sha256"])
     put_scores(folder / CARD, record, [score_of(probe, record["sha256"]) for probe in probes.values()])

@@ -1,8 +1,8 @@
-"""Models on the Hugging Face Hub: fetched by commit and checked by hash, and published.
+"""Download models from the Hugging Face Hub by commit, check them by hash, and publish models there.
 
-What the hub says of a model (its commit, its files and their hashes) is kept once all of it is here, so that
-a model can be used again without a network. ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and ``HF_HUB_OFFLINE``
-mean what they mean to all programs that use the hub.
+The hub's answer about a model (its commit, its files and their hashes) is stored once all files are
+downloaded, so that the model can be used again without a network. ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME``
+and ``HF_HUB_OFFLINE`` have their usual meaning.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 logger = logging.getLogger(__name__)
-# One slash is what a path leaves of two.
+# pathlib.Path reduces the two slashes of an address to one.
 HUB = re.compile(r"hf:/{1,2}(?=[^/])")
 NAME = re.compile(r"[A-Za-z0-9_][\w.-]*/[A-Za-z0-9_][\w.-]*")
 
 
 @dataclass(frozen=True)
 class Address:
-    """A model, or a file, on the hub.
+    """Address of a model, or of a file in its repository, on the hub.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Address:
     revision
         Branch, tag or commit; None: the main branch.
     file
-        Path of a file in it; "" for all of it.
+        Path of a file in the repository; "" for the whole repository.
     """
 
     name: str
@@ -55,24 +55,24 @@ class Address:
 
 
 class _Known(NamedTuple):
-    """What the hub says of a model: its commit, and the hash of each file (:func:`_hash_of`)."""
+    """The commit of a model on the hub, and the hash of each of its files (:func:`_hash_of`)."""
 
     commit: str
     hashes: Mapping[str, str]
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address on the hub."""
+    """Return whether a text is an address on the hub."""
     return HUB.match(text) is not None
 
 
 def parse(text: str, *, with_file: bool = False) -> Address:
-    """Read ``hf://owner/name@revision``, or with a file's path after the name.
+    """Parse ``hf://owner/name@revision``, with ``with_file`` also the path of a file after the name.
 
     Raises
     ------
     ModelError
-        If it is no such address.
+        If the text is not such an address.
     """
     place, _, revision = HUB.sub("", text).partition("@")
     parts = place.strip("/").split("/")
@@ -88,25 +88,25 @@ def parse(text: str, *, with_file: bool = False) -> Address:
 def fetch(
     address: Address, cache: Path, *, wanted: Callable[[str], bool], needed: Sequence[str]
 ) -> tuple[Path, str]:
-    """Download the wanted files of a model: their folder, and the commit that they are of.
+    """Download the wanted files of a model, and return their folder and commit.
 
     Parameters
     ----------
     address
-        Which model.
+        Address of the model.
     cache
-        Folder that keeps what the hub said.
+        Folder that stores the hub's answers.
     wanted
-        Is asked of the path of every file.
+        Called with the path of each file; the file is downloaded where it returns True.
     needed
-        Files without which it is no model.
+        Files that a model must have.
 
     Raises
     ------
     ModelError
-        If there is no such model, or its files are not those of one.
+        If there is no such model, or a needed file is missing.
     DownloadError
-        If it cannot be downloaded and is not here already, or a file is not what it should be.
+        If the model cannot be downloaded and was not downloaded before, or a file has the wrong hash.
     """
     known, fresh = _known(address, cache, wanted)
     if lacking := [name for name in needed if name not in known.hashes]:
@@ -121,7 +121,7 @@ def fetch(
 
 
 def fetch_file(address: Address, cache: Path) -> tuple[Path, str]:
-    """Download one file: its path, and the commit that it is of; errors are those of :func:`fetch`."""
+    """Download one file, and return its path and commit; errors are those of :func:`fetch`."""
     known, fresh = _known(address, cache, lambda name: name == address.file)
     if address.file not in known.hashes:
         raise ModelError(f"{address}: the repository has no such file; check the path on its page")
@@ -132,23 +132,23 @@ def fetch_file(address: Address, cache: Path) -> tuple[Path, str]:
 
 
 def publish(folder: Path, address: Address, files: Sequence[str], *, private: bool) -> str:
-    """Upload files of a folder, in one commit; the address of what is there then.
+    """Upload files of a model folder in one commit, and return the address of the commit.
 
     Parameters
     ----------
     folder
-        Of the model.
+        The model folder.
     address
-        Where to; made if it is not there.
+        Repository to upload to; it is created if it does not exist.
     files
-        Paths in the folder.
+        Paths of the files in the folder.
     private
-        Whether only its owner can see it.
+        Whether only the owner can see the repository.
 
     Raises
     ------
     ModelError
-        If it is there already and everybody can see it, but ``private`` is asked for.
+        If ``private`` is requested, but the repository exists and is public.
     DownloadError
         If the hub does not answer or refuses.
     """
@@ -168,7 +168,7 @@ def publish(folder: Path, address: Address, files: Sequence[str], *, private: bo
 
 
 def _known(address: Address, cache: Path, wanted: Callable[[str], bool]) -> tuple[_Known, bool]:
-    """Ask the hub for a commit and its hashes, or take what it said before; whether it was asked."""
+    """Return the commit and hashes of a model, and whether they come from the hub or a stored answer."""
     path = _memory(address, cache)
     if path.exists() and (address.revision is not None and re.fullmatch("[0-9a-f]{40}", address.revision)):
         return _recall(path), False  # a commit never changes
@@ -186,7 +186,7 @@ def _known(address: Address, cache: Path, wanted: Callable[[str], bool]) -> tupl
 
 
 def _memory(address: Address, cache: Path) -> Path:
-    """Where is kept what the hub said."""
+    """Return the file that stores the hub's answer about an address."""
     return cache / "hub" / f"{quote(str(address).removeprefix('hf://'), safe='')}.json"
 
 
@@ -203,9 +203,9 @@ def _recall(path: Path) -> _Known:
 
 
 def _file(address: Address, commit: str, name: str, digest: str) -> Path:
-    """Download a file of a commit, or find it in the hub's cache, and check its hash."""
+    """Return a file of a commit, downloaded or from the hub's cache, with its hash checked."""
     api = _api()
-    try:  # what is here is not asked for again
+    try:  # a file in the cache is not requested again
         path = Path(api.hf_hub_download(address.name, name, revision=commit, local_files_only=True))
     except _library().errors.LocalEntryNotFoundError:
         with _errors(f"{address}: {name}"):
@@ -221,14 +221,14 @@ def _file(address: Address, commit: str, name: str, digest: str) -> Path:
 
 
 def _hash_told(file: Any) -> str:
-    """Hash of a file by the hub: sha256 of a large one, git's name of a small one; "" where it says none."""
+    """Return the hash that the hub states: sha256 of a large file, git's hash of a small one, or ""."""
     if file.lfs is not None:
         return f"sha256:{file.lfs['sha256']}"
     return f"git:{file.blob_id}" if file.blob_id else ""
 
 
 def _hash_of(path: Path, like: str) -> str:
-    """Hash of a file, of the kind that is asked for."""
+    """Return the hash of a file, of the same kind as ``like``."""
     if like.startswith("sha256:"):
         return f"sha256:{sha256_of(path)}"
     content = path.read_bytes()
@@ -249,15 +249,15 @@ def _library() -> ModuleType:
 
 
 def _api() -> Any:
-    # Named here, and not left to the library, which reads it once when it is loaded.
+    # Passed explicitly, because the library reads the variable only once, when it is imported.
     return _library().HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="nuclr")
 
 
 @contextmanager
 def _errors(what: str) -> Iterator[None]:
-    """Say what went wrong on the hub, and what to do."""
+    """Turn errors of the hub's library into errors of nuclr that say what to do."""
     hf = _library()
-    # The library for HTTP differs by version: its errors are those that the hub's own come from.
+    # The HTTP library differs by version; its base error is the base class of the hub's HTTP error.
     http_error: type[Exception] = hf.errors.HfHubHTTPError.__bases__[0]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Making sure that a model can be used by others, before it is uploaded."""
+"""Check that a model folder is complete before it is uploaded."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ logger = logging.getLogger(__name__)
 
 
 def check(folder: Path) -> list[str]:
-    """Check a model, its probes and its card; the files that would be uploaded.
+    """Check a model, its probes and its card, and return the files that would be uploaded.
 
     Raises
     ------
     ModelError
-        If a file is missing or damaged, a probe is of another model, or the card lacks what others need.
+        If a file is missing or damaged, a probe reads embeddings of another model, or the card lacks the
+        licence, the data sets or the intended use.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: not a folder; give the folder that contains model.safetensors")

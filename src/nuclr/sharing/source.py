@@ -1,4 +1,4 @@
-"""Where a model is: a folder or a file on this disk, the Hugging Face Hub, or an address on the web."""
+"""Locate a model: a local folder or file, a repository on the Hugging Face Hub, or an address on the web."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ logger = logging.getLogger(__name__)
 WEB = re.compile(r"https?:/{1,2}(?=[^/])", re.IGNORECASE)
 HUB_PAGE = re.compile(r"https?:/{1,2}huggingface\.co/([^/?#]+/[^/?#]+)(?:/tree/([^?#]+?))?/?", re.IGNORECASE)
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
-# Somebody waits for an answer: not as long as a workflow does.
+# Fewer tries than in the workflow, because a person is waiting.
 TRIES = 4
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model on this disk.
+    """A model on the local disk.
 
     Attributes
     ----------
     path
-        Its folder, or its weights' file.
+        The model folder, or the file of its weights.
     origin
-        Where it was downloaded from: ``address``, and the ``commit`` or the ``sha256``; empty for one that
-        lay on the disk.
+        Where the model was downloaded from: ``address``, and the ``commit`` or the ``sha256``; empty for a
+        local model.
     """
 
     path: Path
@@ -45,26 +45,26 @@ class Source:
 
 
 def cache_folder() -> Path:
-    """Where what was downloaded is kept: ``NUCLR_CACHE``, else ``~/.cache/nuclr``."""
+    """Return the folder for downloads: ``NUCLR_CACHE``, or ``~/.cache/nuclr``."""
     return Path(os.environ.get("NUCLR_CACHE") or Path.home() / ".cache" / "nuclr")
 
 
 def locate(model: Path | str) -> Source:
-    """Find a model, and download it if it is not here yet.
+    """Locate a model; it is downloaded if necessary.
 
     Parameters
     ----------
     model
-        A folder or a file; ``hf://owner/name``, ``hf://owner/name@revision``; ``https://...`` of an archive
-        (zip, tar) of a model's folder, or of its ``model.safetensors``. After ``#sha256=`` an address may say
-        what the file's hash must be.
+        A folder or a file; ``hf://owner/name``, ``hf://owner/name@revision``; or the ``https://...`` address
+        of an archive (zip, tar) of a model folder, or of its ``model.safetensors``. The required hash of the
+        file may follow the address after ``#sha256=``.
 
     Raises
     ------
     ModelError
         If there is no model.
     DownloadError
-        If it cannot be downloaded, or is not what should have come.
+        If the model cannot be downloaded, or has the wrong hash.
     """
     text = model.as_posix() if isinstance(model, Path) else model
     if hub.is_address(text):
@@ -77,12 +77,13 @@ def locate(model: Path | str) -> Source:
 
 
 def locate_file(place: Path | str) -> Source:
-    """Find a single file, as a checkpoint that others published, and download it if it is not here yet.
+    """Locate a single file, such as a published checkpoint; it is downloaded if necessary.
 
     Parameters
     ----------
     place
-        A file; ``hf://owner/name/path/of/it`` or ``hf://owner/name/path/of/it@revision``; ``https://...``.
+        A file; ``hf://owner/name/path/of/file`` or ``hf://owner/name/path/of/file@revision``; or
+        ``https://...``.
 
     Raises
     ------
@@ -132,7 +133,7 @@ def _on_the_web(text: str) -> Source:
 
 
 def _fetched(text: str, folder: Path | None = None) -> Path:
-    """Download a file, once; its path in the cache."""
+    """Return the path of a file in the cache; it is downloaded once."""
     from nuclr.data.archives.download import Fetcher, Remote
 
     url, _, fragment = text.partition("#")
@@ -150,13 +151,13 @@ def _fetched(text: str, folder: Path | None = None) -> Path:
 
 
 def _beside(text: str, name: str) -> str:
-    """Address of a file in the same folder."""
+    """Return the address of another file in the same folder."""
     url = urlsplit(text.partition("#")[0])
     return url._replace(path=str(PurePosixPath(url.path).with_name(name))).geturl()
 
 
 def _in_its_folder(entry: PurePosixPath) -> str:
-    """Path of an archive's entry in the model's folder, which may be its only one, or all of it."""
+    """Return the path of an archive's entry within the model folder, without the archive's top folder."""
     parts = entry.parts
     if len(parts) > 1 and not is_shared(entry.as_posix()):
         parts = parts[1:]
@@ -164,7 +165,7 @@ def _in_its_folder(entry: PurePosixPath) -> str:
 
 
 def _model_in(folder: Path, text: str) -> Path:
-    """Find the only model of an unpacked archive."""
+    """Return the folder of the only model in an unpacked archive."""
     models = sorted(path.parent for path in folder.glob("**/" + MODEL))
     if len(models) != 1:
         raise ModelError(
