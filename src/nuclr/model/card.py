@@ -1,7 +1,7 @@
-"""The model card: what a model is, what it was made of, how good it is, and what it is for.
+"""Write and read model cards: what a model is, its training data, its scores, and its intended use.
 
-It is the ``README.md`` of a model's folder: markdown after a head in YAML, which hubs of models read. Whoever
-shares a model may edit it; new scores replace the section of scores and leave the rest as it is.
+A card is the ``README.md`` of a model folder: markdown after a YAML header that model hubs read. It may be
+edited by hand; new scores replace only the section of scores.
 
 Source: Mitchell et al., Model cards for model reporting, 2019 (arXiv 1810.03993); for the head, the
 metadata of model cards on the Hugging Face Hub.
@@ -24,7 +24,7 @@ from nuclr.words import counted
 
 CARD = "README.md"
 SCORES, USED_FOR = "## Scores", "## Intended use"
-# What `nuclr pretrain` calls recordings that are of no public set.
+# Name that `nuclr pretrain` gives to recordings that are not from a public data set.
 UNNAMED = "own"
 UNKNOWN = "not known to nuclr: ask whoever recorded them before you publish this model"
 NOT_MEASURED = """\
@@ -41,29 +41,29 @@ much of the recording they come from: scores within recordings, and in new anima
 
 
 def write_card(path: Path, record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> None:
-    """Write a model's card.
+    """Write the card of a model.
 
     Parameters
     ----------
     path
-        The file, markdown.
+        The markdown file to write.
     record
-        Of the model: :attr:`nuclr.model.saved.SavedModel.record`.
+        Record of the model: :attr:`nuclr.model.saved.SavedModel.record`.
     scores
-        ``task``, ``protocol``, ``units``, ``macro_f1``, ``chance`` and, where they were measured, ``low``,
-        ``high``, ``test_animals``, ``within_recordings``: of probes on its embeddings, a row each.
+        Scores of probes, one row each: ``task``, ``protocol``, ``units``, ``macro_f1``, ``chance`` and, if
+        they were measured, ``low``, ``high``, ``test_animals``, ``within_recordings``.
     """
     with whole(path) as partial:
         partial.write_text(card(record, scores))
 
 
 def put_scores(path: Path, record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> None:
-    """Put scores in the place of those that a card has, and leave the rest of it as it is.
+    """Replace the scores of a card and keep the rest; a card is written if there is none.
 
     Raises
     ------
     ModelError
-        If the card's head is not YAML.
+        If the header of the card is not YAML.
     """
     if not path.exists():
         write_card(path, record, scores)
@@ -79,12 +79,12 @@ def put_scores(path: Path, record: dict[str, Any], scores: Sequence[dict[str, An
 
 
 def read_card(path: Path) -> tuple[dict[str, Any], str]:
-    """Read a card: its head, empty where it has none, and the text below it.
+    """Return the header of a card, empty if it has none, and the text below it.
 
     Raises
     ------
     ModelError
-        If there is no card, or its head is not YAML.
+        If there is no card, or its header is not YAML.
     """
     try:
         text = path.read_text()
@@ -111,19 +111,19 @@ def read_card(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def set_licence(path: Path, licence: str) -> None:
-    """Write the licence of a model into the head of its card."""
+    """Write the licence of a model to the header of its card."""
     head, body = read_card(path)
     with whole(path) as partial:
         partial.write_text(_headed(head | {"license": licence}, body))
 
 
 def lacks(path: Path) -> list[str]:
-    """Say what a card lacks that others need before they use a model; nothing where all is there.
+    """Return what a card lacks before the model can be published; an empty list if it is complete.
 
     Raises
     ------
     ModelError
-        If there is no card, or its head is not YAML.
+        If there is no card, or its header is not YAML.
     """
     head, body = read_card(path)
     used_for = body.partition(USED_FOR)[2].split("\n## ")[0].strip()
@@ -140,7 +140,7 @@ def _headed(head: Mapping[str, Any], body: str) -> str:
 
 
 def _head(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Describe a model in the words of hubs; its licence is for whoever shares it to say."""
+    """Return the header of a card in the format of model hubs; the licence is added by the user."""
     kind = {"spikes": "electrophysiology", "calcium": "calcium-imaging"}[record["modality"]]
     datasets = [name for name in record.get("datasets", []) if name != UNNAMED]
     return {
@@ -152,7 +152,7 @@ def _head(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[str,
 
 
 def _measured(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Write scores as hubs show them."""
+    """Return scores in the format of model hubs."""
     if not scores:
         return {}
     data = ", ".join(name for name in record.get("datasets", []) if name != UNNAMED) or "own recordings"
@@ -168,7 +168,7 @@ def _measured(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[
 
 
 def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
-    """Write out a model's card; see :func:`write_card`."""
+    """Return the text of a model's card; see :func:`write_card`."""
     config, encoder = record.get("config", {}), record["encoder"]
     window_s = encoder["tokens"] * encoder["patch"] * record["bin_s"]
     animals, datasets = record.get("animals", []), record.get("datasets", [])
@@ -195,13 +195,13 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     lines += ["", "## Licence of the data", ""]
     stated = Counter(source.get("licence") or UNKNOWN for source in record.get("inputs", {}).values())
     lines += [f"- {licence} ({counted(number, 'population')})" for licence, number in sorted(stated.items())]
-    if not stated:  # of a model from elsewhere no more is known than its file
+    if not stated:  # of an imported model only the file is known
         lines += [f"- {UNKNOWN if record.get('source') else 'none: it learned from no recording'}"]
     return _headed(_head(record, scores), "\n".join([*lines, "", USED_FOR, "", USE]))
 
 
 def _scores(scores: Sequence[dict[str, Any]]) -> list[str]:
-    """Write the section of scores."""
+    """Return the lines of the section of scores."""
     if not scores:
         return [SCORES, "", NOT_MEASURED]
     columns = ["task", "protocol", "units", "macro-F1 (95 %)", "within recordings", "chance"]
