@@ -134,7 +134,7 @@ def test_a_checkpoint_at_an_address_becomes_a_models_folder(
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     assert model.probes() == {}
-    assert "those of official.pt" in (tmp_path / "theirs" / "README.md").read_text()
+    assert "imported from official.pt" in (tmp_path / "theirs" / "README.md").read_text()
 
 
 class Evil:

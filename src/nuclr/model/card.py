@@ -28,15 +28,18 @@ SCORES, USED_FOR = "## Scores", "## Intended use"
 UNNAMED = "own"
 UNKNOWN = "not known to nuclr: ask whoever recorded them before you publish this model"
 NOT_MEASURED = """\
-Not measured. `nuclr train-probe` measures a probe on your labels; `nuclr card --probe` puts its score here.
+Not measured. Train a probe on your labels with `nuclr train-probe`, and add its score with `nuclr card
+--probe`.
 """
 USE = """\
-For: embeddings of sorted units or imaged ROIs from their population's activity, and probes of brain region or
-cell type on them, in research. A unit's embedding depends on the units that were recorded with it.
+For: research. The model embeds sorted units or imaged ROIs from the activity of their population, and probes
+decode brain regions or cell types from the embeddings. The embedding of a unit depends on the units that were
+recorded with it.
 
-Not for: clinical or any other decision about a living being; recordings of another modality or bin than is
-stated above (refused by the software); regions or types that the probe was not trained on. Embeddings hold
-much of the recording they come from: scores within recordings, and in new animals, say what carries over.
+Not for: clinical or other decisions about living beings; recordings with another modality or bin than stated
+above (the software refuses them); regions or cell types that the probe was not trained on. Embeddings contain
+much information about the recording that they come from: scores within recordings, and in new animals, show
+what generalises.
 """
 
 
@@ -172,31 +175,38 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     config, encoder = record.get("config", {}), record["encoder"]
     window_s = encoder["tokens"] * encoder["patch"] * record["bin_s"]
     animals, datasets = record.get("animals", []), record.get("datasets", [])
-    least = f", of units of {rate:g} Hz or more" if (rate := record.get("min_rate_hz")) else ""
+    least = f", units of at least {rate:g} Hz" if (rate := record.get("min_rate_hz")) else ""
     units = counted(record.get("units", 0), "unit")
     facts = {
         "Weights": f"sha256 `{record.get('sha256', '')}`",
-        "Reads": f"{record['modality']}, {record['bin_s']:.4g} s a bin, windows of {window_s:g} s{least}",
+        "Input": f"{record['modality']} in bins of {record['bin_s']:.4g} s, windows of {window_s:g} s{least}",
         "Encoder": ", ".join(f"{name} {value}" for name, value in encoder.items()),
-        "Data sets": ", ".join(datasets) or "see its source",
+        "Data sets": ", ".join(datasets) or "not stated in the checkpoint",
         "Animals": f"{len(animals)}: {', '.join(animals)}" if animals else _source(record),
         "Recorded": f"{units}, {record.get('hours', 0):.1f} hours" if animals else "",
-        "Left out": ", ".join(record.get("left_out", [])),
+        "Animals left out": ", ".join(record.get("left_out", [])),
         "Ablation": record.get("ablation", ""),
         "Epoch chosen by": ", ".join(record.get("chosen_by", [])),
         "Steps": _steps(config.get("pretrain", {})) if animals else "",
         "Seed": str(record.get("seed", "")),
-        "Trained on": _machine(record.get("machine", {})) if animals else "",
+        "Hardware": _machine(record.get("machine", {})) if animals else "",
         "Versions": ", ".join(f"{name} {value}" for name, value in record.get("versions", {}).items()),
     }
-    lines = ["# Model card", "", "An encoder of neural populations (NuCLR, arXiv 2512.01199), by nuclr.", ""]
+    lines = [
+        "# Model card",
+        "",
+        "A NuCLR encoder of neural population activity (arXiv 2512.01199), in the format of nuclr.",
+        "",
+    ]
     lines += ["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in facts.items() if text)]
-    lines += ["", "Configuration and the hash of every input are in `config.json`.", "", *_scores(scores)]
+    lines += ["", "The configuration and the hash of every input are in `config.json`.", "", *_scores(scores)]
     lines += ["", "## Licence of the data", ""]
     stated = Counter(source.get("licence") or UNKNOWN for source in record.get("inputs", {}).values())
     lines += [f"- {licence} ({counted(number, 'population')})" for licence, number in sorted(stated.items())]
     if not stated:  # of an imported model only the file is known
-        lines += [f"- {UNKNOWN if record.get('source') else 'none: it learned from no recording'}"]
+        lines += [
+            f"- {UNKNOWN if record.get('source') else 'none needed: the model was not trained on recordings'}"
+        ]
     return _headed(_head(record, scores), "\n".join([*lines, "", USED_FOR, "", USE]))
 
 
@@ -208,7 +218,7 @@ def _scores(scores: Sequence[dict[str, Any]]) -> list[str]:
     return [
         *(SCORES, "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *map(_score, scores)),
         "",
-        "Probes of all labels. Intervals, where there are any, are over test animals.",
+        "Scores of probes trained on all labels. Intervals are over test animals.",
     ]
 
 
@@ -223,14 +233,18 @@ def _score(row: dict[str, Any]) -> str:
 
 def _machine(machine: dict[str, Any]) -> str:
     return (
-        counted(machine["devices"], {"gpu": "GPU"}.get(machine["accelerator"], "process")) if machine else ""
+        counted(machine["devices"], {"gpu": "GPU"}.get(machine["accelerator"], "CPU process"))
+        if machine
+        else ""
     )
 
 
 def _source(record: dict[str, Any]) -> str:
     source = record.get("source")
     return (
-        f"those of {source['file']}, sha256 `{source['sha256']}`" if source else "none: an untrained encoder"
+        f"not stated; imported from {source['file']}, sha256 `{source['sha256']}`"
+        if source
+        else "none (an untrained encoder)"
     )
 
 
