@@ -1,4 +1,4 @@
-"""Subcommands of models as files: import-checkpoint, card, bundle, publish."""
+"""Subcommands that convert, describe and publish models: import-checkpoint, card, bundle, publish."""
 
 from __future__ import annotations
 

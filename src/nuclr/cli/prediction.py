@@ -1,4 +1,4 @@
-"""Subcommands that say what units are: suggest, train-probe, predict, export-bwb."""
+"""Subcommands that decode units from embeddings: suggest, train-probe, predict, export-bwb."""
 
 from __future__ import annotations
 

@@ -75,13 +75,13 @@ def inspect(
 
 
 def _show(seen: Inspection) -> None:
-    """Print what recordings hold, as tables."""
+    """Print the contents of recordings as tables."""
     from rich.console import Console
     from rich.table import Table
 
     from nuclr.data.catalog import totals
 
-    # Names come from files: [bold] in one is no markup.
+    # Names come from files, so [bold] in a name must not be treated as markup.
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
     table = Table(
         "population", "animal", "kind", "units", "minutes", "bin (ms)", "activity, median (5 to 95 %)"
@@ -205,7 +205,7 @@ def explore(
 
 
 def _populations(recordings: Sequence[str], config: Sequence[str]) -> Iterator[Population]:
-    """Open recordings one after another; each that cannot be used is left out with a warning."""
+    """Yield the populations of recordings; recordings that cannot be used are left out with a warning."""
     if not recordings:
         return
     from nuclr.config import load_config
