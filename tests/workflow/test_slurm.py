@@ -83,7 +83,7 @@ def test_what_fails_is_named_and_what_is_cancelled_is_done_again(
     (job,) = jobs(cluster, "catalog")
     assert "Error in rule catalog:" in said
     assert f"SLURM-job '{job}' failed" in said
-    assert "The same command goes on from there." in said
+    assert "Run the same command to resume from there." in said
     own = (tmp_path / f".snakemake/slurm_logs/rule_catalog/{job}.log").read_text()
     assert "memory limit" in own
     results = tmp_path / "results" / "simulated"
