@@ -323,7 +323,7 @@ def compare(
     inputs: list[Tensor],
     moved: tuple[int, int, float],
 ) -> None:
-    """Add the lines of a kernel; ``moved``: values moved forward and backward, and a copy's bytes per second."""
+    """Add the lines of a kernel; ``moved``: values moved forward and backward, and bytes per second."""
     forward, backward, speed = moved
     width = inputs[0].element_size()
 
