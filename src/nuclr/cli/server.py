@@ -128,7 +128,7 @@ class Server:
     def _fork(self, request: Request) -> int | None:
         """Fork for a request; return in the fork the file for imported modules, and in the server None."""
         for name in self.needs.pop(request.subcommand, []):
-            # Some modules cannot be imported outside the process that recorded them.
+            # Some modules can only be imported by the module that needs them.
             with contextlib.suppress(Exception):
                 import_module(name)
         self.before = set(sys.modules)

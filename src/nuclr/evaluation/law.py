@@ -61,7 +61,7 @@ def fit_power_law(
     counts = len(np.unique(animals))
     if counts < FEWEST_COUNTS:
         there = counted(counts, "animal count")
-        return {"refused": f"{there}; a law of three parameters wants {FEWEST_COUNTS} or more"}
+        return {"refused": f"{there}, but a law with three parameters needs at least {FEWEST_COUNTS}"}
     runs = len(error)
     (best,), _ = _fit(animals, error[None], floor=0.0)
     fitted = power_law(animals, *best)
