@@ -167,7 +167,7 @@ def test_units_that_fire_less_than_what_a_model_learned_from_are_not_embedded(
     run(folder, installed, "pretrain", "mine", "-o", "fast/model.safetensors", "-c", config)
     model = nuclr.load_model(folder / "fast")
     assert model.min_rate_hz == 10
-    assert "of units of 10 Hz or more" in (folder / "fast" / "README.md").read_text()
+    assert "units of at least 10 Hz" in (folder / "fast" / "README.md").read_text()
     embed = ["embed", "mine/a.nwb", "--model", "fast", "-o", "fast.parquet"]
     said = nuclr_(folder, installed, *embed).stderr
     assert "the model was trained on units of at least 10 Hz; units with lower rates are left out" in said
