@@ -135,7 +135,7 @@ def test_every_task_and_protocol_is_a_file_that_says_where_it_comes_from(tmp_pat
     nearest, _ = read_predictions(path, probe="knn", centred=True)
     assert len(nearest) == len(predictions)
     with pytest.raises(
-        DataError, match="no predictions of a probe with .*make the file again with `nuclr probe`"
+        DataError, match=r"no predictions of a probe with .*make the file again with `nuclr probe`"
     ):
         read_predictions(path, probe="mlp")
 

@@ -99,7 +99,7 @@ def test_snakemakes_own_report_has_the_figures_with_captions(finished: Path, tmp
 
 def test_every_run_had_one_gpu_and_the_untrained_encoder_none(finished: Path) -> None:
     logs = {path.stem: path.read_text() for path in finished.rglob("logs/pretrain/*.log")}
-    taken = {run: re.findall(r"on GPU (.+)", text) for run, text in logs.items()}
+    taken = {run: re.findall(r"using GPU (.+)", text) for run, text in logs.items()}
     assert taken.pop("n0-s0") == []
     assert all(gpus in (["pretended-a"], ["pretended-b"]) for gpus in taken.values()), taken
 
