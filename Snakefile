@@ -1,7 +1,7 @@
-# What users run: `snakemake --cores all` does everything; `-n` shows what it would do. The workflow itself is in
-# workflow/Snakefile, where other workflows find it as a module (config/README.md).
+# The entry point for users: `snakemake --cores all` runs the whole analysis, and `-n` lists the jobs. The workflow itself
+# is in workflow/Snakefile, where other workflows can import it as a module (config/README.md).
 include: "workflow/Snakefile"
 
 
-# A file that is included sets no target of its own.
+# An included file cannot set the default target.
 workflow.default_target = "scaling_analysis"

@@ -1,8 +1,9 @@
-"""Attention across the units of ragged populations: the same result by every way, and what each costs.
+"""Compare implementations of attention across the units of ragged populations: their results and run times.
 
     python benchmarks/attention.py                 # forward and backward, in milliseconds
 
-Populations of unlike sizes, ten tokens, four heads of 64. A way that this machine cannot run says why.
+Populations of different sizes, ten tokens, four heads of 64. For an implementation that this machine cannot
+run, the reason is printed.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def one_by_one(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def padded(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Tensor:
-    """All populations beside each other, as long as the longest."""
+    """Pad all populations to the largest."""
     layout = PopulationLayout.from_sizes(torch.tensor(sizes, device=q.device), max(sizes), sum(sizes))
     # (population, slot, token, head, width) -> (population * token, head, slot, width)
     parts = [layout.pad(x).permute(0, 2, 3, 1, 4).flatten(0, 1) for x in (q, k, v)]
@@ -51,7 +52,7 @@ def padded(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def bucketed(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int], buckets: int = 4) -> Tensor:
-    """Pad populations of like sizes together."""
+    """Pad populations in groups of similar size."""
     order = sorted(range(len(sizes)), key=lambda i: sizes[i])
     length = -(-len(order) // buckets)
     parts = [x.split(list(sizes)) for x in (q, k, v)]
@@ -66,7 +67,7 @@ def bucketed(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int], buckets: int
 
 
 def nested(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Jagged nested tensors, one row a population, tokens as heads."""
+    """Use jagged nested tensors, one row per population, with tokens as heads."""
     offsets = torch.tensor([0, *sizes], device=q.device).cumsum(0)
     rows = [
         torch.nested.nested_tensor_from_jagged(x.flatten(1, 2), offsets, max_seqlen=max(sizes)).transpose(
@@ -78,7 +79,7 @@ def nested(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def varlen(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Tensor:
-    """torch.nn.attention.varlen, tokens as heads; half precision on a GPU only."""
+    """Use torch.nn.attention.varlen with tokens as heads; in half precision on a GPU only."""
     from torch.nn.attention.varlen import varlen_attn
 
     if q.device.type != "cuda":
@@ -89,7 +90,7 @@ def varlen(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, sizes: Sequence[int]) -> Tensor:
-    """FlexAttention over all units at once, each population a document of its own."""
+    """Use FlexAttention over all units at once, with each population as a separate document."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     if q.device.type != "cuda" and q.requires_grad:
@@ -121,7 +122,7 @@ WAYS: dict[str, Way] = {
 
 
 def main() -> None:
-    """Compare all ways on all batches, and print the table."""
+    """Compare all implementations on all batches, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
@@ -150,7 +151,7 @@ def main() -> None:
 
 
 def timed(way: Way, inputs: Sequence[Tensor], sizes: Sequence[int]) -> float:
-    """Seconds of one forward and backward pass."""
+    """Return the seconds of one forward and backward pass."""
     start = time.perf_counter()
     out = way(*inputs, sizes)
     torch.autograd.grad(out.sum(), list(inputs))

@@ -1,10 +1,10 @@
-"""Chunking at scale: million spikes a second, and the memory that it takes.
+"""Measure chunking of a large recording: million spikes per second, and peak memory.
 
     python benchmarks/chunk.py               # 10,000 s, 3,000 units, 150 million spikes
 
-Spikes lie unit by unit, as NWB has them, and in the order of time, as ALF has them. Each way runs in a
-process of its own; memory is the most that it held at once, with all its children (proportional set size,
-so that what they share counts once, and the pages of the files that they map).
+Spikes are sorted by unit, as in NWB, or by time, as in ALF. Each variant runs in its own process; memory is
+the peak of the process and its children (proportional set size, which counts shared memory once and includes
+the pages of mapped files).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WAYS = [("threads", 1), ("threads", 2), ("threads", 16), ("threads", 64), ("proc
 
 
 def main() -> None:
-    """Write a recording, chunk it in every way, and print the table."""
+    """Write a recording, chunk it in every variant, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--units", type=int, default=3000)
     parser.add_argument("--seconds", type=float, default=10_000)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def chunk(path: Path, output: Path, on: str, workers: int) -> None:
-    """Chunk the recording, as the subcommand does."""
+    """Chunk the recording like the subcommand."""
     from nuclr.cluster import computing
     from nuclr.config import load_config
     from nuclr.data.access.columns import Column
@@ -93,7 +93,7 @@ def chunk(path: Path, output: Path, on: str, workers: int) -> None:
 
 
 def most_memory(pid: int) -> int:
-    """Most memory of a process and its children until it ends, bytes."""
+    """Return the peak memory of a process and its children until it ends (bytes)."""
     most = 0
     process = psutil.Process(pid)
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
@@ -109,7 +109,7 @@ def most_memory(pid: int) -> int:
 
 
 def write(path: Path, units: int, seconds: float, spikes: int) -> None:
-    """Write an NWB file through pynwb, then put the many spike times in the place of a few."""
+    """Write an NWB file with a few spike times through pynwb, then replace them by many."""
     nwb = NWBFile(
         session_description="made for a benchmark",
         identifier="large",
@@ -139,7 +139,7 @@ def write(path: Path, units: int, seconds: float, spikes: int) -> None:
 
 
 def by_time(path: Path, folder: Path) -> None:
-    """Write the same spikes in the order of time."""
+    """Write the same spikes sorted by time, as ALF."""
     folder.mkdir()
     with h5py.File(path) as file:
         times, stops = file["units/spike_times"][:], file["units/spike_times_index"][:]

@@ -1,11 +1,10 @@
-"""Time and memory that Snakemake takes to plan very many recordings, before any work and after all of it.
+"""Measure the time and memory in which Snakemake plans thousands of recordings, before and after all jobs.
 
-    python benchmarks/dag.py                       # 10,000 recordings, nothing done
-    python benchmarks/dag.py --done                # also carries all jobs out, with a stand-in for nuclr
+    python benchmarks/dag.py                       # 10,000 recordings, no job done
+    python benchmarks/dag.py --done                # also runs all jobs, with a stand-in for nuclr
 
-The recordings are on a dandiset that does not exist; its listing is all that planning reads. With --done
-every job is scheduled, run and recorded by Snakemake as ever, but what runs is a script that makes empty
-files.
+The recordings are in a dandiset that does not exist; planning reads only its listing. With --done, Snakemake
+schedules, runs and records every job, but each job is a script that writes empty files.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import psutil
 import yaml
 
 REPOSITORY = Path(__file__).parents[1]
-SESSIONS = 3  # recordings of an animal
+SESSIONS = 3  # recordings per animal
 STAND_IN = """#!/bin/sh
 command=$1 first=$2 output=
 while [ $# -gt 0 ]; do
@@ -55,7 +54,7 @@ esac
 
 
 def main() -> None:
-    """Plan, perhaps do, plan again; print time and memory of each."""
+    """Plan, optionally run all jobs and plan again; print time and memory of each step."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -88,7 +87,7 @@ def prepare(folder: Path, recordings: int) -> None:
 
 
 def snakemake(folder: Path, *arguments: str) -> tuple[float, int, str]:
-    """Run the workflow; seconds, largest memory in bytes, and what it said."""
+    """Run the workflow; return seconds, peak memory in bytes, and the output."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(folder / "many.yaml"), "--cores", "4"]
     environment = {**os.environ, "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}

@@ -1,4 +1,4 @@
-r"""Libraries that could draw the map of `nuclr explore`, and the page that it writes, measured in a browser.
+r"""Measure the page of `nuclr explore` in a browser, beside libraries that could draw its map.
 
 python -m pip install plotly bokeh altair vl-convert-python    # in an environment beside nuclr's
 npm install deck.gl regl-scatterplot esbuild
@@ -6,9 +6,9 @@ npx esbuild node_modules/regl-scatterplot/dist/regl-scatterplot.esm.js --bundle 
     --global-name=regl --outfile=regl.js
 python benchmarks/explore.py --npm . --ours
 
-Every page holds 60,000 units, is opened in headless Chromium, and its map is dragged about with a mouse.
-Counted are bytes, seconds until all is drawn, the frames in which something was drawn and the longest time
-between two of them, and what a keyboard and a screen reader find. Needs chromium and chromedriver.
+Every page shows 60,000 units. It is opened in headless Chromium, and its map is dragged with a mouse. The
+table has the size, the seconds until everything is drawn, the drawn frames and the longest gap between two of
+them, and the controls that a keyboard and a screen reader find. Needs chromium and chromedriver.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from browser import ask, show, started
 CLASSES = 10
 COLOURS = ["#332288", "#DDCC77", "#88CCEE", "#882255", "#44AA99"]
 COLOURS += ["#CC6677", "#117733", "#AA4499", "#999933", "#661100"]
-# Before anything of the page runs: notes the frames in which it draws.
+# Runs before the page's scripts, and records the frames in which the page draws.
 WATCH = """
 (() => {
     let drawn = false;
@@ -66,7 +66,7 @@ WATCH = """
     requestAnimationFrame(tick);
 })();
 """
-# When something was drawn and the page has come to rest.
+# True when something was drawn and the page is idle.
 OPEN = """
 const done = arguments[arguments.length - 1];
 let last = performance.now(), calm = 0;
@@ -100,14 +100,14 @@ return [box.x + box.width / 2, box.y + box.height / 2];
 
 
 def points(units: int) -> tuple[np.ndarray, np.ndarray]:
-    """Make units in clouds: where they lie ``(unit, 2)``, and of which class each is."""
+    """Return clustered units: positions ``(unit, 2)`` and classes."""
     rng = np.random.default_rng(0)
     kind = rng.integers(0, CLASSES, units)
     return (rng.normal(0, 4, (CLASSES, 2))[kind] + rng.standard_normal((units, 2))).astype(np.float32), kind
 
 
 def in_plotly(xy: np.ndarray, kind: np.ndarray) -> str:
-    """Draw with plotly's scattergl, one trace a class so that its legend filters."""
+    """Draw with plotly's scattergl, one trace per class so that the legend filters."""
     from plotly.graph_objects import Figure, Scattergl
 
     marker = {"size": 4}
@@ -119,7 +119,7 @@ def in_plotly(xy: np.ndarray, kind: np.ndarray) -> str:
 
 
 def in_bokeh(xy: np.ndarray, kind: np.ndarray, output_backend: str = "webgl") -> str:
-    """Draw with Bokeh; its canvas draws a part of the units while they are dragged."""
+    """Draw with Bokeh, whose canvas draws only a part of the units during dragging."""
     from bokeh.embed import file_html
     from bokeh.plotting import figure
     from bokeh.resources import INLINE
@@ -131,7 +131,7 @@ def in_bokeh(xy: np.ndarray, kind: np.ndarray, output_backend: str = "webgl") ->
 
 
 def in_vega(xy: np.ndarray, kind: np.ndarray) -> str:
-    """Draw with Vega-Lite, which has a canvas; no WebGL renderer of it is kept up."""
+    """Draw with Vega-Lite on a canvas; it has no maintained WebGL renderer."""
     import altair
     import pandas as pd
 
@@ -142,7 +142,7 @@ def in_vega(xy: np.ndarray, kind: np.ndarray) -> str:
 
 
 def _with_script(script: Path, element: str, program: str) -> str:
-    """Make a page of a library's file and a program that has base64 arrays."""
+    """Write a page from a library's file and a script with base64 arrays."""
     library = script.read_text().replace("</script", r"<\/script")
     decode = "const bytes = text => Uint8Array.from(atob(text), sign => sign.charCodeAt(0)).buffer;"
     return (
@@ -156,7 +156,7 @@ def _base64(values: np.ndarray) -> str:
 
 
 def in_deck(xy: np.ndarray, kind: np.ndarray, npm: Path) -> str:
-    """Draw with deck.gl, which gets arrays as they are."""
+    """Draw with deck.gl, which reads the arrays directly."""
     rgb = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS], np.uint8)[kind]
     program = f"""
         const xy = new Float32Array(bytes("{_base64(xy)}")), rgb = new Uint8Array(bytes("{_base64(rgb)}"));
@@ -172,7 +172,7 @@ def in_deck(xy: np.ndarray, kind: np.ndarray, npm: Path) -> str:
 
 
 def in_regl(xy: np.ndarray, kind: np.ndarray, npm: Path) -> str:
-    """Draw with regl-scatterplot, which does nothing else."""
+    """Draw with regl-scatterplot, a library for scatter plots only."""
     scaled = (xy / np.abs(xy).max()).astype(np.float32)
     program = f"""
         const x = new Float32Array(bytes("{_base64(scaled[:, 0])}"));
@@ -203,7 +203,7 @@ def ours(folder: Path, units: int) -> Path:
 
 
 def pages_of(libraries: list[str], npm: Path | None, units: int, folder: Path) -> dict[str, Path]:
-    """Write a page in each library that is installed."""
+    """Write a page with each library that is installed."""
     draw: dict[str, Callable[[np.ndarray, np.ndarray], str]] = {
         "plotly (scattergl)": in_plotly,
         "bokeh (webgl)": in_bokeh,
@@ -221,7 +221,7 @@ def pages_of(libraries: list[str], npm: Path | None, units: int, folder: Path) -
 
 
 def measure(session: str, page: Path, seconds: float) -> dict[str, Any]:
-    """Open a page, and drag its map about."""
+    """Open a page, drag its map, and return the measurements."""
     added = _cdp(session, "Page.addScriptToEvaluateOnNewDocument", source=WATCH)
     try:
         return _measured(session, page, seconds)
@@ -279,7 +279,7 @@ def _measured(session: str, page: Path, seconds: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure what is asked for, and print a table."""
+    """Measure the requested pages, and print a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

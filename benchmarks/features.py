@@ -1,9 +1,9 @@
-"""Baselines' features: seconds for each hour of recording, alone and several at a time.
+"""Measure the features of baselines: seconds per hour of recording, one recording and several at a time.
 
     python benchmarks/features.py            # 6 recordings of an hour, 100 units at 5 Hz
 
-``stopped`` is the second call of a command whose first was killed at the end: what it costs to find features
-that are kept. The catalogue's time stands beside it: it reads what each store knows of its activity.
+``stopped`` is the second call of a command that was killed at the end of the first, which only reads cached
+features. The time of the catalogue is printed for comparison; it reads the summary in each store.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NAMES = ("rate_regularity", "isi_histogram", "autocorrelogram", "population_corr
 
 
 def main() -> None:
-    """Write stores, compute each baseline in every way, and print the table."""
+    """Write stores, compute each baseline in every variant, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recordings", type=int, default=6)
     parser.add_argument("--units", type=int, default=100)

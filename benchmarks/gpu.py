@@ -1,12 +1,12 @@
-"""How fast a GPU trains and embeds, and each kernel, beside what its memory and its matrix products allow.
+"""Measure training, embedding and each kernel on a GPU, beside the limits of memory and matrix products.
 
     python benchmarks/gpu.py                  # all tables, in under three minutes; writes gpu.csv
     python benchmarks/gpu.py --only kernels   # or step, trainer, embedding, devices
-    python benchmarks/gpu.py --devices 8      # and how much several GPUs gain
-    python benchmarks/gpu.py --tiny           # the same code at a size that any machine does, as a test
+    python benchmarks/gpu.py --devices 8      # also the speed-up of several GPUs
+    python benchmarks/gpu.py --tiny           # the same code at a size for any machine, as a test
 
-Paper's size: 128 pairs of populations of 40 to 160 units, ten tokens of width 256, dropout 0.2, bf16. A step
-is encoder, loss, backward, clip and AdamW. Needs torch and this package.
+At the paper's size: 128 pairs of populations of 40 to 160 units, ten tokens of width 256, dropout 0.2, bf16.
+A step consists of encoder, loss, backward, gradient clipping and AdamW. Needs torch and this package.
 """
 
 from __future__ import annotations
@@ -39,27 +39,27 @@ from nuclr.representation.embed import TOKENS_AT_ONCE, embed_population
 from nuclr.training.windows import ViewSpec
 
 TABLES = ("step", "kernels", "trainer", "embedding")
-# Of the paper's size, or small enough for a CPU on which Triton is interpreted.
+# The paper's size, or a size small enough for Triton's interpreter on a CPU.
 PAPER = EncoderSpec(patch=50, tokens=10)
 TINY = EncoderSpec(patch=5, tokens=4, dim=16, heads=2, dim_head=8)
 
 
 @dataclass
 class Bench:
-    """A device, a size, and what was measured so far.
+    """A device, a problem size, and the measurements so far.
 
     Attributes
     ----------
     device
-        Where.
+        The device.
     spec
         Shape of the encoder.
     units
-        Units of each population, alike in both views.
+        Number of units in each population, the same in both views.
     rounds
-        Times that each way is measured; the median counts.
+        Number of measurements of each variant; the median is reported.
     rows
-        What was measured, a dictionary a line.
+        Measurements, one dictionary per line.
     """
 
     device: torch.device
@@ -70,16 +70,16 @@ class Bench:
 
     @property
     def tokens(self) -> int:
-        """Tokens in a batch."""
+        """Number of tokens in a batch."""
         return 2 * sum(self.units) * self.spec.tokens
 
     @property
     def half(self) -> torch.dtype:
-        """Type of tokens: Triton's interpreter cannot multiply bf16."""
+        """Type of tokens; not bf16 for Triton's interpreter, which cannot multiply it."""
         return torch.bfloat16 if self.device.type == "cuda" else torch.float32
 
     def milliseconds(self, work: Callable[[], Any], repeats: int = 1) -> float:
-        """Time of some work, the median of all rounds; what is short is repeated in each."""
+        """Return the median time of a function over all rounds; short functions are repeated in each."""
         repeats = repeats if self.device.type == "cuda" else 1
         for _ in range(3 if self.device.type == "cuda" else 1):
             work()
@@ -94,7 +94,7 @@ class Bench:
         return statistics.median(times)
 
     def wait(self) -> None:
-        """Wait for the device to have done all it was asked for."""
+        """Wait until the device has finished all work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -107,7 +107,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Batch:
-    """Two views of each population, as the loader would give them."""
+    """Two views of each population, in the form of the loader."""
 
     patches: Tensor
     sizes: Tensor
@@ -116,7 +116,7 @@ class Batch:
 
 
 def batch_of(bench: Bench) -> Batch:
-    """Draw a batch of views."""
+    """Return a random batch of views."""
     total, spec = sum(bench.units), bench.spec
     counts = torch.poisson(torch.full((2 * total, spec.tokens, spec.patch), 0.1)).to(torch.uint8)
     return Batch(
@@ -128,7 +128,7 @@ def batch_of(bench: Bench) -> Batch:
 
 
 def step_of(bench: Bench, batch: Batch, encoder: nn.Module, half: bool = True) -> Callable[[], None]:
-    """Make a whole training step."""
+    """Return a function that runs a whole training step."""
     projector = Projector(bench.spec.dim).to(bench.device)
     parameters = [*encoder.parameters(), *projector.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
@@ -150,7 +150,7 @@ def step_of(bench: Bench, batch: Batch, encoder: nn.Module, half: bool = True) -
 
 
 def measure_steps(bench: Bench) -> None:
-    """Measure a step by every way, and its matrix products alone."""
+    """Measure a step in every variant, and its matrix products alone."""
     batch = batch_of(bench)
 
     def encoder() -> Encoder:
@@ -198,7 +198,7 @@ def measure_steps(bench: Bench) -> None:
 
 
 def products_of(bench: Bench, encoder: Encoder) -> Callable[[], None]:
-    """Make the products of all linear layers, forward and backward, and nothing else."""
+    """Return a function that runs only the matrix products of all linear layers, forward and backward."""
     shapes = [tuple(m.weight.shape) for m in encoder.modules() if isinstance(m, nn.Linear)]
     made: dict[int, Tensor] = {}
 
@@ -220,14 +220,14 @@ def products_of(bench: Bench, encoder: Encoder) -> Callable[[], None]:
 
 
 def can_run_kernels(bench: Bench) -> bool:
-    """Whether own kernels run here: on a GPU, or by Triton's interpreter."""
+    """Return whether the package's kernels run here: on a GPU, or with Triton's interpreter."""
     if bench.device.type == "cuda":
         return can_fuse(bench.spec, bench.device)
     return "TRITON_INTERPRET" in os.environ
 
 
 def bandwidth(bench: Bench) -> float:
-    """Bytes a second that a large copy reads and writes."""
+    """Return the bytes per second that a large copy reads and writes."""
     values = 2**30 if bench.device.type == "cuda" else 2**22
     one = torch.empty(values, dtype=torch.uint8, device=bench.device)
     other = torch.empty_like(one)
@@ -235,7 +235,7 @@ def bandwidth(bench: Bench) -> float:
 
 
 def measure_kernels(bench: Bench) -> None:
-    """Measure each kernel beside torch's compiler, and beside a copy of what it reads and writes."""
+    """Measure each kernel, torch's compiler, and a copy of the same amount of memory."""
     speed = bandwidth(bench)
     bench.add("kernels", "copy", gb_per_s=speed / 1e9)
     if not can_run_kernels(bench):
@@ -323,7 +323,7 @@ def compare(
     inputs: list[Tensor],
     moved: tuple[int, int, float],
 ) -> None:
-    """Add a kernel's lines; ``moved``: the numbers that it moves forward and backward, and bytes a second."""
+    """Add the lines of a kernel; ``moved``: values moved forward and backward, and bytes per second."""
     forward, backward, speed = moved
     width = inputs[0].element_size()
 
@@ -345,7 +345,7 @@ def compare(
 
 
 def recording(units: int, window: int, windows: int, seed: int = 0) -> Population:
-    """Draw a recording of so many windows."""
+    """Return a random recording with a number of windows."""
     rng = np.random.default_rng(seed)
     counts = rng.poisson(0.1, (units, windows * window)).astype(np.uint8)
     return Population(
@@ -362,7 +362,7 @@ def recording(units: int, window: int, windows: int, seed: int = 0) -> Populatio
 
 
 def measure_trainer(bench: Bench) -> None:
-    """Measure steps of the trainer, loader and all, with the defaults of ``machine``."""
+    """Measure steps of the whole trainer with its loader, with the defaults of ``machine``."""
     from nuclr.training.pretrain import pretrain
 
     on_gpu = bench.device.type == "cuda"
@@ -388,7 +388,7 @@ def measure_trainer(bench: Bench) -> None:
 
 
 def measure_embedding(bench: Bench) -> None:
-    """Measure the embedding of a recording, beside the encoder alone on such a batch."""
+    """Measure the embedding of a recording, and the encoder alone on a batch of it."""
     window = bench.spec.patch * bench.spec.tokens
     spec = ViewSpec(patch=bench.spec.patch, tokens=bench.spec.tokens, distance=0)
     on_gpu = bench.device.type == "cuda"
@@ -448,7 +448,7 @@ def _step_in_a_process(rank: int, world: int, rendezvous: str, bench: Bench, tol
 
 
 def measure_devices(bench: Bench, devices: int) -> None:
-    """Measure what sharing gradients costs: a step on one device and on several, each with its own batch."""
+    """Measure the cost of synchronising gradients: a step on one device and on several, one batch each."""
     times = []
     for world in (1, devices):
         with TemporaryDirectory() as folder:
@@ -461,7 +461,7 @@ def measure_devices(bench: Bench, devices: int) -> None:
 
 
 def main() -> None:
-    """Measure what is asked for, print it and write it down."""
+    """Run the requested measurements, print them and write them to a file."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

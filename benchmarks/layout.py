@@ -1,9 +1,9 @@
-"""The layout of a store: chunk, shard and codec against bytes a spike, files, and windows a second.
+"""Compare layouts of a store (chunk, shard, codec) by bytes per spike, files, and windows per second.
 
-    python benchmarks/layout.py               # 120 units of 5 Hz, an hour each; one core
+    python benchmarks/layout.py               # 120 units of 5 Hz, one hour each; one core
 
-Direct: random 10 s windows, each read by itself, which is what tools other than the loader do. Loader: the
-training loader, ten times as much to read as its cache holds, so that every shard is decoded over and over.
+Direct: random 10 s windows are read one at a time, as by tools other than the loader. Loader: the training
+loader reads ten times as much as its cache holds, so that every shard is decoded repeatedly.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def rewrite(store: Path, chunk_s: int, shard_s: int | None, codec: str) -> None:
-    """Lay the activity of a store out in another way."""
+    """Write the activity of a store in another layout."""
     old = zarr.open_array(store / "activity", mode="r")
     attributes, names, counts = dict(old.attrs), old.metadata.dimension_names, np.asarray(old[:])
     shutil.rmtree(store / "activity")

@@ -1,10 +1,10 @@
-"""Windows a second, by the ways that a loader could read them: random 10 s windows of 120 units of 5 Hz.
+"""Compare loaders by windows per second: random 10 s windows of 120 units at 5 Hz.
 
-    python benchmarks/loader.py               # makes its recordings in a temporary folder
+    python benchmarks/loader.py               # writes its recordings to a temporary folder
 
-The first table reads one window at a time in random order. The second is the training loader: pairs of views
-with unit dropout, matched and collated, through its cache of decoded shards: one that holds all, one that
-holds a tenth, and one that holds a tenth beside shards that all processes share (``machine.scratch``).
+The first table reads one window at a time in random order. The second table is the training loader: pairs of
+views with unit dropout, matched and collated, with a cache for all decoded shards, with one for a tenth, and
+with one for a tenth besides shards that all processes share (``machine.scratch``).
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from nuclr.training.windows import PairBatches, StepSampler, ViewSpec, epoch_pai
 UNITS, RATE_HZ, BIN_S = 120, 5.0, 0.02
 SPEC = ViewSpec(patch=50, tokens=10, distance=1500)
 PAIRS = 128
-# Different recordings; the rest are copies, which cost a reader as much.
+# Number of different recordings; the rest are copies, which take as long to read.
 MADE = 4
 
 
 def main() -> None:
-    """Make recordings, read them in every way, and print the tables."""
+    """Write recordings, read them in every variant, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recordings", type=int, default=48)
     parser.add_argument("--minutes", type=float, default=60)
@@ -122,7 +122,7 @@ def _starts(bins: int, recordings: int) -> Iterator[tuple[int, int]]:
 
 
 def read_hdf5(folder: Path, recordings: int) -> Iterator[np.ndarray]:
-    """Cut spike times out of HDF5 by an index of seconds, and bin them: the authors' way."""
+    """Read spike times from HDF5 with an index of seconds, and bin them, like the authors' code."""
     files = [h5py.File(folder / f"{i:03d}.h5") for i in range(recordings)]
     seconds = [file["seconds"][:] for file in files]
     length = SPEC.window * BIN_S
@@ -145,7 +145,7 @@ def read_zarr(folder: Path, recordings: int) -> Iterator[np.ndarray]:
 
 
 def read_memmap(folder: Path, recordings: int) -> Iterator[np.ndarray]:
-    """Cut each window out of a plain memory map, ``(time, unit)``."""
+    """Read each window from a plain memory map, ``(time, unit)``."""
     maps = [
         np.memmap(folder / f"{i:03d}.raw", np.uint8, mode="r").reshape(-1, UNITS) for i in range(recordings)
     ]
@@ -154,7 +154,7 @@ def read_memmap(folder: Path, recordings: int) -> Iterator[np.ndarray]:
 
 
 def windows_a_second(windows: Iterator[np.ndarray], seconds: float) -> float:
-    """Count windows for so many seconds."""
+    """Return the windows per second of a reader, measured for a number of seconds."""
     next(windows)
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
@@ -166,7 +166,7 @@ def windows_a_second(windows: Iterator[np.ndarray], seconds: float) -> float:
 def loader_speed(
     populations: list[Population], cache: int, shared: SharedShards | None, workers: int, seconds: float
 ) -> float:
-    """Windows a second of the training loader, once what holds all is warm."""
+    """Return the windows per second of the training loader, with a warm cache if it holds everything."""
     batches = PairBatches(populations, SPEC, PAIRS, 0, cache=cache, scratch=shared)
     fits = shared is not None or cache > sum(p.activity.nbytes for p in populations)
     loader = DataLoader(
@@ -177,7 +177,7 @@ def loader_speed(
         prefetch_factor=4 if workers else None,
     )
     drawn = iter(loader)
-    # An epoch reads every shard; several workers share its batches, so each needs as many epochs.
+    # An epoch reads every shard; workers share the batches of an epoch, so each worker needs as many epochs.
     for _ in range(batches.steps_per_epoch * max(1, workers) if fits else 5):
         next(drawn)
     start, windows = time.perf_counter(), 0
@@ -193,14 +193,14 @@ def _in_a_process(folder: Path, cache: int, shared: SharedShards | None, seconds
 
 
 def of_two_processes(folder: Path, cache: int, shared: SharedShards | None, seconds: float) -> float:
-    """Windows a second of two processes without workers, as of two GPUs, at the same time."""
+    """Return the windows per second of two concurrent processes without workers, as for two GPUs."""
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         running = [pool.submit(_in_a_process, folder, cache, shared, seconds) for _ in range(2)]
         return sum(one.result() for one in running)
 
 
 def recordings_a_batch(populations: list[Population], cache: int) -> float:
-    """Count the recordings that a batch mixes, on average."""
+    """Return the average number of recordings in a batch."""
     pairs = epoch_pairs(populations, SPEC, 0, 0, cache)[:, 0]
     return float(np.mean([len(set(group)) for group in np.array_split(pairs, len(pairs) // PAIRS)]))
 

@@ -1,6 +1,6 @@
-"""NuCLR written plainly, to measure against: one population at a time, stock modules, no thought of speed.
+"""Reference implementation of NuCLR without optimisation: one population at a time, with standard modules.
 
-Names of parameters are those of the package, so that both can hold the same weights.
+Parameters have the same names as in the package, so that both can load the same weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PlainAttention(nn.Module):
         self.to_out = nn.Linear(spec.heads * spec.dim_head, spec.dim)
 
     def forward(self, x: Tensor, turn: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Attend; ``turn`` holds the cosines and sines of a rotary embedding."""
+        """Apply attention; ``turn`` has the cosines and sines of a rotary embedding."""
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.to_qkv(self.norm(x)).chunk(3, -1)
@@ -90,7 +90,7 @@ class PlainEncoder(nn.Module):
 
 
 def plain_loss(views: Sequence[tuple[Tensor, Tensor, Tensor]], temperature: float = 0.2) -> Tensor:
-    """Contrastive loss, population by population: its two projected views and matched rows ``(2, pair)``."""
+    """Return the contrastive loss; each population has two projected views and matched rows ``(2, pair)``."""
     total, matched = torch.zeros(()), 0
     for first, second, match in views:
         z1, z2 = F.normalize(first, dim=-1), F.normalize(second, dim=-1)

@@ -1,4 +1,4 @@
-"""How long a probe takes: 60,000 units of 256 dimensions and ten classes, as of the Brain-Wide Map.
+"""Measure the time of a probe on 60,000 units with 256 dimensions and ten classes, like the Brain-Wide Map.
 
 Run: python benchmarks/probe.py [kind ...]
 """
@@ -21,7 +21,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((CLASSES, DIM)) / 10
     labels = rng.choice(CLASSES, UNITS, p=rng.dirichlet(np.full(CLASSES, 3.0)))
-    # Correlated as embeddings are, a few directions holding most of the variance; and not separable.
+    # Correlated like embeddings, with most variance in a few directions; the classes are not separable.
     mixed = rng.standard_normal((DIM, DIM)) * np.geomspace(1, 0.02, DIM)[:, None] + np.eye(DIM)
     features = (centres[labels] + rng.standard_normal((UNITS, DIM)) @ mixed).astype(np.float32)
     names = labels.astype(str)

@@ -1,10 +1,11 @@
-"""From a command to its answer, before and after: start-up, small jobs, the default analysis, the tests.
+"""Compare two commits by the run time of commands, small workflows, the default analysis, and the tests.
 
 python benchmarks/start.py --before bab3f76                       # start-up and small workflow
 python benchmarks/start.py --before bab3f76 --default --tests     # all; some hours
 
-Both commits run in turns on this machine, from trees of their own, with the libraries that are installed
-here. Counted are seconds of processors, of a command and all that it starts, and seconds on the clock. Linux.
+Both commits run alternately on this machine, from separate folders, with the libraries that are installed
+here. Measured are processor seconds of a command with its child processes, and wall-clock seconds. Linux
+only.
 """
 
 from __future__ import annotations
@@ -45,19 +46,19 @@ Result = TypeVar("Result")
 
 
 class Took(NamedTuple):
-    """Seconds on the clock, and of processors."""
+    """Wall-clock seconds and processor seconds."""
 
     wall: float
     cpu: float
 
 
 class Tree(NamedTuple):
-    """A commit, unpacked; its commands come before those that are installed."""
+    """An unpacked commit, whose commands take precedence over installed ones."""
 
     path: Path
 
     def run(self, *command: str, folder: Path | None = None, **environment: str) -> Took:
-        """Run a command with this tree's package."""
+        """Run a command with the package of this commit."""
         bin_folder = self.path / "benchmark-bin"
         bin_folder.mkdir(exist_ok=True)
         script = bin_folder / "nuclr"
@@ -65,7 +66,7 @@ class Tree(NamedTuple):
         script.chmod(0o755)
         paths = [str(bin_folder), str(Path(sys.executable).parent), os.environ["PATH"]]
         own = {"PATH": os.pathsep.join(paths), "PYTHONPATH": str(self.path / "src"), **environment}
-        # What it says goes to a file: a pipe would wait for what it leaves behind.
+        # Output goes to a file, because a pipe would wait for orphaned child processes.
         with open(self.path / "said.txt", "w+") as said:
             environment = {**os.environ, **own}
             where = folder or self.path
@@ -78,7 +79,7 @@ class Tree(NamedTuple):
 
 
 def took(action: Callable[[], Result]) -> tuple[Result, Took]:
-    """Time an action, with the processes that it leaves behind: they come to this one."""
+    """Return the time of a function, including orphaned child processes, which this process adopts."""
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     result = action()
     wall = time.perf_counter() - began
@@ -92,7 +93,7 @@ def took(action: Callable[[], Result]) -> tuple[Result, Took]:
 
 
 def unpacked(commit: str, folder: Path) -> Tree:
-    """Unpack a commit; an empty one is the checkout as it is."""
+    """Unpack a commit; an empty string is the current checkout."""
     folder.mkdir()
     if commit:
         archive = subprocess.run(["git", "archive", commit], cwd=REPOSITORY, check=True, capture_output=True)
@@ -107,7 +108,7 @@ def unpacked(commit: str, folder: Path) -> Tree:
 
 
 def start_up(trees: dict[str, Tree], folder: Path, rounds: int) -> None:
-    """Time single commands on one core, on a recording of 25 units; the least of some rounds."""
+    """Measure single commands on one core, on a recording of 25 units; the minimum of several rounds."""
     one = {"OMP_NUM_THREADS": "1"}
     for which, tree in trees.items():
         own = folder / f"start-{which}"
@@ -133,7 +134,7 @@ def start_up(trees: dict[str, Tree], folder: Path, rounds: int) -> None:
         for _ in range(rounds):
             for which, tree in trees.items():
                 own = folder / f"start-{which}"
-                if "chunk" in command:  # else it would be found done
+                if "chunk" in command:  # otherwise the results would already exist
                     shutil.rmtree(own / "again", ignore_errors=True)
                 least[which] = min(
                     least[which], tree.run(*command.split(), folder=own, **one), key=lambda t: t.cpu
@@ -142,7 +143,7 @@ def start_up(trees: dict[str, Tree], folder: Path, rounds: int) -> None:
 
 
 def workflows(trees: dict[str, Tree], folder: Path, rounds: int) -> None:
-    """Time the workflow of four recordings: some thirty small jobs."""
+    """Measure the workflow with four recordings, which has about thirty small jobs."""
     (folder / "small.yaml").write_text(SMALL)
     table = {which: [] for which in trees}
     for number in range(rounds):
@@ -163,13 +164,13 @@ def workflows(trees: dict[str, Tree], folder: Path, rounds: int) -> None:
 
 
 def default_analysis(trees: dict[str, Tree]) -> None:
-    """Time what the README's first command does, on all cores."""
+    """Measure the default analysis of the README on all cores."""
     command = (sys.executable, "-m", "snakemake", "--cores", "all", "scaling_analysis")
     _show("default analysis", {which: tree.run(*command) for which, tree in trees.items()})
 
 
 def suite(trees: dict[str, Tree]) -> None:
-    """Time what the README says of the tests."""
+    """Measure the tests with the command of the README."""
     command = (sys.executable, "-m", "pytest", "-q")
     _show("python -m pytest", {which: tree.run(*command) for which, tree in trees.items()})
 
@@ -193,7 +194,7 @@ def _processor() -> str:
 
 
 def main() -> None:
-    """Time what is asked for, and print tables."""
+    """Run the requested measurements, and print tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -203,7 +204,7 @@ def main() -> None:
     parser.add_argument("--tests", action="store_true", help="also the tests")
     parser.add_argument("--only", action="store_true", help="only what is named")
     options = parser.parse_args()
-    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what a command leaves behind is counted too
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphaned child processes are counted, too
     print(f"{_processor()}, {len(os.sched_getaffinity(0))} cores")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

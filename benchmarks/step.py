@@ -1,12 +1,13 @@
-"""One training step at the paper's size, ours beside a plain one: loss, backward, clip, AdamW, dropout on.
+"""Compare a training step (loss, backward, clip, AdamW, dropout) at the paper's size with a plain one.
 
 python benchmarks/step.py                       # two CPU threads
-python benchmarks/step.py --profile             # where the time goes
-python benchmarks/step.py --compile             # with torch.compile beside them
+python benchmarks/step.py --profile             # profile of the step
+python benchmarks/step.py --compile             # also with torch.compile
 python benchmarks/step.py --small --threads 1   # the default model's size, without dropout
-python benchmarks/step.py --small --units 80    # larger populations: how far the way of small batches pays
+python benchmarks/step.py --small --units 80    # larger populations, to find the limit of the small-batch
+code
 
-Of small steps CPU time is measured, and compared round by round: both stand a machine that others use, too.
+For small steps, CPU time is measured and compared round by round, which is robust on a shared machine.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from nuclr.model.encoder import Encoder, EncoderSpec
 from nuclr.model.loss import Projector, contrastive_loss
 
 SIZES = [40, 80, 120, 160]
-# What a step of the default configuration holds: two pairs, half to all of 25 units in a view.
+# Units in a step of the default configuration: two pairs, with half to all of 25 units in a view.
 SMALL_SHARES = [0.75, 0.9]
 SMALL_MODEL = {"dim": 32, "heads": 4, "dim_head": 8}
 
 
 def main() -> None:
-    """Time both, alternating, and print the table."""
+    """Measure both implementations alternately, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, help="else 5, or 200 of small steps")
@@ -109,7 +110,7 @@ def main() -> None:
 
 
 def with_limit(values: int, step: Callable[[], None]) -> Callable[[], None]:
-    """Take batches of up to so many values for small ones."""
+    """Set the number of values up to which a batch is treated as small."""
 
     def limited() -> None:
         before, small.SMALL_VALUES = small.SMALL_VALUES, values
@@ -122,7 +123,7 @@ def with_limit(values: int, step: Callable[[], None]) -> Callable[[], None]:
 def step_of(
     encoder: torch.nn.Module, projector: torch.nn.Module, loss: Callable[[], Tensor]
 ) -> Callable[[], None]:
-    """Make a whole optimiser step of a loss."""
+    """Return a function that runs a whole optimiser step for a loss."""
     parameters = [*encoder.parameters(), *projector.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=isinstance(encoder, Encoder))
 

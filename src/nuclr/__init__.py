@@ -1,11 +1,11 @@
-"""One embedding per neuron, from population activity alone (NuCLR, arXiv 2512.01199).
+"""Learn one embedding per neuron from population activity (NuCLR, arXiv 2512.01199).
 
 >>> import nuclr
 >>> model = nuclr.load_model(nuclr.pretrain("my_folder", "model.safetensors"))  # doctest: +SKIP
 >>> embeddings = model.embed(model.read("my_session.nwb"))  # doctest: +SKIP
 >>> answers = nuclr.load_probe("probe.safetensors").predict(embeddings)  # doctest: +SKIP
 
-What ``__all__`` names is what programs may rely on: it changes with a major version.
+The names in ``__all__`` are the public interface; they change only with a major version.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = [
     "read",
     "train_probe",
 ]
-# Loaded when first asked for: the command line starts in a tenth of the time.
+# Imported on first use, so that the command line starts in a tenth of the time.
 _WHERE = {
     "NuclrError": "nuclr.errors",
     "from_spike_times": "nuclr.data.formats.memory",

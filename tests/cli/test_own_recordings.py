@@ -167,10 +167,10 @@ def test_units_that_fire_less_than_what_a_model_learned_from_are_not_embedded(
     run(folder, installed, "pretrain", "mine", "-o", "fast/model.safetensors", "-c", config)
     model = nuclr.load_model(folder / "fast")
     assert model.min_rate_hz == 10
-    assert "of units of 10 Hz or more" in (folder / "fast" / "README.md").read_text()
+    assert "units of at least 10 Hz" in (folder / "fast" / "README.md").read_text()
     embed = ["embed", "mine/a.nwb", "--model", "fast", "-o", "fast.parquet"]
     said = nuclr_(folder, installed, *embed).stderr
-    assert "the model learned from units of 10 Hz or more: others are left out" in said
+    assert "the model was trained on units of at least 10 Hz; units with lower rates are left out" in said
     assert "16 of 32 units fire less than chunk.min_rate_hz = 10: left out" in said
     (population,) = nuclr.read(folder / "mine" / "a.nwb", bin_s=model.bin_s, min_rate_hz=model.min_rate_hz)
     embedded = read_embeddings(folder / "fast.parquet")[0]
@@ -181,7 +181,7 @@ def test_units_that_fire_less_than_what_a_model_learned_from_are_not_embedded(
     nothing = nuclr_(folder, installed, *embed[:-1], "x", "-c", '{"chunk": {"min_rate_hz": 99}}')
     assert nothing.returncode == 1
     assert "no unit fires at chunk.min_rate_hz = 99; left out" in nothing.stderr
-    assert "nuclr: error: nothing to embed: no unit is left" in nothing.stderr
+    assert "nuclr: error: nothing to embed: the recordings contain no usable unit" in nothing.stderr
     assert not list(folder.glob("x*"))
 
 
@@ -197,17 +197,17 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
     [
         (
             ["embed", "traces.nwb", "--model", "M", "-o", "x"],
-            "calcium at 0.5 s a bin, but the model reads spikes",
+            "calcium in bins of 0.5 s, but the model reads spikes",
         ),
         (["embed", "none.nwb", "--model", "M", "-o", "x"], "none.nwb: not there; give a population store"),
         (["embed", "labels.txt", "--model", "M", "-o", "x"], "labels.txt: not a population store"),
         (
             ["embed", "mine", "--model", "M", "-o", "x", "-c", "GPU"],
-            "machine.accelerator: gpu: this process sees no",
+            "machine.accelerator is gpu, but this process sees no",
         ),
         (
             ["pretrain", "mine", "-o", "x/m.safetensors", "-c", "GPU"],
-            "machine.accelerator: gpu: this process sees no",
+            "machine.accelerator is gpu, but this process sees no",
         ),
         (["pretrain", "mine", "-o", "x/m.safetensors", "--animals", "2"], "give both --splits and --animals"),
         (
@@ -229,7 +229,7 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
                 "-o",
                 "P",
             ],
-            "--kinds: no tree; there are linear, knn, mlp",
+            "--kinds: unknown kind tree; choose from linear, knn, mlp",
         ),
         (
             [
@@ -242,13 +242,13 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
                 "-o",
                 "P",
             ],
-            "--centred: maybe; it is one of choose, yes, no",
+            "--centred: maybe is not one of choose, yes, no",
         ),
         (
             ["predict", "e.parquet", "--probe", "p.safetensors", "--along-probe", "-o", "x"],
             "the embeddings have no depths in a column depth_um",
         ),
-        (["suggest", "e.parquet", "-n", "100000", "-o", "x"], "suggest: 100000 units asked for"),
+        (["suggest", "e.parquet", "-n", "100000", "-o", "x"], "suggest: 100000 units are requested"),
         (
             ["train-probe", "model/model.safetensors", "--column", "a", "-o", "P"],
             "cannot be read",
@@ -259,15 +259,15 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
         ),
         (
             ["predict", "e.parquet", "other.parquet", "--probe", "p.safetensors", "-o", "x"],
-            "of another model than e",
+            "embedded by another model than e",
         ),
         (
             ["predict", "e.parquet", "e.parquet", "--probe", "p.safetensors", "-o", "x"],
-            "stands in two of the",
+            "occurs twice in the embeddings",
         ),
         (
             ["export-bwb", "e.parquet", "--probe", "p.safetensors", "-o", "x"],
-            "the benchmark wants Cosmos regions",
+            "the benchmark expects Cosmos regions",
         ),
     ],
 )
@@ -304,6 +304,6 @@ def test_frames_of_another_rate_are_refused(folder: Path, installed: Path) -> No
     run(folder, installed, "pretrain", "slow.nwb", "-o", "calcium/model.safetensors", "-c", config)
     embed = ["embed", "fast.nwb", "--model", "calcium/model.safetensors", "-o", "x"]
     assert (
-        "calcium at 0.2 s a bin, but the model reads calcium at 0.5 s"
+        "calcium in bins of 0.2 s, but the model reads calcium in bins of 0.5 s"
         in nuclr_(folder, installed, *embed).stderr
     )

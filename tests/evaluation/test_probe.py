@@ -134,7 +134,9 @@ def test_every_task_and_protocol_is_a_file_that_says_where_it_comes_from(tmp_pat
     path = tmp_path / "probes" / "kind.transductive.parquet"
     nearest, _ = read_predictions(path, probe="knn", centred=True)
     assert len(nearest) == len(predictions)
-    with pytest.raises(DataError, match="make it again with `nuclr probe`"):
+    with pytest.raises(
+        DataError, match=r"no predictions of a probe with .*make the file again with `nuclr probe`"
+    ):
         read_predictions(path, probe="mlp")
 
 
@@ -188,7 +190,7 @@ def test_one_animal_cannot_be_left_out_of_one(tmp_path: Path) -> None:
 
 def test_embeddings_of_other_animals_are_refused_and_nothing_is_left(tmp_path: Path) -> None:
     path = write(tmp_path / "e.parquet", [*SPLITS.pretraining(1, 1), SPLITS.test[0]])
-    with pytest.raises(SplitError, match="pretrained on 2 other animals than splits"):
+    with pytest.raises(SplitError, match="pretrained on 2 animals that are not the 2 pretraining animals"):
         probe_all(path, SPLITS, 2, 1, OPTIONS, tmp_path / "probes")
     assert [p.name for p in tmp_path.iterdir()] == ["e.parquet"]
 
@@ -205,17 +207,19 @@ def test_splits_that_were_tampered_with_after_the_run_are_refused(tmp_path: Path
     tampered = Splits(
         test=changed(SPLITS.test), label=SPLITS.label, orders=[changed(order) for order in SPLITS.orders]
     )
-    with pytest.raises(SplitError, match="pretrained on 2 other animals than splits"):
+    with pytest.raises(SplitError, match="pretrained on 2 animals that are not the 2 pretraining animals"):
         probe_all(run, tampered, 2, 1, OPTIONS, tmp_path / "other")
     exchanged = Splits(test=SPLITS.label, label=SPLITS.test, orders=SPLITS.orders)
-    with pytest.raises(SplitError, match=f"labels of test animal {SPLITS.label[0]} chose the epoch"):
+    with pytest.raises(
+        SplitError, match=f"epoch of this model was chosen with labels of test animal {SPLITS.label[0]}"
+    ):
         probe_all(run, exchanged, 2, 1, OPTIONS, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
 def test_one_class_is_nothing_to_learn() -> None:
     fold = Fold(np.array([0, 1]), np.array([], int), np.array([2]))
-    with pytest.raises(DataError, match=r"1 class\(es\) \(x\)"):
+    with pytest.raises(DataError, match=r"1 class\(es\) \(x\), but a probe needs two"):
         predict(np.zeros((3, 1)), np.array(["x"] * 3, object), [fold], Variant())
 
 
@@ -296,7 +300,7 @@ def test_an_animal_without_labels_cannot_be_tested_and_is_said(
     options = OPTIONS.model_copy(update={"protocols": ["transductive"]})
     rows = probe_all(path, SPLITS, 2, 1, options, tmp_path / "probes", panel=1)
     assert rows["tested_on"].unique().tolist() == ["all_pretraining"]
-    assert f"the animals {first} hold too few classes" in caplog.text
+    assert f"the animals {first} are not tested, because they have too few classes" in caplog.text
     predictions, _ = read_predictions(tmp_path / "probes" / "kind.transductive.parquet")
     assert predictions.empty
 

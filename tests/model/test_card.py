@@ -47,9 +47,9 @@ def test_it_says_what_the_model_is(tmp_path: Path) -> None:
         "| Animals | 2: m1, m2 |",
         "| Recorded | 40 units, 1.5 hours |",
         "| Steps | 7 steps of 2 pairs, contrastive loss, peak learning rate 0.002 |",
-        "| Reads | spikes, 0.02 s a bin, windows of 10 s |",
+        "| Input | spikes in bins of 0.02 s, windows of 10 s |",
         "| cell_type | inductive_zero_shot | 12 | 0.710 (0.600 to 0.800) | 0.700 | 0.330 |",
-        "| Trained on | 2 GPUs |",
+        "| Hardware | 2 GPUs |",
         "## Intended use",
     ):
         assert said in text
@@ -73,7 +73,7 @@ def test_licences_are_counted_and_what_is_not_known_is_said() -> None:
 
 def test_a_model_from_elsewhere_and_one_that_learned_nothing() -> None:
     own = {**RECORD, "inputs": {}, "animals": [], "datasets": []}
-    assert "- none: it learned from no recording" in card(own)
+    assert "- none needed: the model was not trained on recordings" in card(own)
     published = card({**own, "source": {"file": "theirs.pt", "sha256": "cd"}})
     assert "- not known to nuclr" in published
-    assert "| Animals | those of theirs.pt, sha256 `cd` |" in published
+    assert "| Animals | not stated; imported from theirs.pt, sha256 `cd` |" in published

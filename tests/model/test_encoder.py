@@ -72,7 +72,7 @@ def test_padding_and_back_is_nothing(sizes: list[int]) -> None:
 
 
 def test_a_patch_of_another_length_is_refused() -> None:
-    with pytest.raises(ModelError, match="made for patches of 5 samples"):
+    with pytest.raises(ModelError, match="reads patches of 5 samples"):
         encoder()(torch.zeros(3, 4, 6).double(), torch.tensor([3]))
 
 

@@ -119,7 +119,7 @@ def test_what_a_stopped_baseline_had_finished_is_not_computed_again(
 
 
 def test_an_unknown_baseline_is_refused() -> None:
-    with pytest.raises(ConfigError, match="there are rate_regularity"):
+    with pytest.raises(ConfigError, match="choose one of rate_regularity"):
         baseline_table("tuning", [population()])
 
 

@@ -110,7 +110,9 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
 
 
 def test_recordings_the_model_cannot_read_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"spikes at 0\.05 s a bin, but the model reads spikes at 0\.02 s"):
+    with pytest.raises(
+        ModelError, match=r"spikes in bins of 0\.05 s, but the model reads spikes in bins of 0\.02 s"
+    ):
         embed_with_model(saved(), [population(bin_s=0.05)])
     with pytest.raises(ModelError, match="but the model reads calcium"):
         embed_with_model(saved("calcium"), [population()])
@@ -127,7 +129,7 @@ def test_a_population_into_which_no_window_fits_is_named(caplog: pytest.LogCaptu
     short = population(bins=40, recording="short")
     units, embeddings, windows = embed_with_model(saved(), [population(), short])
     assert (
-        "population short/probe: not embedded: the longest valid span is 0.8 s, and the model's"
+        "population short/probe is not embedded: its longest valid span is 0.8 s, shorter than the model's"
         in caplog.text
     )
     assert (windows[units["recording"] == "short"] == 0).all()

@@ -68,7 +68,9 @@ def test_what_belongs_together_is_near_in_animals_it_never_saw(monkeypatch: pyte
 
 
 def test_without_waveforms_it_says_what_to_do() -> None:
-    with pytest.raises(DataError, match=r"no waveforms in its store, which nemo needs; set chunk\.waveforms"):
+    with pytest.raises(
+        DataError, match=r"its store has no waveforms, which the baseline nemo needs; set chunk\.waveforms"
+    ):
         baseline_table("nemo", [population()], {"session/probe"})
     with pytest.raises(ConfigError, match=r"nemo reads waveforms; set chunk\.waveforms: true"):
         load_config({"probe": {"baselines": ["nemo"]}})

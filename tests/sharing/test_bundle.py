@@ -37,7 +37,7 @@ def test_its_probes_learn_from_animals_that_pretraining_never_saw(
 ) -> None:
     (made,) = bundle(run, Probe(tasks=TASKS), SPLITS, tmp_path / "model")
     assert made == tmp_path / "model" / "probes" / "area.safetensors"
-    assert "species: no probe of it" in caplog.text
+    assert "species: no probe is trained for this task" in caplog.text
     model = nuclr.load_model(tmp_path / "model")
     probe = model.probes()["area"]
     assert probe.classes == ("cortex", "hippocampus")
@@ -60,6 +60,6 @@ def test_where_nobody_was_kept_apart_all_are_learned_from(run: Path, tmp_path: P
 
 def test_a_run_that_is_not_whole_is_refused_and_leaves_nothing(run: Path, tmp_path: Path) -> None:
     (run / "README.md").unlink()
-    with pytest.raises(DataError, match=r"README\.md not there"):
+    with pytest.raises(DataError, match=r"missing README\.md"):
         bundle(run, Probe(tasks=TASKS), SPLITS, tmp_path / "model")
     assert not (tmp_path / "model").exists()

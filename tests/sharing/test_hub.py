@@ -57,7 +57,7 @@ def test_an_address_is_read() -> None:
     assert parse("hf://lab/mice/a/b.pt@v2", with_file=True) == Address("lab/mice", "v2", "a/b.pt")
     assert str(parse("hf://lab/mice/a/b.pt@v2", with_file=True)) == "hf://lab/mice/a/b.pt@v2"
     for wrong in ("hf://mice", "hf://lab/mice/x", "hf://lab/../x", "hf://-lab/mice", "hf://", "lab/mice"):
-        with pytest.raises(ModelError, match="not an address on the hub"):
+        with pytest.raises(ModelError, match="not an address on the Hugging Face Hub"):
             parse(wrong)
     with pytest.raises(ModelError, match="path/of/file"):
         parse("hf://lab/mice", with_file=True)
@@ -85,7 +85,7 @@ def test_what_all_can_see_is_not_added_to_by_mistake(
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     before = dict(there.revisions)
-    with pytest.raises(ModelError, match="public already; give --public"):
+    with pytest.raises(ModelError, match="already public; give --public"):
         publish(folder, parse(f"hf://{NAME}"), check(folder), private=True)
     assert there.revisions == before
     publish(folder, parse(f"hf://{NAME}"), check(folder), private=False)
@@ -109,8 +109,8 @@ def test_what_is_here_is_used_without_a_network(
     locate(f"hf://{NAME}@{commit}")
     assert not hub.requests  # a commit never changes
     assert locate(f"hf://{NAME}").origin["commit"] == commit
-    assert f"commit {commit[:12]}, which is here, is used" in caplog.text
-    with pytest.raises(DownloadError, match="the hub says 503"):
+    assert f"the downloaded commit {commit[:12]} is used" in caplog.text
+    with pytest.raises(DownloadError, match="the hub answered with HTTP status 503"):
         locate(f"hf://{NAME}@v2")
 
 
@@ -126,7 +126,7 @@ def test_a_connection_that_is_cut_is_gone_on_with(hub: Hub, there: Repository) -
 def test_a_file_with_another_hash_is_refused_and_fetched_again(hub: Hub, there: Repository) -> None:
     for name in ("model.safetensors", "probes/brain_region.json"):
         hub.faults[name] = ["garbled"]
-        with pytest.raises(DownloadError, match=rf"{name}: what came has the hash (sha256|git):.*deleted"):
+        with pytest.raises(DownloadError, match=rf"{name}: the download has the hash (sha256|git):.*deleted"):
             locate(f"hf://{NAME}")
     assert set(load_model(f"hf://{NAME}").probes()) == {"brain_region"}
 
@@ -136,7 +136,7 @@ def test_what_a_killed_download_left_is_not_taken_for_all(hub: Hub, there: Repos
     with pytest.raises(NuclrError):
         locate(f"hf://{NAME}")
     hub.down = True
-    with pytest.raises(DownloadError, match="the hub says 503"):
+    with pytest.raises(DownloadError, match="the hub answered with HTTP status 503"):
         locate(f"hf://{NAME}")
     hub.down = False
     assert set(load_model(f"hf://{NAME}").probes()) == {"brain_region"}
@@ -144,19 +144,19 @@ def test_what_a_killed_download_left_is_not_taken_for_all(hub: Hub, there: Repos
 
 def test_a_private_model_needs_a_token(hub: Hub, there: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     there.private = True
-    with pytest.raises(ModelError, match=r"not there, or private; .* HF_TOKEN"):
+    with pytest.raises(ModelError, match=r"no such repository, or it is private; .* HF_TOKEN"):
         locate(f"hf://{NAME}")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     locate(f"hf://{NAME}")
 
 
 def test_nobody_publishes_without_a_token(hub: Hub, folder: Path) -> None:
-    with pytest.raises(DownloadError, match="make one that can write"):
+    with pytest.raises(DownloadError, match="create one with write access"):
         publish(folder, parse(f"hf://{NAME}"), check(folder), private=True)
 
 
 def test_a_revision_that_is_gone_is_said(there: Repository) -> None:
-    with pytest.raises(ModelError, match=r"hf://lab/mice@v1: this revision is not there"):
+    with pytest.raises(ModelError, match=r"hf://lab/mice@v1: the repository has no such revision"):
         locate(f"hf://{NAME}@v1")
 
 
@@ -168,7 +168,7 @@ def test_a_hub_that_cannot_be_reached_is_said(hub: Hub, monkeypatch: pytest.Monk
 
 def test_what_is_no_model_of_nuclr_is_said(hub: Hub) -> None:
     hub.repositories[NAME].commit({"pytorch_model.bin": b"x", "config.json": b"{}"})
-    with pytest.raises(ModelError, match=r"no model\.safetensors|model.safetensors not there"):
+    with pytest.raises(ModelError, match=r"not a nuclr model, because it has no model\.safetensors"):
         locate(f"hf://{NAME}")
 
 

@@ -74,7 +74,7 @@ def test_a_recording_unlike_all_others_gets_one_warning_and_no_answer(
 
 def test_a_model_without_a_probe_says_what_to_do(folder: Path) -> None:
     shutil.rmtree(folder / "probes")
-    with pytest.raises(ModelError, match=r"no probe in it, .*`nuclr train-probe"):
+    with pytest.raises(ModelError, match=r"the model has no probe, .*`nuclr train-probe"):
         nuclr.load_model(folder).identify(recorded("new"))
 
 
@@ -87,7 +87,7 @@ def test_a_probe_of_another_model_is_refused(folder: Path) -> None:
 def test_two_probes_of_one_task_are_refused_unless_one_is_named(folder: Path) -> None:
     for end in ("json", "safetensors"):
         shutil.copy(folder / "probes" / f"brain_region.{end}", folder / "probes" / f"mine.{end}")
-    with pytest.raises(ModelError, match=r"region\.safetensors and .*mine\.safetensors both say what"):
+    with pytest.raises(ModelError, match=r"region\.safetensors and .*mine\.safetensors are both probes for"):
         nuclr.load_model(folder).identify(recorded("new"))
     named = [folder / "probes" / "mine.safetensors"]
     assert list(nuclr.load_model(folder).identify(recorded("new"), probes=named).answers) == ["brain_region"]
@@ -116,7 +116,7 @@ def test_the_reference_says_how_fast_units_of_each_class_fired(folder: Path) -> 
 def test_a_damaged_reference_is_refused(folder: Path) -> None:
     path = folder / "reference" / "brain_region.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"classes": ["CA1"]}))
-    with pytest.raises(ModelError, match="not a whole reference"):
+    with pytest.raises(ModelError, match="the reference file is incomplete"):
         nuclr.load_model(folder).rates()
 
 
@@ -126,12 +126,12 @@ def test_embeddings_of_another_model_cannot_have_their_probe_in_a_folder(folder:
     save_model(folder / "model.safetensors", Encoder(SPEC), RECORD)
     with pytest.raises(ModelError, match="come from another model"):
         check_model_of(folder, embeddings)
-    with pytest.raises(ModelError, match="no model there"):
+    with pytest.raises(ModelError, match="it contains no model"):
         check_model_of(folder / "none", embeddings)
 
 
 def test_a_card_without_a_licence_is_not_published(folder: Path) -> None:
-    with pytest.raises(ModelError, match=r"README\.md: does not say its licence \(`license"):
+    with pytest.raises(ModelError, match=r"README\.md: the model card lacks the licence \(`license"):
         check(folder)
     set_licence(folder / CARD, "mit")
     assert lacks(folder / CARD) == []
@@ -139,9 +139,9 @@ def test_a_card_without_a_licence_is_not_published(folder: Path) -> None:
     _, body = read_card(folder / CARD)
     (folder / CARD).write_text(body.replace("## Intended use", "## Use"))
     assert [what.split(" (")[0] for what in lacks(folder / CARD)] == [
-        "its licence",
-        "what it learned from",
-        "what it is for",
+        "the licence",
+        "the data sets",
+        "the intended use",
     ]
     (folder / CARD).write_text("---\n: [\n---\n")
     with pytest.raises(ModelError, match="is not YAML"):

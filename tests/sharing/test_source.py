@@ -94,12 +94,12 @@ def test_an_archive_that_climbs_out_or_holds_no_model_is_refused(server: Server)
     with zipfile.ZipFile(held, "w") as archive:
         archive.writestr("notes.txt", b"x")
     server.files["/none.zip"] = held.getvalue()
-    with pytest.raises(ModelError, match="no models in it"):
+    with pytest.raises(ModelError, match="contains no models"):
         locate(server.url("/none.zip"))
 
 
 def test_other_addresses_are_refused(server: Server) -> None:
-    with pytest.raises(ModelError, match="give that of a zip or tar file"):
+    with pytest.raises(ModelError, match="give the address of a zip or tar file"):
         locate("https://somebody:secret@server.org/models/mine?token=1")
     with pytest.raises(DownloadError, match="404"):
         locate(server.url("/none.zip"))

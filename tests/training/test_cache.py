@@ -258,6 +258,6 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(TrainingError, match=r"machine\.scratch: .* cannot be made \(Not a directory\)"):
+    with pytest.raises(TrainingError, match=r"machine\.scratch: .* cannot be created \(Not a directory\)"):
         shared_in(tmp_path / "file")
     assert SharedShards.of(Machine()) is None

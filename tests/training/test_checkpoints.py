@@ -41,12 +41,12 @@ def test_ended_anywhere_a_run_goes_on_to_the_same_result(
     assert code != 0
     assert not output.exists()
     if kind == signal.SIGTERM:
-        step = re.search(r"stopped by SIGTERM; step (\d+) is saved", said)
+        step = re.search(r"stopped by SIGTERM after step (\d+), which is saved", said)
         assert step is not None, said
         assert list((tmp_path / "ckpt").rglob(f"step-{int(step[1]):08d}.ckpt"))
     code, said = finish(start(folder, tmp_path, "ended", config)[0])
     assert code == 0, said
-    assert "going on from step-" in said
+    assert "resuming from step-" in said
     assert same(output, undisturbed)
     pd.testing.assert_frame_equal(learned(output), learned(undisturbed))
     assert not list((tmp_path / "ckpt").iterdir())

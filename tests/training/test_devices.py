@@ -123,7 +123,7 @@ def test_nothing_is_taken_where_nothing_is_wanted(monkeypatch: pytest.MonkeyPatc
 def test_more_than_there_are_is_an_error() -> None:
     with (
         pytest.raises(
-            TrainingError, match=r"machine\.devices: 5 GPUs asked for, .* sees 4 \(0, 1, 2, GPU-5f6d\)"
+            TrainingError, match=r"machine\.devices: 5 GPUs are requested, .* sees 4 \(0, 1, 2, GPU-5f6d\)"
         ),
         devices.gpus(5),
     ):
@@ -134,7 +134,7 @@ def test_a_gpu_that_is_demanded_and_not_there_is_an_error(monkeypatch: pytest.Mo
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert not devices.use_gpu("auto")
     assert not devices.use_gpu("cpu")
-    with pytest.raises(TrainingError, match=r"machine\.accelerator: gpu: this process sees no GPU"):
+    with pytest.raises(TrainingError, match=r"machine\.accelerator is gpu, but this process sees no GPU"):
         devices.use_gpu("gpu")
 
 

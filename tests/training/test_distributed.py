@@ -189,8 +189,8 @@ def test_two_processes_that_were_stopped_go_on_as_if_they_had_not(folder: Path, 
         code, said = finish(process)
         assert code != 0
         assert begins in said
-        assert (f"stopped by SIGTERM; step {saved} is saved" in said) == (name == "SIGTERM")
-        begins = f"going on from step-{saved:08d}.ckpt"
+        assert (f"stopped by SIGTERM after step {saved}, which is saved" in said) == (name == "SIGTERM")
+        begins = f"resuming from step-{saved:08d}.ckpt"
     code, said = finish(start(folder, tmp_path, "stopped", config)[0])
     assert code == 0, said
     assert begins in said

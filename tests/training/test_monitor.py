@@ -98,7 +98,7 @@ def test_a_learning_rate_of_zero_is_warned_of(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(folder, tmp_path, "one", config=small(learning_rate=5e-324, warmup_steps=100))
-    assert caplog.text.count("the learning rate is 0 at step 10 of 12: nothing is learned") == 1
+    assert caplog.text.count("the learning rate is 0 at step 10 of 12, so nothing is learned") == 1
 
 
 def test_a_run_that_ends_in_its_warm_up_is_warned_of(

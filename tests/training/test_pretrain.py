@@ -67,7 +67,7 @@ def test_going_on_with_another_number_of_processes_is_said(caplog: pytest.LogCap
         caplog.clear()
         module.on_load_checkpoint({"generators": torch.stack([torch.get_rng_state()] * saved)})
         module.on_train_start()
-        assert ("begun with 3 processes and going on with 2: dropout" in caplog.text) == said
+        assert ("started with 3 processes and resumes with 2: dropout" in caplog.text) == said
 
 
 def test_batches_made_by_other_processes_give_the_same_model(folder: Path, tmp_path: Path) -> None:
@@ -147,14 +147,14 @@ def test_a_small_population_is_skipped_and_said_so(tmp_path: Path, caplog: pytes
         made = population(units=units, bins=3000, animal=animal, recording=animal)
         write_population(made, tmp_path / animal / "probe.zarr", chunk_s=20, shard_s=60)
     run(tmp_path, tmp_path / "out", "one")
-    assert "population b/probe has 10 units, fewer than views.min_units = 11: skipped" in caplog.text
+    assert "population b/probe has 10 units, fewer than views.min_units = 11: it is skipped" in caplog.text
 
 
 def test_only_small_populations_are_refused(tmp_path: Path) -> None:
     for animal in ("a", "b"):
         made = population(units=9, bins=3000, animal=animal, recording=animal)
         write_population(made, tmp_path / animal / "probe.zarr", chunk_s=20, shard_s=60)
-    with pytest.raises(TrainingError, match="hold 0 windows"):
+    with pytest.raises(TrainingError, match="give 0 pairs of windows"):
         run(tmp_path, tmp_path / "out", "one")
     assert not list((tmp_path / "out").rglob("*.safetensors"))
 
@@ -163,7 +163,7 @@ def test_missing_recordings_are_named(folder: Path, tmp_path: Path) -> None:
     arguments = {"output": tmp_path / "m.safetensors", "checkpoints": tmp_path / "c"}
     with pytest.raises(TrainingError, match="no population store of animal z"):
         pretrain_run(Cohort(stores(folder), ["a", "z"]), small(), 0, **arguments)
-    with pytest.raises(DataError, match="no population stores there"):
+    with pytest.raises(DataError, match="no population stores found"):
         pretrain_run(Cohort(stores(tmp_path), ["a"]), small(), 0, **arguments)
 
 
@@ -197,7 +197,7 @@ def test_a_recording_that_is_left_out_is_done_without(
     record = json.loads(output.with_name("config.json").read_text())
     assert (record["animals"], record["left_out"]) == (["a"], ["z"])
     assert "nothing of z: 1 of 2 animals" in caplog.text
-    with pytest.raises(DataError, match="recordings of z are left out: nobody to learn from"):
+    with pytest.raises(DataError, match="recordings of z are left out, so there is nothing to train on"):
         pretrain_run(Cohort(stores(folder), ["z"], left_out=left_out), small(), 0, **arguments)
 
 

@@ -194,7 +194,7 @@ def test_windows_are_cut_to_whole_tokens(views: Views, bin_s: float, tokens: int
 
 
 def test_a_window_shorter_than_a_patch_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"less than one patch of 50; raise views\.window_s"):
+    with pytest.raises(ConfigError, match=r"fewer than one patch of 50 bins; raise views\.window_s"):
         view_spec(Views(window_s=0.5), 0.02)
 
 

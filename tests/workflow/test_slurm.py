@@ -91,7 +91,7 @@ def test_what_fails_is_named_and_what_is_cancelled_is_done_again(
     (job,) = jobs(cluster, "catalog")
     assert "Error in rule catalog:" in said
     assert f"SLURM-job '{job}' failed" in said
-    assert "The same command goes on from there." in said
+    assert "Run the same command to resume from there." in said
     own = (tmp_path / f".snakemake/slurm_logs/rule_catalog/{job}.log").read_text()
     assert "memory limit" in own
     results = tmp_path / "results" / "simulated"
@@ -121,7 +121,7 @@ def test_what_fails_is_named_and_what_is_cancelled_is_done_again(
     assert "figure: results/simulated/scaling/cell_type.inductive_zero_shot.png" in said
     assert read_model(model).record["machine"]["devices"] == 2
     log = (results / "logs" / "pretrain" / "n2-s0.log").read_text()
-    assert "going on from step-" in log
+    assert "resuming from step-" in log
     # Nothing ran on a node that was drained.
     tried_again = cluster.ask("scontrol", "show", "job", jobs(cluster, "pretrain")[-1])
     assert first not in re.search(r"^ +NodeList=(\S+)", tried_again, re.M)[1]

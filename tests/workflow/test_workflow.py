@@ -99,7 +99,7 @@ def test_snakemakes_own_report_has_the_figures_with_captions(finished: Path, tmp
 
 def test_every_run_had_one_gpu_and_the_untrained_encoder_none(finished: Path) -> None:
     logs = {path.stem: path.read_text() for path in finished.rglob("logs/pretrain/*.log")}
-    taken = {run: re.findall(r"on GPU (.+)", text) for run, text in logs.items()}
+    taken = {run: re.findall(r"using GPU (.+)", text) for run, text in logs.items()}
     assert taken.pop("n0-s0") == []
     assert all(gpus in (["pretended-a"], ["pretended-b"]) for gpus in taken.values()), taken
 
@@ -193,7 +193,7 @@ def test_a_killed_job_goes_on_from_its_checkpoint(copy: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stdout
     assert (copy / model).exists()
     log = (copy / "results/simulated/logs/pretrain/n1-s0.log").read_text()
-    assert "going on from step-" in log
+    assert "resuming from step-" in log
     assert "macro-F1 of the label animals" in log
 
 
@@ -249,7 +249,7 @@ def test_a_folder_of_nwb_files_goes_to_the_figure_and_warnings_are_repeated(tmp_
     assert "figure: results/mine/scaling/brain_region.transductive_zero_shot.png" in done.stdout
     assert "nuclr: warning: " in done.stdout
     assert "b.nwb: spike times of 1 units were not ascending: sorted" in done.stdout
-    assert "population c/right has 4 units, fewer than views.min_units = 11: skipped" in done.stdout
+    assert "population c/right has 4 units, fewer than views.min_units = 11: it is skipped" in done.stdout
     # A recording that comes later is seen, and the animals are split again.
     write_units(tmp_path / "nwb" / "d.nwb", poisson_trains(12, 30.0), animal="d", obs_intervals=[[0.0, 30.0]])
     jobs = planned(snakemake(tmp_path, "-n", configfile=tmp_path / "c.yaml"))

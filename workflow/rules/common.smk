@@ -1,4 +1,4 @@
-# What the rules share: the checked configuration, and who needs which files.
+# Shared by all rules: the validated configuration, and functions for their inputs and resources.
 import os
 import sys
 from itertools import takewhile
@@ -24,16 +24,16 @@ try:
 except NuclrError as error:
     raise WorkflowError(str(error)) from None
 
-# Commands also find files beside those that rules declare, and a module's prefix would move only the latter.
+# Commands also use files that rules do not declare, and a module's prefix would move only the declared ones.
 if workflow.modifier.path_modifier.replace_prefix(f"{OUT}/") != f"{OUT}/":
     raise WorkflowError(
-        "nuclr takes no prefix and no replace_prefix as a module; set `results` in its config, the folder of all results"
+        "as a module, nuclr does not support prefix or replace_prefix; set `results` in its config, the folder of all results"
     )
 
 
 wildcard_constraints:
     recording=r"[A-Za-z0-9_.-]+",
-    # Snakemake takes no constraint that is empty, so the whole model's nothing is a group.
+    # Snakemake does not accept an empty constraint, so the empty name of the full model is a group.
     ablation="|".join(["()", *(f"{name}-" for name in CONFIG.scaling.ablations)]),
     animals=r"\d+",
     seed=r"\d+",
@@ -47,18 +47,18 @@ if workflow.is_main_process:
         print(f"nuclr: {line}", file=sys.stderr)
 
 
-# Jobs that a cluster's profile groups share the loading of libraries as those of this machine do (see `onstart`).
+# Jobs that a cluster's profile groups share the import of libraries, like local jobs (see `onstart`).
 jobs_here = sys.argv[sys.argv.index("--target-jobs") + 1 :] if "--target-jobs" in sys.argv else []
 jobs_here = list(takewhile(lambda argument: not argument.startswith("--"), jobs_here))
 if not workflow.is_main_process and len(jobs_here) > 2 and CONFIG.machine.warm:
     warm.start()
 
 
-# Commands get this folder, not the names of the stores in it: of thousands, no shell takes the line.
+# Commands get this folder instead of the paths of its stores, which may be too many for a command line.
 POPULATIONS = f"{OUT}/populations"
 
 
-# Jobs of a cluster in the cloud see nothing but the inputs that they name.
+# Jobs in the cloud only see the inputs that they declare.
 SHARED = SharedFSUsage.INPUT_OUTPUT in workflow.storage_settings.shared_fs_usage
 
 
@@ -67,7 +67,7 @@ def stores(recordings):
 
 
 def to_embed(wildcards):
-    """Stores that a run is embedded on. Its model stands for those that it was trained on."""
+    """Return the stores that a run embeds; with a shared file system only those that it was not trained on."""
     run = int(wildcards.animals), int(wildcards.seed)
     return stores(PLAN.unseen(*run) if SHARED else PLAN.to_embed(*run))
 
@@ -77,20 +77,20 @@ def folder_of_stores(wildcards, input):
 
 
 def growing(gigabytes):
-    """Memory (MB) that a job asks a scheduler for: more each time that it is tried again."""
+    """Return a function for the memory (MB) that a job requests, which grows with each retry."""
     return lambda wildcards, attempt: 1000 * gigabytes * attempt
 
 
 def gpus(number):
-    """As many GPUs, or none where the configuration says cpu. `--resources gpu=4` limits how many at a time."""
+    """Return the number of GPUs, or 0 if machine.accelerator is cpu. `--resources gpu=4` limits the GPUs in use."""
     return 0 if CONFIG.machine.accelerator == "cpu" else number
 
 
 def threads_of_pretraining():
-    """Processors of a run: one for each device and for each process that makes batches for it.
+    """Return the number of processors of a run: one for each device and for each of its loader processes.
 
-    On a machine with GPUs, Snakemake's processors are shared out so that no more runs start than there are GPUs:
-    the others would only wait. A scheduler of a cluster shares GPUs out by itself.
+    On a machine with GPUs, a run claims so many of Snakemake's processors that no more runs start than there are
+    GPUs; the others would only wait. On a cluster, the scheduler assigns GPUs.
     """
     own = (1 + CONFIG.machine.most_workers(MAY_USE_GPU)) * (1 if NODES > 1 else DEVICES)
     gpus_here = gpus_of_this_machine() if CONFIG.machine.accelerator != "cpu" else 0
@@ -99,9 +99,9 @@ def threads_of_pretraining():
     return min(workflow.cores, max(own, workflow.cores * DEVICES // gpus_here))
 
 
-# What is run elsewhere is planned for a GPU: this machine cannot say what others have.
+# Jobs on other machines are planned for a GPU, because the GPUs of other machines are not known here.
 MAY_USE_GPU = CONFIG.machine.accelerator != "cpu" and (not workflow.local_exec or gpus_of_this_machine() > 0)
-# On several machines SLURM starts one process for each GPU; `mpi` tells Snakemake that the command does that.
+# On several machines, SLURM starts one process per GPU; `mpi` tells Snakemake that the command starts them itself.
 NODES, DEVICES = CONFIG.machine.num_nodes, CONFIG.machine.devices
 LAUNCH = f"srun --nodes={NODES} --ntasks-per-node={DEVICES}" if NODES > 1 else ""
 ON_SEVERAL = (
@@ -110,23 +110,23 @@ ON_SEVERAL = (
 
 
 PRETRAINING_GB = pretraining_memory_gb(CONFIG, MAY_USE_GPU)
-# A cluster's nodes are not this machine: there the scheduler is asked for so much.
+# Memory of this machine (GB); on a cluster, the memory is requested from the scheduler instead.
 HERE_GB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9 if hasattr(os, "sysconf") else None
 if workflow.local_exec and workflow.is_main_process and HERE_GB and PRETRAINING_GB > HERE_GB:
     print(
-        f"nuclr: warning: a pretraining may take {PRETRAINING_GB:.0f} GB (machine.devices x machine.workers x "
-        f"pretrain.cache_gb, and 12 GB), and this machine has {HERE_GB:.0f} GB: lower one of them",
+        f"nuclr: warning: a pretraining may need {PRETRAINING_GB:.0f} GB of memory (machine.devices x machine.workers x "
+        f"pretrain.cache_gb, and 12 GB), but this machine has {HERE_GB:.0f} GB; lower one of these settings",
         file=sys.stderr,
     )
 
 
 def kept(path):
-    """Raw files are kept, or deleted once they are chunked."""
+    """Mark a raw folder as kept, or as temporary, so that it is deleted after chunking."""
     return directory(path) if CONFIG.download.keep_raw else temp(directory(path))
 
 
 def warnings_said():
-    """Each warning of all steps once; the steps write them to their logs."""
+    """Return the warnings in the logs of all steps, each of them once."""
     logs = [path.read_text(errors="replace").splitlines() for path in Path(OUT, "logs").rglob("*.log")]
     return sorted({line for lines in logs for line in lines if line.startswith("nuclr: warning: ")})
 

@@ -1,4 +1,4 @@
-# Recordings to stores, tables and splits.
+# From recordings to population stores, tables and splits.
 from shlex import quote
 
 from snakemake.settings.types import DeploymentMethod
@@ -22,7 +22,7 @@ if CONFIG.source_kind == "simulated":
             "nuclr --usage simulate -o {params.folder:q} --config {params.config:q} > {log:q} 2>&1"
 
 
-# The data set's own part of the configuration, where it has one.
+# The section of the configuration for this data set, if there is one.
 OWN = [CONFIG.source_kind] if hasattr(CONFIG, CONFIG.source_kind) else []
 LINKS = (
     [f"{CONFIG.raw}/links.tsv"]
@@ -33,7 +33,7 @@ LINKS = (
 
 if CONFIG.source_kind == "bugeon_2022":
 
-    # One archive holds all sessions.
+    # One archive contains all sessions.
     rule download_all:
         output:
             [kept(recording.path) for recording in PLAN.recordings.values()],
@@ -64,12 +64,12 @@ elif CONFIG.downloads:
         resources:
             mem_mb=growing(4),
             runtime=480,
-            # A limit of the profile: how many ask a server at the same time.
+            # The profile limits how many downloads run at the same time.
             downloads=1,
             how=CONFIG.sections("download", "nwb", *OWN),
         params:
             config=CONFIG.sections("dataset", "source", "results"),
-            sorting=CONFIG.ibl_brain_wide_map.collection,  # of another one there are other files
+            sorting=CONFIG.ibl_brain_wide_map.collection,  # another spike sorting has other files
         message:
             "downloading {wildcards.recording}"
         shell:
@@ -79,7 +79,7 @@ elif CONFIG.downloads:
 
 if LINKS:
 
-    # allensdk cannot share an environment with the rest; uv makes one for it, or conda with --sdm conda.
+    # allensdk needs its own environment, which uv creates, or conda with --sdm conda.
     rule allen_links:
         input:
             script=workflow.source_path("../../envs/allen_links.py"),
@@ -101,7 +101,7 @@ if LINKS:
                 else f"uv run --isolated --no-project --python 3.11 --with-requirements {quote(input.requirements)} python"
             ),
         message:
-            "asking allensdk where the sessions are"
+            "looking up the addresses of the sessions with allensdk"
         shell:
             "{params.python} {input.script:q} {params.sessions} -o {output:q} > {log:q} 2>&1"
 
@@ -116,7 +116,7 @@ rule chunk:
     resources:
         mem_mb=growing(4),
         runtime=60,
-        # Not a parameter: stores need not be made again because they are made in another way.
+        # A resource instead of a parameter, so that changing it does not rerun the job.
         machine=CONFIG.sections("machine"),
     params:
         config=CONFIG.sections("dataset", "source", "results", "nwb", "sorter", "imaging", "chunk", *OWN),
@@ -136,7 +136,7 @@ rule catalog:
         populations=f"{OUT}/populations.parquet",
     log:
         f"{OUT}/logs/catalog.log",
-    # Before any run: it finds units that would be two, and tasks without labels.
+    # Before any run, because it detects duplicate units and tasks without labels.
     priority: 2
     resources:
         mem_mb=growing(8),
@@ -144,7 +144,7 @@ rule catalog:
     params:
         config=CONFIG.sections("probe"),
         folder=folder_of_stores,
-        # Of a data set that is downloaded there is what runs need.
+        # Of a downloaded data set, only the recordings that runs need are present.
         needed=f"--animals {PLAN.probed_with(0)} --seeds {PLAN.most_seeds}" if CONFIG.downloads else "",
     message:
         "cataloguing all units"
@@ -164,7 +164,7 @@ rule split:
         runtime=20,
     params:
         config=CONFIG.sections("dataset", "source", "results", "simulated", "nwb", "split"),
-        # So that a recording that comes or goes is noticed.
+        # Reruns the job if a recording is added or removed.
         recordings=fingerprint(PLAN.splits.recordings),
     message:
         "splitting animals"

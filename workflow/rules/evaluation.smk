@@ -1,4 +1,4 @@
-# Representations of units, and what a probe reads in them.
+# Representations of units, and their probes.
 
 ALL_PROBES = list(
     dict.fromkeys(
@@ -23,7 +23,7 @@ rule embed:
         mem_mb=growing(16),
         runtime=480,
         gpu=gpus(DEVICES),
-        # Not a parameter: embeddings need not be made again because they are made in another way.
+        # A resource instead of a parameter, so that changing it does not rerun the job.
         machine=CONFIG.sections("machine"),
     params:
         folder=folder_of_stores,
@@ -42,7 +42,7 @@ rule baseline:
     input:
         stores=stores(PLAN.to_compare),
         splits=f"{OUT}/splits.json",
-        # What they share is computed once. Not `ancient`, for which Snakemake forgets to look at what else changed.
+        # Shared features are computed once. Not `ancient`, because Snakemake would then miss other changes.
         parts=lambda wildcards: [
             f"{OUT}/runs/{other}/embeddings.parquet" for other in PLAN.computed_before(wildcards.baseline)
         ],
@@ -53,11 +53,11 @@ rule baseline:
     resources:
         mem_mb=growing(16),
         runtime=480,
-        # Not a parameter: features need not be computed again because they are computed in another way.
+        # A resource instead of a parameter, so that changing it does not rerun the job.
         machine=CONFIG.sections("machine"),
     params:
         folder=folder_of_stores,
-        # Not an output: a job that was killed goes on from it, and baselines that share features find them there.
+        # Not an output, because Snakemake deletes outputs of killed jobs, which resume from this cache; baselines share it.
         features=f"{OUT}/features",
         animals=PLAN.probed_with(0),
         panel=PLAN.panel,
@@ -124,7 +124,7 @@ rule collect:
         mem_mb=growing(4),
         runtime=60,
     message:
-        f"gathering the scores of {len(ALL_PROBES)} representations"
+        f"collecting the scores of {len(ALL_PROBES)} representations"
     shell:
         "nuclr --usage collect {input:q} -o {output.table:q} > {log:q} 2>&1"
 

@@ -1,4 +1,4 @@
-# Tables, laws, figures and the page.
+# Tables, fitted laws, figures and report pages.
 
 PARTS = [
     "",
@@ -70,7 +70,7 @@ rule overview:
 rule explore:
     input:
         embeddings=f"{OUT}/runs/{PLAN.mapped}/embeddings.parquet",
-        # Without labels no untrained model is needed for anything else.
+        # Without labels, the untrained model is not needed elsewhere, so it is not embedded for this page alone.
         untrained=f"{OUT}/runs/n0-s0/embeddings.parquet" if CONFIG.probe.tasks else [],
         stores=stores(PLAN.to_embed(max(PLAN.animal_counts), 0)),
     output:
@@ -88,7 +88,7 @@ rule explore:
             ["--beside", input.untrained, "--name", "untrained"] if input.untrained else []
         ),
     message:
-        f"writing a page of all units of {PLAN.mapped}"
+        f"writing the map of all units of {PLAN.mapped}"
     shell:
         "nuclr --usage explore {input.embeddings:q} --name {params.name:q} {params.beside:q} "
         "--recordings {params.folder:q} --title {params.title:q} -o {output:q} > {log:q} 2>&1"
@@ -112,7 +112,7 @@ rule bundle:
         config=CONFIG.sections("probe"),
         run=lambda wildcards, input: Path(input.model).parent,
     message:
-        f"making a model to share of {PLAN.mapped}, with its probes"
+        f"making a model folder of {PLAN.mapped}, with probes"
     shell:
         "nuclr --usage bundle {params.run:q} --splits {input.splits:q} -o {output:q} --config {params.config:q} "
         "> {log:q} 2>&1"

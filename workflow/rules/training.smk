@@ -1,4 +1,4 @@
-# One run: an encoder for a number of animals and a seed; 0 animals is the untrained encoder.
+# Pretraining runs: one encoder for each number of animals and seed; 0 animals is the untrained encoder.
 
 TASKS_IN_TRAINING = ["probe"] if CONFIG.pretrain.probe_every else []
 
@@ -13,12 +13,12 @@ rule pretrain:
         metrics=f"{OUT}/runs/{{ablation}}n{{animals}}-s{{seed}}/metrics.csv",
     log:
         f"{OUT}/logs/pretrain/{{ablation}}n{{animals}}-s{{seed}}.log",
-    # Long and many: none of them should be left to run alone at the end.
+    # High priority, because these are the longest jobs, and none should run alone at the end.
     priority: 1
     threads: threads_of_pretraining()
     resources:
         **ON_SEVERAL,
-        # Not a parameter: a run need not be done again because it is carried out in another way.
+        # Resources instead of parameters, so that changing them does not rerun the job.
         mem_mb=growing(PRETRAINING_GB),
         runtime=1440,
         gpu=lambda wildcards: gpus(NODES * DEVICES if int(wildcards.animals) else 0),

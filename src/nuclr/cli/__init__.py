@@ -1,4 +1,4 @@
-"""The command line: the only room that prints. Every step of the workflow is one subcommand."""
+"""The command line, the only part that prints. Each step of the workflow is one subcommand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> None:
-    """Run a subcommand: in this process, or in the copy of one that has loaded its libraries already."""
+    """Run a subcommand in this process, or in a fork of a process that has already imported the libraries."""
     if place := os.environ.get("NUCLR_WARM"):
         from nuclr.cli.warm import ask
 

@@ -1,4 +1,4 @@
-"""All subcommands, and what becomes of their errors."""
+"""The app with all subcommands, and the handling of their errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    # Lines of a paragraph are joined, and wrapped as wide as the terminal is.
+    # Joins the lines of a paragraph and wraps them to the width of the terminal.
     rich_markup_mode="markdown",
 )
 for room in (identification, data, model, training, evaluation, prediction, report):
@@ -41,8 +41,8 @@ def before_all(
 
 
 def run() -> None:
-    """Run a subcommand; say in one line what a user can put right."""
-    # "nuclr: warning: ..." is what the workflow looks for in its logs.
+    """Run a subcommand; errors that a user can correct are printed in one line."""
+    # The workflow looks for "nuclr: warning: ..." in its logs.
     logging.addLevelName(logging.WARNING, "warning")
     logging.addLevelName(logging.INFO, "info")
     logging.basicConfig(level=logging.WARNING, format="nuclr: %(levelname)s: %(message)s", stream=sys.stderr)

@@ -91,11 +91,11 @@ def chunk(
                 licence=licence_of(options, which),
             )
     except DataError as error:
-        # Of many, one that holds nothing is done without; asked for alone, it is an error.
+        # In the workflow, a recording without usable units is left out; on its own it is an error.
         nothing = isinstance(error, NothingToLearn) and config
         if not nothing and options.nwb.on_damaged == "stop":
             raise
-        logger.warning("%s; left out", error)
+        logger.warning("%s; the recording is left out", error)
         leave_out(output, which.recording, which.animal, str(error))
         return
     print(f"{recording}: {', '.join(names)}")

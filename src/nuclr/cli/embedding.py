@@ -1,4 +1,4 @@
-"""Recordings to embeddings, with a bar that shows how far it has come: what embed and identify share."""
+"""Embed recordings with a progress bar: code that the subcommands embed and identify share."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ logger = logging.getLogger(__name__)
 def embed_recordings(
     found: Sequence[Found], model: Model, options: Config
 ) -> tuple[Embeddings, dict[str, Any]]:
-    """Embed every unit of some recordings, read as the model reads them.
+    """Embed every unit of several recordings, binned for the model.
 
     Parameters
     ----------
     found
-        Recordings, of :func:`nuclr.data.own.find`.
+        Recordings from :func:`nuclr.data.own.find`.
     model
-        That embeds them.
+        The model.
     options
-        Everything that can be set.
+        The configuration.
 
     Returns
     -------
     embeddings
-        Of all units.
+        Embeddings of all units.
     record
-        Where they come from.
+        Provenance of the embeddings.
     """
     from rich.progress import track
 
@@ -49,8 +49,10 @@ def embed_recordings(
     chunk = options.chunk.model_copy(update={"bin_s": model.bin_s})
     if "min_rate_hz" not in chunk.model_fields_set and (least := model.min_rate_hz):
         chunk = chunk.model_copy(update={"min_rate_hz": least})
-        if any(recording.form for recording in found):  # a store is taken as it was made
-            logger.info("the model learned from units of %g Hz or more: others are left out", least)
+        if any(recording.form for recording in found):  # units of a store are never filtered again
+            logger.info(
+                "the model was trained on units of at least %g Hz; units with lower rates are left out", least
+            )
     files: dict[str, str] = {}
 
     def opened() -> Iterator[Population]:

@@ -93,9 +93,9 @@ def baseline(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write a baseline's features of every unit, in the form of embeddings.
+    """Write a baseline's features of every unit, in the format of embeddings.
 
-    Killed and started again, it goes on after the recordings that it had finished.
+    After an interruption, the same command resumes after the last finished recording.
     """
     from rich.console import Console
     from rich.progress import track

@@ -1,4 +1,4 @@
-"""Subcommands that say in one go what the units of a recording are: identify, demo."""
+"""Subcommands that decode the units of a recording in one step: identify, demo."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nuclr.sharing.loaded import Model
 
 FolderOption = Annotated[Path, typer.Option("--output", "-o", help="folder for the results")]
-# Reading a larger file only to hash it would take longer than all else.
+# Larger files are not hashed, because reading them would take longer than everything else.
 HASHED_BYTES = 2e9
 
 
@@ -99,7 +99,7 @@ def _identify(
     options: Config,
     **asked: Any,
 ) -> None:
-    """Embed, identify, and write what was found to a folder."""
+    """Embed and decode recordings, and write the results to a folder."""
     from nuclr.cli.embedding import embed_recordings
     from nuclr.files import check_writable
     from nuclr.report.identified import write_identified
@@ -129,7 +129,7 @@ def _identify(
 def _provenance(
     found: Sequence[Found], model: Model, probes: Mapping[str, SavedProbe], record: Mapping[str, Any]
 ) -> list[tuple[str, str]]:
-    """Say where all that is on the page comes from."""
+    """Return the provenance of the results on the page, as names and values."""
     from nuclr.provenance import versions
 
     rows = [("recording", f"{recording.called}{_hash_of(recording)}") for recording in found[:20]]
@@ -143,7 +143,7 @@ def _provenance(
 
 
 def _hash_of(recording: Found) -> str:
-    """Hash of a recording's file; none of what is large, a folder, or on a server."""
+    """Return the hash of a recording's file; "" for large files, folders and files on servers."""
     from nuclr.files import sha256_of
 
     path = recording.path
@@ -152,7 +152,7 @@ def _hash_of(recording: Found) -> str:
 
 
 def _show(identified: Identified) -> None:
-    """Show a table at the terminal: each class of each probe, and how many units are of it."""
+    """Print a table of each probe's classes and their numbers of units."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""Subcommands of models as files: import-checkpoint, card, bundle, publish."""
+"""Subcommands that convert, describe and publish models: import-checkpoint, card, bundle, publish."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def publish(
         print(f"{name}: {size / 1e6:.3f} MB, sha256 {sha256_of(folder / name)[:12]}")
     seen_by = "everybody" if public else "you alone"
     if dry_run:
-        print(f"{where}: {len(files)} files would be uploaded, for {seen_by} to see; nothing was")
+        print(f"{where}: {len(files)} files would be uploaded, for {seen_by} to see; nothing was uploaded")
         return
     there = hub.publish(folder, where, files, private=not public)
     print(f"{there}: {len(files)} files, for {seen_by} to see")

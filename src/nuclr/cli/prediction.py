@@ -1,4 +1,4 @@
-"""Subcommands that say what units are: suggest, train-probe, predict, export-bwb."""
+"""Subcommands that decode units from embeddings: suggest, train-probe, predict, export-bwb."""
 
 from __future__ import annotations
 
@@ -93,9 +93,11 @@ def train(
     about = {"datasets": record.get("datasets", []), "inputs": inputs}
     wanted = [name.strip() for name in kinds.split(",")]
     if unknown := set(wanted) - set(KINDS):
-        raise ConfigError(f"--kinds: no {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+        raise ConfigError(
+            f"--kinds: unknown kind {', '.join(sorted(unknown))}; choose from {', '.join(KINDS)}"
+        )
     if centred not in get_args(Centring):
-        raise ConfigError(f"--centred: {centred}; it is one of {', '.join(get_args(Centring))}")
+        raise ConfigError(f"--centred: {centred} is not one of {', '.join(get_args(Centring))}")
     alone = output.suffix == ".safetensors"
     if not alone:
         check_model_of(output, embedded)

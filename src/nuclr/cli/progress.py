@@ -1,4 +1,4 @@
-"""What long transfers show: bars at a terminal, a plain line now and then in a log."""
+"""Show the progress of long transfers: bars in a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVERY_S = 15.0
 
 @contextmanager
 def transfers() -> Iterator[Progress]:
-    """Give what a download is to tell of every block."""
+    """Yield a function that a download calls after each block to show its progress."""
     if not sys.stderr.isatty():
         yield _Lines()
         return
@@ -45,7 +45,7 @@ def transfers() -> Iterator[Progress]:
 
 
 class _Lines:
-    """Writes a line at most every :data:`EVERY_S`, and when a file is whole."""
+    """Logs a line at most every :data:`EVERY_S` seconds, and when a file is complete."""
 
     def __init__(self) -> None:
         self.name, self.began, self.at_first, self.told_at = "", 0.0, 0, 0.0

@@ -30,19 +30,19 @@ def inspect(
         str,
         typer.Argument(
             metavar="PATH",
-            help="NWB file, sorter's folder, store, or folder of such; or the address of NWB files "
+            help="NWB file, folder of a spike sorter, store, or folder of these; or the address of NWB files "
             "(https://, s3://, dandi://)",
         ),
     ],
     picture: Annotated[
         Path | None,
-        typer.Option(help="also draw the first population; files that begin so", show_default=False),
+        typer.Option(help="also draw the first population, to files with this name", show_default=False),
     ] = None,
     population: Annotated[
-        str | None, typer.Option(help="draw this one instead of the first", show_default=False)
+        str | None, typer.Option(help="population to draw instead of the first", show_default=False)
     ] = None,
     start: Annotated[
-        float | None, typer.Option(help="where the picture begins (s); else the first valid second")
+        float | None, typer.Option(help="start of the picture (s); by default the first valid second")
     ] = None,
     seconds: Annotated[float, typer.Option(help="length of the picture (s)")] = 30.0,
     html: Annotated[
@@ -50,15 +50,16 @@ def inspect(
         typer.Option("--html", help="also write activity.html, a page of the first population with zoom"),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="write the page of --html here", show_default=False)
+        Path | None, typer.Option("--output", "-o", help="file for the page of --html", show_default=False)
     ] = None,
     depth: DepthOption = "depth_um",
-    as_json: Annotated[bool, typer.Option("--json", help="print it for other programs instead")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Look at recordings: animals, populations, units, minutes, activity, labels; and a picture or page.
+    """Show the animals, populations, units, minutes, activity and labels of recordings.
 
-    Of a folder, files that cannot be used are listed with the reason and the remedy.
+    With --picture, the activity of a population is drawn, too, and with --html as a page with zoom. For a
+    folder, files that cannot be used are listed with the reason and the remedy.
     """
     from nuclr.cluster import computing
     from nuclr.config import load_config
@@ -81,9 +82,8 @@ def inspect(
             from nuclr.report.figures import save_figure
             from nuclr.report.raster import activity_figure
 
-            begin = (
-                start if start is not None else float([*seen.first.valid_spans[:, 0], seen.first.start_s][0])
-            )
+            first_valid = [*seen.first.valid_spans[:, 0], seen.first.start_s][0]
+            begin = float(first_valid) if start is None else start
             for written in save_figure(activity_figure(seen.first, begin, seconds), picture):
                 print(written, file=out)
         if html or output is not None:
@@ -94,13 +94,13 @@ def inspect(
 
 
 def _show(seen: Inspection) -> None:
-    """Print what recordings hold, as tables."""
+    """Print the contents of recordings as tables."""
     from rich.console import Console
     from rich.table import Table
 
     from nuclr.data.catalog import totals
 
-    # Names come from files: [bold] in one is no markup.
+    # Names come from files, so [bold] in a name must not be treated as markup.
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False, emoji=False)
     table = Table(
         "population", "animal", "kind", "units", "minutes", "bin (ms)", "activity, median (5 to 95 %)"
@@ -137,7 +137,7 @@ def scaling(
     output: OutputOption,
     config: ConfigOption = None,
 ) -> None:
-    """Gather the probes of all runs; write table, fit and figure to files that begin with OUTPUT."""
+    """Combine the probes of all runs; write table, fitted law and figure to files that begin with OUTPUT."""
     from nuclr.config import load_config
     from nuclr.report.curves import write_scaling
 
@@ -150,11 +150,14 @@ def overview(
     folder: Annotated[Path, typer.Argument(help="results of a data set: units.parquet, runs/")],
     output: OutputOption,
     runs: Annotated[
-        list[str], typer.Option("--run", help="a run, for its training curve; the last is mapped")
+        list[str],
+        typer.Option(
+            "--run", help="run to draw the training curve of; can be repeated; the last one's units are drawn"
+        ),
     ],
     config: ConfigOption = None,
 ) -> None:
-    """Draw what was recorded, how training went and where units lie, to a folder."""
+    """Draw the recordings, the training curves and the embeddings of units, to a folder."""
     from nuclr.config import load_config
     from nuclr.report.overview import write_overview
 
@@ -167,40 +170,42 @@ def explore(
     output: OutputOption = Path("explore.html"),
     beside: Annotated[
         list[Path] | None,
-        typer.Option(help="other embeddings of the same units, for a second map; may be given again"),
+        typer.Option(help="other embeddings of the same units, for a second map; can be repeated"),
     ] = None,
     probe: Annotated[
         list[Path] | None,
-        typer.Option(help="probe.safetensors, whose predictions are colours too; may be given again"),
+        typer.Option(help="probe.safetensors whose predictions can be shown as colours; can be repeated"),
     ] = None,
     recordings: Annotated[
         list[str] | None,
         typer.Option(
             help="recordings or stores of the units, or a folder of these, for the activity of single units; "
-            "may be given again"
+            "can be repeated"
         ),
     ] = None,
     layout: Annotated[
         list[str] | None,
         typer.Option(
-            help="pca, umap (needs umap-learn) or tsne (needs openTSNE); may be given again",
+            help="pca, umap (needs umap-learn) or tsne (needs openTSNE); can be repeated",
             show_default="pca",
         ),
     ] = None,
     depth: DepthOption = "depth_um",
-    title: Annotated[str, typer.Option(help="of the page; else the name of the first map")] = "",
+    title: Annotated[str, typer.Option(help="title of the page; by default the name of the first map")] = "",
     names: Annotated[
         list[str] | None,
         typer.Option(
-            "--name", help="of a map, first and second; else that of the embeddings' file or folder"
+            "--name",
+            help="name of the first map, then of the second; by default that of the embeddings' file or "
+            "folder",
         ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write explore.html: a map of the units to colour, filter, search and click, in one file.
+    """Write explore.html, a single file with a map of the units to colour, filter, search and click.
 
-    With --beside, two maps of the same units with one selection: an untrained model's and a trained one's.
-    UMAP and t-SNE are computed once, and kept in a folder beside the page.
+    With --beside, the page has two maps of the same units with a common selection, for example of an
+    untrained and a trained model. UMAP and t-SNE are computed once and cached in a folder beside the page.
     """
     from nuclr.evaluation.answers.saved_probe import load_probe
     from nuclr.report.explore import write_explore
@@ -224,7 +229,7 @@ def explore(
 
 
 def _populations(recordings: Sequence[str], config: Sequence[str]) -> Iterator[Population]:
-    """Open recordings one after another; each that cannot be used is left out with a warning."""
+    """Yield the populations of recordings; recordings that cannot be used are left out with a warning."""
     if not recordings:
         return
     from nuclr.config import load_config
@@ -235,7 +240,7 @@ def _populations(recordings: Sequence[str], config: Sequence[str]) -> Iterator[P
     found = find([place_of(text) for text in recordings], options.download)
     for _, populations, error in open_what_can_be(found, options.reading, options.chunk):
         if error is not None:
-            logger.warning("%s; its units are shown without their activity.", error)
+            logger.warning("%s; the units of this recording are shown without their activity.", error)
         yield from populations
 
 
@@ -244,11 +249,11 @@ def report(
     splits: SplitsOption,
     output: OutputOption,
     notes: Annotated[
-        list[str] | None, typer.Option("--note", help="what was chosen or left out; may be given again")
+        list[str] | None, typer.Option("--note", help="note to show on the page; can be repeated")
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Write report.html: every number and figure, and where they come from, in one file."""
+    """Write report.html, a single file with all results and their provenance."""
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
     from nuclr.report.page import write_page

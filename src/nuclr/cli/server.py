@@ -1,8 +1,8 @@
-"""A process that forks for every command it is asked for, so that libraries are loaded once; see ``warm``.
+"""A server that forks for each requested command, so that libraries are imported only once; see ``warm``.
 
-``python -m nuclr.cli.server SOCKET`` ends with the process that started it. Before it forks for a subcommand
-that comes many times, it loads what that needs (``FOR_MANY``). What else a subcommand loads is seen the first
-time, and loaded here when it comes again.
+``python -m nuclr.cli.server SOCKET`` ends with the process that started it. Before it forks for a frequent
+subcommand, it imports the modules in ``FOR_MANY``. Other modules that a subcommand imports are recorded the
+first time, and imported here when the subcommand is requested again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FOR_MANY = {
 
 @dataclass(frozen=True)
 class Request:
-    """A command to carry out: as whom, who waits for it, and its standard input, output and error."""
+    """A requested command: its arguments, folder, environment, standard streams, and the waiting socket."""
 
     asking: socket.socket
     arguments: list[str]
@@ -48,13 +48,13 @@ class Request:
 
     @property
     def subcommand(self) -> str:
-        """Name of the subcommand: the first argument that is no option."""
+        """Name of the subcommand: the first argument that is not an option."""
         return next((a for a in self.arguments[1:] if re.fullmatch("[a-z][a-z-]*", a)), "")
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A command under way: its request, the copy that carries it out, and a file for what it loaded."""
+    """A running command: its request, the forked process, and a file that lists the imported modules."""
 
     request: Request
     process: int
@@ -62,18 +62,18 @@ class Job:
     loaded: int
 
     def signal(self, number: int) -> None:
-        """Send a signal to the copy and all that it started."""
+        """Send a signal to the forked process and its child processes."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process, number)
 
 
 class Server:
-    """Forks for every command that comes.
+    """Server that forks for each requested command.
 
     Parameters
     ----------
     place
-        Path of the socket to listen at; it goes with this process, and its folder if nothing else is in it.
+        Path of the socket to listen at; the socket and its folder are removed when this process ends.
     """
 
     def __init__(self, place: str) -> None:
@@ -90,7 +90,7 @@ class Server:
         self.before: set[str] = set()
 
     def serve(self) -> tuple[Request, int]:
-        """Wait for commands; return in every copy, with what it is to do and a file to say what it loaded."""
+        """Wait for commands; return in each fork, with its request and a file to list imported modules in."""
         while True:
             for key, _ in self.selector.select():
                 if key.fileobj is self.listener:
@@ -106,11 +106,11 @@ class Server:
                     sys.exit()
                 elif key.fileobj == key.data.ends:
                     self._finish(key.data)
-                elif key.data in self.jobs:  # it may have ended since these events were asked for
+                elif key.data in self.jobs:  # the job may have ended since select() returned
                     self._hear(key.data)
 
     def _accept(self) -> Request | None:
-        """Read a request, unless it comes from another installation."""
+        """Read a request; None if it comes from another installation."""
         asking, _ = self.listener.accept()
         files: Sequence[int] = ()
         with contextlib.suppress(OSError, ValueError, struct.error):
@@ -126,14 +126,14 @@ class Server:
         return None
 
     def _fork(self, request: Request) -> int | None:
-        """Start a copy; return in it the file for what it loads, and here None."""
+        """Fork for a request; return in the fork the file for imported modules, and in the server None."""
         for name in self.needs.pop(request.subcommand, []):
-            # Some can only be had from the one that loaded them.
+            # Some modules can only be imported by the module that needs them.
             with contextlib.suppress(Exception):
                 import_module(name)
         self.before = set(sys.modules)
         loaded = os.memfd_create("loaded")
-        gc.freeze()  # the copies need not look through what they share
+        gc.freeze()  # the garbage collector of a fork skips shared objects
         process = os.fork()
         if not process:
             return loaded
@@ -146,7 +146,7 @@ class Server:
         return None
 
     def _hear(self, job: Job) -> None:
-        """Pass on a signal; where nobody waits any more, nobody needs the result."""
+        """Pass a signal on to a job; terminate the job if the waiting process has ended."""
         number = b""
         with contextlib.suppress(ConnectionError):
             number = job.request.asking.recv(1)
@@ -155,7 +155,7 @@ class Server:
         job.signal(number[0] if number else signal.SIGTERM)
 
     def _finish(self, job: Job) -> None:
-        """Say how a command ended, and remember what it loaded."""
+        """Send the exit code of a finished command, and record the modules that it imported."""
         code = os.waitstatus_to_exitcode(os.waitpid(job.process, 0)[1])
         with contextlib.suppress(OSError):
             job.request.asking.sendall(CODE.pack(code))
@@ -168,10 +168,10 @@ class Server:
         with os.fdopen(job.loaded, "rb") as file:
             file.seek(0)
             names = file.read().decode().split()
-        self.needs[job.request.subcommand] = names  # of the last; most of it is there by now
+        self.needs[job.request.subcommand] = names  # of the last run; most are imported by now
 
     def leave(self, request: Request) -> None:
-        """Close, in a copy, what is this process' alone."""
+        """Close the server's sockets and files in a fork."""
         self.selector.close()
         for end in (self.listener, request.asking, *(job.request.asking for job in self.jobs)):
             end.close()
@@ -180,8 +180,8 @@ class Server:
 
 
 def become(request: Request) -> None:
-    """Make this process what the one that asked was."""
-    os.setsid()  # signals come from who asked, not from the terminal as well
+    """Take over the folder, environment, standard streams and arguments of the requesting process."""
+    os.setsid()  # signals come from the requesting process, not also from the terminal
     os.chdir(request.folder)
     os.environ.clear()
     os.environ.update(request.environment)
@@ -190,14 +190,14 @@ def become(request: Request) -> None:
         os.close(file)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = request.arguments
-    # A run on several devices is started again by its arguments, not as this module.
+    # Lightning restarts a run on several devices by its arguments, and must not restart this module.
     sys.modules["__main__"].__spec__ = None
     if threads := os.environ.get("OMP_NUM_THREADS"):
         use_threads(int(threads))
 
 
 def use_threads(count: int) -> None:
-    """Do what the environment would have done, had the libraries not been loaded before."""
+    """Set the number of threads of libraries that were imported before the environment was known."""
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(count)
@@ -214,7 +214,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         server = Server(sys.argv[1])
-    except OSError:  # this system has not what it takes
+    except OSError:  # this system lacks the required features
         sys.exit(1)
     request, loaded = server.serve()
     server.leave(request)
@@ -232,9 +232,9 @@ def main() -> None:
 
 
 def end(code: int) -> NoReturn:
-    """End a copy as Python does, but leave to the system what it shares with the others.
+    """End a fork like Python does, but without freeing the memory that it shares with other forks.
 
-    To take libraries apart touches all of their memory, which is then copied: half a second.
+    Freeing would touch all memory of the libraries, which would then be copied, in half a second.
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()

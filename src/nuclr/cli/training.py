@@ -79,7 +79,7 @@ def pretrain(
     named = {name: value for name, value in given.items() if value is not None}
     options = load_config(*(config or ()), {"machine": named}).ablated(ablation)
     if (splits is None) != (animals is None):
-        raise ConfigError("pretrain: give both --splits and --animals, or neither: then all animals train")
+        raise ConfigError("pretrain: give both --splits and --animals, or neither to train on all animals")
     machine = options.machine
     folder = checkpoints or output.parent / "checkpoints"
     with gpus(0 if animals == 0 else machine.devices, machine.accelerator, machine.share_gpus):
@@ -104,7 +104,7 @@ def pretrain(
 
 
 class _Run(NamedTuple):
-    """Whom a run of a scaling analysis learns from, and who scores its encoder while it does."""
+    """Training recordings of a run of the scaling analysis, and the scores of its encoder in training."""
 
     cohort: Cohort
     score: Score | None
@@ -112,7 +112,7 @@ class _Run(NamedTuple):
 
 
 def _of_splits(populations: list[Path], groups: Splits, animals: int, seed: int, options: Config) -> _Run:
-    """Take the first of the animals that splits.json puts in order."""
+    """Return a run on the first animals in the order of splits.json."""
     from nuclr.data.access.remote import on_disk
     from nuclr.data.archives.left_out import members_left_out
     from nuclr.data.store import stores

@@ -1,9 +1,9 @@
-"""Asking a warm process to carry a command out: one that has loaded the libraries already.
+"""Run commands in a warm process that has already imported the libraries.
 
-Most of what a small job takes is the loading of libraries, and a workflow has hundreds of small jobs. So the
-workflow starts one process beside them, :mod:`nuclr.cli.server`, and names its socket in ``NUCLR_WARM``. It
-forks for each command. The copy has everything loaded and is in all else a process of its own: it gets the
-folder, environment, files and signals of the process that asked, and fails or is killed alone.
+Small jobs spend most of their time importing libraries, and a workflow has hundreds of small jobs. Therefore
+the workflow starts one server process, :mod:`nuclr.cli.server`, and passes its socket in ``NUCLR_WARM``. The
+server forks for each command. The fork has all libraries imported and otherwise is an independent process: it
+gets the folder, environment, files and signals of the requesting process, and fails or is killed alone.
 """
 
 from __future__ import annotations
@@ -19,23 +19,24 @@ from typing import Any
 PLACE = "NUCLR_WARM"
 LENGTH = struct.Struct("!I")
 CODE = struct.Struct("!i")
-# A server of another installation would carry out other code.
+# A server of another installation would run different code.
 WHO = [sys.prefix, sys.version, __file__]
 
 
 def start() -> None:
-    """Start a server that ends with this process, and name it to all that this process starts from now on.
+    """Start a server that ends with this process, and pass its socket to later child processes.
 
-    Nothing happens where a system has not what it takes (Linux has); commands then load for themselves.
+    Nothing happens on systems without the required features (Linux has them); commands then import libraries
+    themselves.
     """
     import subprocess
     from tempfile import mkdtemp
 
     if not hasattr(os, "pidfd_open"):
         return
-    place = os.path.join(mkdtemp(prefix="nuclr-"), "socket")  # others may not look into it
+    place = os.path.join(mkdtemp(prefix="nuclr-"), "socket")  # readable for this user only
     command = [sys.executable, "-m", "nuclr.cli.server", place]
-    # Copies set their number of threads; what is set here only keeps idle ones from being made.
+    # Forks set their own number of threads; one thread here avoids idle threads in the server.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     nowhere = subprocess.DEVNULL
     subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, env=environment)
@@ -43,12 +44,12 @@ def start() -> None:
 
 
 def ask(place: str) -> int | None:
-    """Have this process' command carried out by the process that listens at a socket.
+    """Run this process's command in the server that listens at a socket.
 
     Returns
     -------
     int or None
-        The exit code. None where nobody listens or the command is not taken: nothing was done.
+        The exit code. None if no server listens or it refuses the command, so nothing was run.
     """
     request = {
         "who": WHO,
@@ -74,11 +75,14 @@ def ask(place: str) -> int | None:
         signal.signal(number, pass_on)
     answer = asking.recv(CODE.size, socket.MSG_WAITALL)
     if len(answer) < CODE.size:
-        print("nuclr: error: the warm process has ended before its work was done", file=sys.stderr)
+        print(
+            "nuclr: error: the background process ended before the command was finished; run it again",
+            file=sys.stderr,
+        )
         return 1
     (code,) = CODE.unpack(answer)
     if code < 0:
-        # Whoever waits for this process is to see what became of the copy.
+        # End by the same signal as the fork, so that a waiting process sees it.
         signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return int(code)

@@ -1,1 +1,1 @@
-"""What the embeddings know, measured."""
+"""Evaluation: probes of representations, their scores, the scaling law, and answers for new units."""

@@ -1,4 +1,4 @@
-"""Probes: classifiers of units from their features, all with balanced classes and probabilities."""
+"""Probes: classifiers of units from features, with balanced classes and probabilities."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PATIENCE = 20
 
 
 class Classifier(Protocol):
-    """What a fitted probe can do, as in scikit-learn."""
+    """Interface of a fitted probe, as in scikit-learn."""
 
     classes_: np.ndarray
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Probability of every class, ``(unit, class)``."""
+        """Return the probability of each class, ``(unit, class)``."""
 
 
 def fit_classifier(
@@ -33,29 +33,29 @@ def fit_classifier(
     validation: tuple[np.ndarray, np.ndarray],
     seed: int = 0,
 ) -> Classifier:
-    """Fit a probe.
+    """Return a fitted probe of one of these kinds.
 
-    - ``linear``: the published one, logistic regression on standardised features (arXiv 2512.01199).
+    - ``linear``: the published probe, logistic regression on standardised features (arXiv 2512.01199).
     - ``knn``: 15 nearest neighbours in standardised features, weighted by distance.
     - ``mlp``: one hidden layer of 64; the epoch of the best macro-F1 on validation units is kept.
-    - ``lolcat``: :class:`nuclr.representation.lolcat.Lolcat`, for its own features alone.
+    - ``lolcat``: :class:`nuclr.representation.lolcat.Lolcat`, only for its own features.
 
-    What has nothing to choose learns from validation units too.
+    Kinds that need no validation units (linear, knn) are also trained on them.
 
     Parameters
     ----------
     kind
-        One of these.
+        One of the kinds above.
     train, validation
         Features ``(unit, feature)`` without NaN, and classes ``(unit,)``; validation may be empty.
     seed
-        Of the perceptron's weights and batches.
+        Seed of the weights and batches of ``mlp`` and ``lolcat``.
     """
     features, labels = (np.concatenate(both) for both in zip(train, validation, strict=True))
     if kind == "linear":
         regression = LogisticRegression(C=1.0, class_weight="balanced", solver="newton-cg", max_iter=1000)
         return make_pipeline(StandardScaler(), regression).fit(features, labels)
-    # Imported where they are used: few probe by any but the linear one, which alone starts the soonest.
+    # Imported on use, because most runs only need the linear probe, which then starts faster.
     if kind == "knn":
         from sklearn.neighbors import KNeighborsClassifier
 
@@ -77,7 +77,7 @@ def _perceptron(
     scaler = StandardScaler().fit(train[0])
     features, labels = scaler.transform(train[0]), train[1]
     weights = compute_sample_weight("balanced", labels)
-    # Without validation units the training units say when to stop.
+    # Without validation units, early stopping uses the training units.
     judge, truth = (scaler.transform(validation[0]), validation[1]) if len(validation[1]) else train
     network = MLPClassifier((HIDDEN,), alpha=1e-3, learning_rate_init=1e-3, random_state=seed)
     classes = np.unique(labels)

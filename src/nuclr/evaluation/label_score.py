@@ -1,4 +1,4 @@
-"""How good an encoder is for the label animals: what may choose among epochs, unlike the test animals."""
+"""Score an encoder on the label animals, to choose the best epoch without the test animals."""
 
 from __future__ import annotations
 
@@ -34,40 +34,41 @@ def label_score(
     tasks: Sequence[Task] | None,
     left_out: Collection[str] = (),
 ) -> Callable[[Encoder], float]:
-    """Make a function that probes an encoder on the label animals, leaving one of them out at a time.
+    """Return a function that scores an encoder with probes, leaving each label animal out in turn.
 
-    The processes of a run share the populations out: all of them call the function, and get one score.
+    In a run of several processes, each embeds a part of the populations. All processes must call the
+    function, and all get the same score.
 
     Parameters
     ----------
     stores
-        Population stores of the label animals; those of others are passed over.
+        Population stores of the label animals; stores of other animals are ignored.
     splits
-        Name the label animals.
+        Splits with the label animals.
     views
         How windows are cut.
     tasks
-        What is predicted; None: the columns of labels.
+        Tasks to decode; None: the label columns.
     left_out
-        Animals of which a recording could not be had.
+        Animals with a recording that is not available.
 
     Returns
     -------
     Callable
-        Macro-F1 of an encoder in evaluation mode, mean over tasks.
+        Returns the macro-F1 of an encoder in evaluation mode, averaged over tasks.
 
     Raises
     ------
     SplitError
         If there are fewer than two label animals.
     TrainingError
-        If one of them has no store.
+        If a label animal has no store.
     """
     animals = list(splits.label)
     if len(animals) < 2:
         raise SplitError(
-            f"pretrain.probe_every: leaves one label animal out at a time, and there are {len(animals)}; "
-            "raise split.label_animals"
+            "pretrain.probe_every needs at least two label animals (each is left out in turn), but there "
+            f"are {len(animals)}; raise split.label_animals"
         )
     opened = [open_population(path) for path in stores]
     absent = absent_members(animals, opened, left_out)
@@ -81,7 +82,7 @@ def label_score(
     )
     labels = {task.name: class_labels(units, task) for task in chosen}
 
-    # Read once, and each by one process alone.
+    # Each population is read once, and by one process only.
     held = cache(lambda index: in_memory(populations[index]))
 
     def embedded(encoder: Encoder) -> np.ndarray:
@@ -95,7 +96,7 @@ def label_score(
         ]
         features = torch.from_numpy(np.concatenate(parts)).to(next(encoder.parameters()).device)
         if several:
-            # Each row is zero in all processes but one.
+            # A row is nonzero in one process only, so the sum collects all rows.
             distributed.all_reduce(features)
         return features.cpu().numpy()
 
@@ -104,7 +105,7 @@ def label_score(
         found = []
         for own in labels.values():
             parts = folds("transductive_zero_shot", units, own, splits, animals, n_folds=0)
-            # Nothing is chosen here, so the probe learns from all that it may.
+            # Nothing is chosen here, so the probe is also trained on the validation units.
             merged = (Fold(part.learned, part.learned[:0], part.test) for part in parts)
             predictions, _ = predict(features, own, merged, Variant())
             found.append(macro_f1(confusions([predictions.assign(animal="")])[0, 0]))

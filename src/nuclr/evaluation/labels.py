@@ -1,4 +1,4 @@
-"""Labels that a person gives: a table of unit ids and what they are."""
+"""Read labels of units from a table of unit ids and classes."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ logger = logging.getLogger(__name__)
 
 
 def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
-    """Give units the labels of a file, "" where it has none.
+    """Return the unit table with the labels of a file, "" for units without one.
 
     Parameters
     ----------
     path
-        A table (:func:`nuclr.data.text.read_table`) with ``unit_id`` and ``column``, in any case; ids may
-        lack their recording's prefix. It may also have ``animal``, which a sorter's folder does not know:
-        units of one animal in two folders must not be told from each other's labels.
+        A table (:func:`nuclr.data.text.read_table`) with ``unit_id`` and ``column``, in upper or lower case;
+        ids may lack the prefix of their recording. It may also have ``animal``, which the folder of a spike
+        sorter does not contain: units of one animal in two folders must be held out together.
     column
-        The label.
+        Column with the label.
     units
-        With ``unit_id`` and ``animal``.
+        Unit table with ``unit_id`` and ``animal``.
 
     Returns
     -------
     DataFrame
-        The units with ``column``, and the file's ``animal`` where it says one.
+        The units with ``column``, and with the ``animal`` of the file where it has one.
 
     Raises
     ------
     DataError
-        If the file cannot be read, lacks a column, names a unit twice, or names none of the units.
+        If the file cannot be read, lacks a column, contains a unit twice, or contains none of the units.
     """
     table = pd.DataFrame(read_table(path, str(path)))
     for name in ("unit_id", column.lower()):
@@ -44,16 +44,18 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
     ids = list(units["unit_id"].astype(str))
     rows = match_ids(list(table["unit_id"]), ids, str(path))
     matched = pd.Series(rows, index=table.index, dtype="Int64")
-    # In the same words, or once with and once without the recording's name.
+    # A unit may be repeated literally, or once with and once without the recording's name.
     again = table["unit_id"].duplicated() | (matched.notna() & matched.duplicated())
     if again.any():
-        raise DataError(f"{path}: unit {table['unit_id'][again].iloc[0]} stands twice")
+        raise DataError(
+            f"{path}: unit {table['unit_id'][again].iloc[0]} occurs twice; keep one row for each unit"
+        )
     given = table.assign(row=matched).dropna(subset="row").set_index("row")
     labels = as_text(given[column.lower()].reindex(range(len(ids))))
     if not (labels != "").any():
         raise DataError(
-            f"{path}: none of its {len(table)} units is among the {len(units)} that are embedded; ids there "
-            f"are like {table['unit_id'].iloc[0] if len(table) else '(none)'}, here like "
+            f"{path}: none of its {len(table)} units is among the {len(units)} embedded units; its first id "
+            f"is {table['unit_id'].iloc[0] if len(table) else '(none)'}, the first id of the embeddings is "
             f"{units['unit_id'].iloc[0]}"
         )
     without = table["unit_id"][matched.isna()]
@@ -62,7 +64,7 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
         path,
         (labels != "").sum(),
         len(units),
-        f"; of its rows {len(without)} name none of these, as {without.iloc[0]}" if len(without) else "",
+        f"; {len(without)} rows name unknown units, such as {without.iloc[0]}" if len(without) else "",
     )
     if "animal" in given and column.lower() != "animal":
         animals = as_text(given["animal"].reindex(range(len(ids))))
@@ -72,12 +74,12 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_column(table: pd.DataFrame, name: str, where: str) -> None:
-    """Make sure that a table has a column.
+    """Check that a table has a column.
 
     Raises
     ------
     DataError
-        If not, with the nearest that it has.
+        If the column is missing; the message suggests the most similar column.
     """
     if name in table:
         return

@@ -1,4 +1,4 @@
-"""The scaling law: how the error falls with animals, how sure that is, and whether less would say as much."""
+"""Fit the scaling law of the error against the number of animals, with intervals and simpler laws."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nuclr.words import counted
 
 FEWEST_COUNTS = 4
 LAW = "1 - macro_f1 = c + a * animals^-b"
-# For each exponent, a and c are a linear regression; so a grid of them is enough.
+# For a given exponent, a and c follow from a linear regression, so a grid of exponents is enough.
 EXPONENTS = np.geomspace(0.02, 3.0, 300)
 
 
@@ -30,38 +30,38 @@ def fit_power_law(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Fit ``1 - macro_f1 = c + a * n^-b`` to all runs, with 95 % intervals, beside simpler laws.
+    """Fit ``1 - macro_f1 = c + a * n^-b`` to all runs, with 95 % intervals, and compare simpler laws.
 
-    Least squares with 0 <= c <= 1 and b in the range of :data:`EXPONENTS`. Bootstrap curves are the
-    fitted one with residuals drawn anew, and with what other test animals would have changed. They
-    are fitted with c free, since estimates that lie on a bound make percentiles too narrow. Intervals of
-    a, c and of predictions are percentiles of theirs. That of b holds each exponent whose sum of squares
-    exceeds the least by no more than in 95 % of the bootstrap curves, or by the F distribution if that
-    allows more (profile likelihood; percentiles of b alone fall short of 95 %).
+    The fit is by least squares with 0 <= c <= 1 and b in the range of :data:`EXPONENTS`. Bootstrap curves
+    are the fitted curve plus resampled residuals and the deviations of other test animals. They are fitted
+    with c free, because estimates on a bound make percentiles too narrow. The intervals of a, c and of
+    predictions are percentiles of the bootstrap fits. The interval of b contains each exponent whose sum of
+    squares exceeds the smallest by no more than in 95 % of the bootstrap curves, or by the F distribution if
+    that allows more (profile likelihood; percentiles of b alone cover less than 95 %).
 
     Parameters
     ----------
     animals, macro_f1
-        Of each run, ``(run,)``.
+        Number of animals and score of each run, ``(run,)``.
     deviations
-        What other test animals would have changed in each run's score, ``(resample, run)``; None: nothing.
+        Change of each run's score with other test animals, ``(resample, run)``; None: no change.
     resamples
-        Bootstrap curves, where ``deviations`` does not say it.
+        Number of bootstrap curves, if ``deviations`` is None.
     seed
-        Of the drawing.
+        Seed of the bootstrap.
 
     Returns
     -------
     dict
         ``a, b, c, residual_sd, runs``; ``intervals`` of a, b and c; ``predictions`` (``animals, macro_f1,
         low, high``) at twice and four times the largest count; ``aic`` of the law, of a line in log n, and
-        of a constant. Or ``refused``: why nothing was fitted.
+        of a constant. Without a fit only ``refused``, the reason.
     """
     animals, error = np.asarray(animals, float), 1 - np.asarray(macro_f1, float)
     counts = len(np.unique(animals))
     if counts < FEWEST_COUNTS:
         there = counted(counts, "animal count")
-        return {"refused": f"{there}; a law of three parameters wants {FEWEST_COUNTS} or more"}
+        return {"refused": f"{there}, but a law with three parameters needs at least {FEWEST_COUNTS}"}
     runs = len(error)
     (best,), _ = _fit(animals, error[None], floor=0.0)
     fitted = power_law(animals, *best)
@@ -71,7 +71,7 @@ def fit_power_law(
 
     rng = np.random.default_rng(seed)
     moved = np.zeros((resamples, runs)) if deviations is None else -np.asarray(deviations, float)
-    # Residuals of a fit are smaller than those of the truth, and their size is itself uncertain.
+    # Residuals of a fit are smaller than the true errors, and their variance is itself uncertain.
     wider = np.sqrt(runs / freedom) * stdtrit(freedom, 0.975) / ndtri(0.975)
     drawn = rng.choice((residuals - residuals.mean()) * wider, moved.shape)
     parameters, squares = _fit(animals, fitted + drawn + moved, floor=-1.0)
@@ -104,13 +104,13 @@ def fit_power_law(
 def _exponents(
     animals: np.ndarray, error: np.ndarray, squares: np.ndarray, b: float, freedom: int
 ) -> list[float]:
-    """Smallest and largest exponent that the runs do not reject; see :func:`fit_power_law`."""
+    """Return the smallest and largest exponent that the runs do not reject; see :func:`fit_power_law`."""
 
     def excess(errors: np.ndarray) -> np.ndarray:
         least = errors.min(axis=1, keepdims=True)
         return (errors - least) / np.maximum(least / freedom, 1e-15)
 
-    # The upper end of where the 95th percentile of so many curves may lie.
+    # Upper confidence bound of the 95th percentile, given the number of bootstrap curves.
     share = 0.95 + ndtri(0.95) * np.sqrt(0.95 * 0.05 / len(squares))
     threshold = max(
         float(np.quantile(excess(squares)[:, np.abs(EXPONENTS - b).argmin()], min(share, 1.0))),
@@ -118,13 +118,13 @@ def _exponents(
     )
     _, own = _fit(animals, error[None], floor=-1.0)
     accepted = np.flatnonzero(excess(own)[0] <= threshold)
-    # The ends lie between two exponents of the grid: outwards.
+    # The ends lie between two exponents of the grid; take the outer ones.
     first, last = max(0, accepted[0] - 1), min(len(EXPONENTS) - 1, accepted[-1] + 1)
     return [float(EXPONENTS[first]), float(EXPONENTS[last])]
 
 
 def _fit(animals: np.ndarray, errors: np.ndarray, floor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Fit many curves at once by least squares, c from ``floor`` to 1.
+    """Fit many curves at once by least squares, with c from ``floor`` to 1.
 
     Parameters
     ----------
@@ -133,14 +133,14 @@ def _fit(animals: np.ndarray, errors: np.ndarray, floor: float) -> tuple[np.ndar
     errors
         ``(curve, run)``.
     floor
-        Least c.
+        Lower bound of c.
 
     Returns
     -------
     parameters
         ``a, b, c`` of each curve, ``(curve, 3)``.
     squares
-        Least sum of squares at every exponent, ``(curve, exponent)``.
+        Smallest sum of squares at each exponent, ``(curve, exponent)``.
     """
     x = animals ** -EXPONENTS[:, None]
     mean_x, mean_xx = x.mean(axis=1), (x**2).mean(axis=1)
@@ -148,7 +148,7 @@ def _fit(animals: np.ndarray, errors: np.ndarray, floor: float) -> tuple[np.ndar
     mean_xy = errors @ x.T / len(animals)
     a = (mean_xy - mean_x * mean_y) / (mean_xx - mean_x**2)
     c = np.clip(mean_y - a * mean_x, floor, 1)
-    # Given c, which may have met a bound, the best a; without one it is the same again.
+    # The best a given c, which may lie on a bound; otherwise a does not change.
     a = (mean_xy - c * mean_x) / mean_xx
     rest = mean_yy + a**2 * mean_xx + c**2 + 2 * (a * c * mean_x - a * mean_xy - c * mean_y)
     squares = np.maximum(rest * len(animals), 0)
@@ -158,7 +158,7 @@ def _fit(animals: np.ndarray, errors: np.ndarray, floor: float) -> tuple[np.ndar
 
 
 def _aic(animals: np.ndarray, error: np.ndarray, fitted: np.ndarray) -> dict[str, float]:
-    """Akaike's criterion of three laws with normal noise; less is better."""
+    """Return Akaike's information criterion (AIC) of three laws with normal noise; lower is better."""
     line = np.polyval(np.polyfit(np.log(animals), error, 1), np.log(animals))
     laws = {
         "power_law": (fitted, 3),

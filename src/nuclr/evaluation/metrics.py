@@ -1,7 +1,7 @@
-"""From predictions to numbers: scores, intervals over animals, chance, and calibration.
+"""Scores of predictions: macro-F1, intervals over animals, chance level, and calibration.
 
-Everything but calibration is a function of confusion matrices counted for each animal, so that
-another draw of animals is a sum of these.
+Everything but calibration is computed from the confusion matrix of each animal, so that resampling animals
+is a weighted sum of these matrices.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import pandas as pd
 from scipy.special import ndtri, stdtrit
 
 CONFIDENCE_BINS = 15
-# Fewer test animals say nothing that is worth printing of how other animals would score.
+# With fewer test animals, no interval is given.
 FEWEST_ANIMALS = 3
 
 
 def confusions(tables: Sequence[pd.DataFrame]) -> np.ndarray:
-    """Count (label, predicted) pairs of each animal, ``(run, animal, class, class)``.
+    """Return the confusion matrix of each animal, ``(run, animal, class, class)``: label by predicted.
 
-    Animals and classes are all that occur in any of the runs, in the order of their names.
+    Animals and classes are all that occur in any run, sorted by name.
     """
     runs = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
     animal, label, predicted = (
@@ -38,7 +38,7 @@ def confusions(tables: Sequence[pd.DataFrame]) -> np.ndarray:
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """Macro-F1 of confusion matrices ``(..., class, class)``, over the classes that occur."""
+    """Return the macro-F1 of confusion matrices ``(..., class, class)``, over the classes that occur."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     labels, predicted = confusion.sum(-1), confusion.sum(-2)
     with np.errstate(invalid="ignore"):
@@ -47,25 +47,25 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
 
 
 def balanced_accuracy(confusion: np.ndarray) -> float:
-    """Mean recall of the classes that occur, of one confusion matrix."""
+    """Return the mean recall over the classes that occur in a confusion matrix."""
     labels = confusion.sum(axis=-1)
     return float((confusion.diagonal()[labels > 0] / labels[labels > 0]).mean())
 
 
 def resampled_scores(confusion: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
-    """Macro-F1 over resampled seeds and test animals, ``(resample,)``.
+    """Return the macro-F1 over resampled seeds and test animals, ``(resample,)``.
 
-    Animals are drawn anew for all seeds together, since the seeds are tested on the same ones, and
-    seeds are drawn anew beside them: units of one animal are not independent.
+    Animals are resampled, because units of one animal are not independent, and jointly for all seeds, which
+    are tested on the same animals. Seeds are resampled as well.
 
     Parameters
     ----------
     confusion
         ``(seed, animal, class, class)``.
     resamples
-        How many.
+        Number of resamples.
     seed
-        Of the drawing. Two curves drawn with the same seed get the same animals.
+        Seed of the resampling. Two curves with the same seed get the same animals.
     """
     rng = np.random.default_rng(seed)
     by_seed = among_other_animals(confusion, resamples, rng)
@@ -76,22 +76,22 @@ def resampled_scores(confusion: np.ndarray, resamples: int, seed: int = 0) -> np
 
 
 def among_other_animals(confusion: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Macro-F1 of each run over resampled test animals, the same ones for all runs, ``(resample, run)``."""
+    """Return each run's macro-F1 over resampled test animals, the same for all runs, ``(resample, run)``."""
     animals = confusion.shape[1]
     weight = rng.multinomial(animals, np.full(animals, 1 / animals), size=resamples)
     return macro_f1(np.einsum("ra,sakl->rskl", weight, confusion))
 
 
 def animals_tested(confusion: np.ndarray) -> np.ndarray:
-    """Say which animals any run was tested on, ``(seed, animal, class, class)`` to ``(animal,)``."""
+    """Return which animals any run was tested on, ``(seed, animal, class, class)`` to ``(animal,)``."""
     return np.asarray(confusion.sum(axis=(0, 2, 3)) > 0)
 
 
 def widening(animals: np.ndarray | int) -> np.ndarray:
-    """Return how much wider a bootstrap over so few animals must be made; for one, as for two.
+    """Return the factor by which a bootstrap over n animals must be widened; for one animal as for two.
 
-    Drawing n animals anew shows a variance that is too small by (n - 1) / n, and that variance is itself
-    uncertain, as Student's t with n - 1 degrees of freedom says.
+    The variance of a bootstrap over n animals is too small by (n - 1) / n, and it is itself uncertain, which
+    Student's t with n - 1 degrees of freedom takes into account.
     """
     n = np.maximum(animals, 2)
     return np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975) / ndtri(0.975)
@@ -102,9 +102,9 @@ def interval(
 ) -> tuple[float, float]:
     """Return a 95 % interval of a score, or of a difference of two, over test animals.
 
-    It is symmetric: the standard deviation of the bootstrap, widened for few animals, on both sides of
-    the score. Percentiles of the same bootstrap hold the truth in about 75 of 100 trials with 3 animals and
-    in 85 with 6, since a draw of few animals can differ only little from these animals.
+    The interval is symmetric around the score, with the standard deviation of the bootstrap, widened for few
+    animals. Percentiles of the same bootstrap contain the true score in only about 75 of 100 trials with 3
+    animals and in 85 with 6, because resamples of few animals differ little from these animals.
 
     Parameters
     ----------
@@ -113,9 +113,9 @@ def interval(
     score
         The score itself.
     animals
-        Test animals. With fewer than :data:`FEWEST_ANIMALS` both ends are NaN.
+        Number of test animals. With fewer than :data:`FEWEST_ANIMALS` both ends are NaN.
     bounds
-        Least and largest value that there can be.
+        Smallest and largest possible value.
     """
     if animals < FEWEST_ANIMALS:
         return float("nan"), float("nan")
@@ -162,10 +162,10 @@ def _shares(confusion: np.ndarray) -> np.ndarray:
 
 
 def within_recordings(predictions: pd.DataFrame) -> float:
-    """Macro-F1 inside each population that holds two classes or more, averaged over these; NaN without any.
+    """Return the macro-F1 inside each population with at least two classes, averaged; NaN without any.
 
-    A recording holds few classes, so knowing which recording a unit is from raises the score over all
-    units. It raises this one by nothing: inside one recording it is the same for all units.
+    A recording contains few classes, so knowing the recording of a unit raises the score over all units. It
+    does not raise this score, because the recording is the same for all units of a population.
     """
     confusion = confusions([predictions.assign(animal=predictions["population"])])[0]
     several = (confusion.sum(axis=-1) > 0).sum(axis=-1) > 1
@@ -173,17 +173,17 @@ def within_recordings(predictions: pd.DataFrame) -> float:
 
 
 def gain_over(confusion: np.ndarray, control: np.ndarray, resamples: int) -> tuple[float, float, float]:
-    """Mean gain in macro-F1 over a control on the same animals, and its 95 % interval (:func:`interval`).
+    """Return the mean gain in macro-F1 over a control on the same animals, and its 95 % :func:`interval`.
 
     Parameters
     ----------
     confusion
         ``(seed, animal, class, class)``.
     control
-        Of each of the same seeds, ``(seed, animal, class, class)``; or ``(animal, class, class)``, the same
-        for all seeds.
+        Confusion matrices of the control for the same seeds, ``(seed, animal, class, class)``; or
+        ``(animal, class, class)``, the same for all seeds.
     resamples
-        Of the bootstrap; see :func:`resampled_scores`.
+        Number of resamples of the bootstrap; see :func:`resampled_scores`.
     """
     control = np.broadcast_to(control, confusion.shape)
     tested = (confusion.sum(axis=(2, 3)) > 0) & (control.sum(axis=(2, 3)) > 0)
@@ -191,34 +191,34 @@ def gain_over(confusion: np.ndarray, control: np.ndarray, resamples: int) -> tup
     mine = (confusion * tested[:, :, None, None])[:, among]
     theirs = (control * tested[:, :, None, None])[:, among]
     gain = float((macro_f1(mine.sum(axis=1)) - macro_f1(theirs.sum(axis=1))).mean())
-    # Both draw the same animals and seeds.
+    # Both resample the same animals and seeds.
     resampled = resampled_scores(mine, resamples) - resampled_scores(theirs, resamples)
     return gain, *interval(resampled, gain, int(among.sum()), bounds=(-1.0, 1.0))
 
 
 def permutation_p(confusion: np.ndarray, permutations: int, seed: int = 0) -> float:
-    """Share of label permutations that score at least as well, the true order counted in.
+    """Return the share of label permutations that score at least as well, including the true order.
 
-    Labels are shuffled inside each group, so a small value says that the predictions know more of
-    the labels than the group does. Where both cluster by recording, one group of all units finds that
-    they agree, or do not, by recording, and calls far more than 5 % of null trials significant.
+    Labels are shuffled inside each group, so a small p-value means that the predictions contain information
+    beyond the group. If labels and predictions both cluster by recording, use one group per recording: with
+    a single group of all units, far more than 5 % of null trials are called significant.
 
     Parameters
     ----------
     confusion
-        ``(group, class, class)``; one group of all units, or one for every recording.
+        ``(group, class, class)``; one group of all units, or one for each recording.
     permutations
-        How many.
+        Number of permutations.
     seed
-        Of the shuffling.
+        Seed of the permutations.
     """
-    from scipy.stats import random_table  # what else is here needs a tenth of it
+    from scipy.stats import random_table  # imported here, because scipy.stats is slow to load
 
     rng = np.random.default_rng(seed)
     shuffled = np.zeros((permutations, *confusion.shape[1:]))
     for table in confusion.astype(int):
         if table.any():
-            # What shuffling gives: a random table of the same margins.
+            # Shuffling labels is equivalent to drawing a random table with the same margins.
             shuffled += random_table.rvs(
                 table.sum(axis=1), table.sum(axis=0), size=permutations, random_state=rng
             )
@@ -227,7 +227,7 @@ def permutation_p(confusion: np.ndarray, permutations: int, seed: int = 0) -> fl
 
 
 def chance(labels: np.ndarray) -> float:
-    """Macro-F1 of guessing every class equally often, in expectation of many units.
+    """Return the expected macro-F1 of guessing each class equally often, for many units.
 
     For K classes with shares p: precision is p, recall 1 / K, so F1 is 2p / (Kp + 1).
     """
@@ -237,7 +237,7 @@ def chance(labels: np.ndarray) -> float:
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the expected calibration error of the predicted classes' probabilities, 15 bins of equal width.
+    """Return the expected calibration error of predicted probabilities, in 15 bins of equal width.
 
     Source: Guo et al. 2017, On calibration of modern neural networks (arXiv 1706.04599).
     """
@@ -247,21 +247,21 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
 
 
 def summary(predictions: pd.DataFrame, resamples: int) -> dict[str, float]:
-    """Every score of one probe.
+    """Return every score of one probe.
 
     Parameters
     ----------
     predictions
-        ``population, animal, label, predicted, confidence``: one row a tested unit.
+        ``population, animal, label, predicted, confidence``: one row per tested unit.
     resamples
-        Of the bootstrap over animals, and permutations of the labels.
+        Number of resamples of the bootstrap over animals, and of label permutations.
 
     Returns
     -------
     dict
         ``units``; ``macro_f1`` with ``low`` and ``high`` (95 %, over ``test_animals``; NaN with fewer than
-        3); ``balanced_accuracy``; ``within_recordings``; ``p_within`` against labels shuffled inside each
-        recording; ``calibration_error``; ``chance``.
+        3); ``balanced_accuracy``; ``within_recordings``; ``p_within``, the p-value against labels shuffled
+        inside each recording; ``calibration_error``; ``chance``.
     """
     confusion = confusions([predictions])[0]
     by_recording = confusions([predictions.assign(animal=predictions["population"])])[0]
@@ -284,7 +284,7 @@ def summary(predictions: pd.DataFrame, resamples: int) -> dict[str, float]:
 
 
 def by_class(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Precision, recall and F1 of every class that occurs: ``class, units, precision, recall, f1``."""
+    """Return precision, recall and F1 of each class that occurs: ``class, units, precision, recall, f1``."""
     total = confusions([predictions])[0].sum(axis=0)
     names = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     hits, units, predicted = total.diagonal(), total.sum(axis=1), total.sum(axis=0)

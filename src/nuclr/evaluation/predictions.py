@@ -1,4 +1,4 @@
-"""What probes predicted, unit by unit, as :func:`nuclr.evaluation.probe.probe_all` wrote it."""
+"""Read the predictions of probes for each unit, as written by :func:`nuclr.evaluation.probe.probe_all`."""
 
 from __future__ import annotations
 
@@ -13,56 +13,59 @@ from nuclr.representation.embeddings import read_recorded
 
 
 def read_predictions(path: Path, **differs: str | bool | float) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read tested units' predictions by one probe, and the record of what they come from.
+    """Return the predictions of one probe for the tested units, and the record of their provenance.
 
     Parameters
     ----------
     path
-        A ``{task}.{protocol}.parquet``.
+        A file ``{task}.{protocol}.parquet``.
     **differs
-        What tells the probe from the plain one, which is the first kind with the first centring: attributes
-        of :class:`nuclr.evaluation.variants.Variant`. Nothing: the plain one itself.
+        Attributes of :class:`nuclr.evaluation.variants.Variant` in which the probe differs from the plain
+        one (the first kind with the first centring). Without any, the plain probe is read.
 
     Returns
     -------
     predictions
-        One row a tested unit of each ``seed``; none where the plain probe had nothing to test.
+        One row per tested unit and ``seed``; empty if the plain probe had nothing to test.
     record
-        As :func:`nuclr.evaluation.probe.probe_all` wrote it.
+        The record written by :func:`nuclr.evaluation.probe.probe_all`.
 
     Raises
     ------
     DataError
-        If the file is not there or not whole, or has no such probe.
+        If the file is missing or damaged, or has no such probe.
     """
     table, record = read_recorded(path, "probe", lambda record: {**record["main"], **differs})
     if not len(table) and differs:
-        raise DataError(f"{path}: no probe of {differs} in it; make it again with `nuclr probe`")
+        raise DataError(
+            f"{path}: it has no predictions of a probe with {differs}; make the file again with `nuclr probe`"
+        )
     return table.to_pandas(), record
 
 
 def read_chosen(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read tested units' predictions, each fold's by the probe that its own validation units choose.
+    """Return the predictions for the tested units, in each fold by the probe that validation units choose.
 
-    Validation units of one fold are test units of another, so a choice over all folds would look at what
-    is tested. Where a fold has no validation units its probe is the plain one.
+    Validation units of one fold are test units of another, so a choice over all folds would use test labels.
+    A fold without validation units uses the plain probe.
 
     Parameters
     ----------
     path
-        A ``{task}.{protocol}.parquet``.
+        A file ``{task}.{protocol}.parquet``.
 
     Returns
     -------
     predictions
-        As :func:`read_predictions`; where there was a choice, also ``plain``, what the plain probe predicted.
+        As for :func:`read_predictions`; if there were several probes, also ``plain``, the prediction of the
+        plain probe.
     record
-        As :func:`nuclr.evaluation.probe.probe_all` wrote it.
+        The record written by :func:`nuclr.evaluation.probe.probe_all`.
 
     Raises
     ------
     DataError
-        If the file is not there or not whole.
+        If the file is missing or damaged.
     """
     full = {"label_share": 1.0, "shuffled": False, "tested_on": "panel"}
     table, record = read_recorded(path, "probe", lambda _: full)
@@ -72,7 +75,7 @@ def read_chosen(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     best: dict[tuple[int, int], dict[str, Any]] = {}
     for judged in record["validation"]:
         place = judged["seed"], judged["fold"]
-        # Of equals the first, which is the plain one.
+        # Of equal probes the first is kept, which is the plain one.
         if judged["variant"]["tested_on"] == "panel" and (
             place not in best or judged["macro_f1"] > best[place]["macro_f1"]
         ):

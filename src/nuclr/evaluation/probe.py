@@ -1,4 +1,4 @@
-"""Probes of one representation: every task, protocol, kind of probe and share of the labels."""
+"""Probe one representation in every task, protocol, kind of classifier and share of the labels."""
 
 from __future__ import annotations
 
@@ -37,44 +37,44 @@ from nuclr.representation.centring import centred
 from nuclr.representation.embeddings import read_embeddings, write_csv, write_recorded
 
 logger = logging.getLogger(__name__)
-# Probes that use validation units, to know when to stop.
+# Probes that use validation units for early stopping.
 CHOOSING = ("mlp", "lolcat")
 
 
 def predict(
     features: np.ndarray, labels: np.ndarray, parts: Iterable[Fold], variant: Variant, seed: int = 0
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Fit a probe on each fold's training units and predict its test units.
+    """Fit a probe on the training units of each fold, and return its predictions for the test units.
 
-    A unit without features (it was never active) counts: it is predicted as the most frequent
-    training class, since leaving it out would flatter the representation.
+    A unit without features, because it was never active, is predicted as the most frequent training class:
+    leaving it out would make the score too good.
 
     Parameters
     ----------
     features
-        ``(unit, feature)``, centred already where the variant says so.
+        ``(unit, feature)``, already centred if the variant is.
     labels
-        ``(unit,)``, "" where there is none.
+        ``(unit,)``, "" for units without a label.
     parts
         Folds of a protocol.
     variant
-        How to probe.
+        The variant of the probe.
     seed
-        Of what is drawn: shares of labels, shuffled labels, the perceptron's weights.
+        Seed of the shares of labels, shuffled labels, and the weights of the perceptron.
 
     Returns
     -------
     predictions
         ``row``, ``fold``, ``label``, ``predicted``, ``confidence`` (probability of the predicted class):
-        one row a tested unit.
+        one row per tested unit.
     validation
-        Macro-F1 on the validation units of each fold, by a probe that saw none of them, ``(fold,)``; NaN
-        where it has none.
+        Macro-F1 on the validation units of each fold, by a probe that was fitted without them, ``(fold,)``;
+        NaN for a fold without validation units.
 
     Raises
     ------
     DataError
-        If a fold has nothing to learn from.
+        If the training units of a fold have fewer than two classes.
     """
     tables, judged = [], []
     for number, fold in enumerate(parts):
@@ -85,9 +85,9 @@ def predict(
         classes = np.unique(labels[np.concatenate([train, validation])].astype(str))
         if len(classes) < 2:
             raise DataError(
-                f"probe: the units to learn from have {len(classes)} class(es) "
-                f"({', '.join(classes) or 'no label'}); "
-                "a probe needs two. Look at probe.tasks and the label animals"
+                f"probe: the training units have {len(classes)} class(es) "
+                f"({', '.join(classes) or 'no label'}), but a probe needs two; "
+                "check probe.tasks and the labels of the training animals"
             )
         if len(np.unique(labels[train].astype(str))) < 2:
             train, validation = np.concatenate([train, validation]), validation[:0]
@@ -106,7 +106,7 @@ def predict(
         tables.append(made.assign(fold=number))
         judged.append(np.nan)
         if len(validation) and variant.label_share == 1 and not variant.shuffled:
-            # The final probe learns from validation units, or chooses its epoch by them: another judges.
+            # The final probe is trained on validation units, or stops by them, so another one is scored.
             stops = np.isin(train, fold.stopping) & (variant.probe in CHOOSING)
             if len(np.unique(given[train[~stops]].astype(str))) < 2:
                 stops[:] = False
@@ -123,7 +123,7 @@ def _fitted(
     variant: Variant,
     seed: int,
 ) -> pd.DataFrame:
-    """Fit one probe and predict the test units; ``labels`` are the true ones, and those to learn."""
+    """Fit one probe and predict the test units; ``labels`` are the true and the training labels."""
     truth, given = labels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -157,30 +157,32 @@ def probe_all(
     panel: int | None = None,
     seeds: int = 1,
 ) -> pd.DataFrame:
-    """Probe one representation in every task, protocol and variant.
+    """Probe one representation in every task, protocol and variant, and return the scores.
 
     Writes ``{task}.{protocol}.parquet`` (predictions), ``scores.csv`` and ``classes.csv`` to ``folder``,
-    all or none. A protocol that needs more animals than the run had is left out. The transductive protocols
-    test the same animals, the first ``panel`` of the seed's order, in every run: scores of more pretraining
-    animals would otherwise also be scores of more labels. The plain probe is tested on all pretraining
-    animals beside that.
+    all or none. A protocol that needs more animals than the run had is left out. In every run the
+    transductive protocols test the same animals, the first ``panel`` of the seed's order; otherwise, runs
+    with more pretraining animals would also have more labels. The plain probe is additionally tested on all
+    pretraining animals.
 
     Parameters
     ----------
     path
         embeddings.parquet of a run or a baseline.
     splits
-        Who is tested.
+        The test, label and pretraining animals.
     animals, seed
-        Name the pretraining animals. What was not pretrained is probed on the same ones.
+        Number of pretraining animals and seed of the run, which determine the pretraining animals.
+        Representations without pretraining are probed on the same animals.
     options
         Tasks, protocols, folds and kinds of probes.
     folder
-        Where the predictions go.
+        Folder for the predictions.
     panel
-        Animals that the transductive protocols test, one more where a protocol needs two; None: all.
+        Number of animals that the transductive protocols test (at least two where a protocol needs two);
+        None: all pretraining animals.
     seeds
-        Of a baseline, whose features have no seed: the panels of so many seeds are tested.
+        For a baseline, whose features have no seed: number of seeds whose panels are tested.
 
     Returns
     -------
@@ -191,7 +193,7 @@ def probe_all(
     Raises
     ------
     DataError, SplitError
-        If labels are missing, a protocol has nothing to test, or an animal is where it must not be.
+        If labels are missing, a protocol has nothing to test, or an animal is in two groups of the split.
     """
     units, features, record = read_embeddings(path)
     options = completed_probe(options, units, splits.sets_apart)
@@ -206,7 +208,7 @@ def probe_all(
         "label_shares": [variant.label_share for variant in chosen if variant.label_share < 1],
     }
     named = {name: source[name] for name in ("representation", "animals")}
-    # Centred features are as large as the features: made only where a probe reads them.
+    # Centred features need as much memory as the features, so they are computed only if a probe uses them.
     as_is = {False: features}
     if any(variant.centred for variant in chosen):
         as_is[True] = centred(features, units["population"].to_numpy(str))
@@ -215,7 +217,7 @@ def probe_all(
     with whole_folder(folder) as partial:
         for task, protocol in product(options.tasks or (), options.protocols or ()):
             if len(pretraining) < TRANSDUCTIVE.get(protocol, 0):
-                logger.info("%s: %s needs two animals: left out", path, protocol)
+                logger.info("%s: %s is skipped, because it needs two pretraining animals", path, protocol)
                 continue
             labels = class_labels(units, task, options.min_units)
             own = _Probed({"task": task.name, "protocol": protocol, **named})
@@ -223,7 +225,8 @@ def probe_all(
                 parts = list(folds(protocol, units, labels, splits, tested.members, options.folds))
                 if not can_be_probed(parts, labels):
                     logger.warning(
-                        "%s: %s, %s: the animals %s hold too few classes with two units or more: not tested",
+                        "%s: %s, %s: the animals %s are not tested, because they have too few classes with "
+                        "two units or more",
                         path,
                         task.name,
                         protocol,
@@ -238,8 +241,8 @@ def probe_all(
                     own.add(made, validation, variant, tested.seed, options.bootstrap)
             if not own.predictions:
                 raise DataError(
-                    f"{path}: {task.name}, {protocol}: no animals to test have units of two classes; "
-                    "look at probe.tasks, or raise the smallest of scaling.animal_counts"
+                    f"{path}: {task.name}, {protocol}: no test animals have units of two classes; "
+                    "check probe.tasks, or raise the smallest of scaling.animal_counts"
                 )
             write_recorded(
                 partial / f"{task.name}.{protocol}.parquet",
@@ -254,7 +257,7 @@ def probe_all(
 
 
 def _source(path: Path, record: dict[str, Any], options: Probe, animals: int) -> dict[str, Any]:
-    """Say what is probed; ``animals`` is how many it was pretrained on."""
+    """Return a description of the probed representation; ``animals`` is the number in its pretraining."""
     return {
         "representation": record.get("baseline")
         or record.get("ablation")
@@ -271,14 +274,14 @@ def _source(path: Path, record: dict[str, Any], options: Probe, animals: int) ->
 
 @dataclass
 class _Probed:
-    """Predictions and scores of one task and protocol, as one variant after another gives them.
+    """Predictions and scores of one task and protocol, collected over variants and seeds.
 
     Attributes
     ----------
     identity
-        Task, protocol and representation: what stands beside every score.
+        Task, protocol and representation, which are written with every score.
     predictions, validation, scores, classes
-        A part for each variant and seed.
+        One entry for each variant and seed.
     """
 
     identity: dict[str, Any]
@@ -290,7 +293,7 @@ class _Probed:
     def add(
         self, made: pd.DataFrame, validation: np.ndarray, variant: Variant, seed: int, resamples: int
     ) -> None:
-        """Score what :func:`predict` gave."""
+        """Add the result of :func:`predict` and its scores."""
         keys = asdict(variant)
         made = made.assign(seed=seed, **keys)
         self.predictions.append(made)
@@ -308,7 +311,7 @@ class _Probed:
 
 @dataclass(frozen=True)
 class _Tested:
-    """Members of the splits that a protocol tests, and whether every run of the seed is tested on them."""
+    """Animals or recordings that a protocol tests, and whether every run of the seed is tested on them."""
 
     members: Sequence[str]
     seed: int
@@ -322,7 +325,7 @@ def _tested(
     panel: int | None,
     seeds: Sequence[int],
 ) -> Iterator[_Tested]:
-    """List what a representation is tested on; ``pretrained`` is the number of animals, and who they were."""
+    """Yield the animals to test on; ``pretrained`` is the number and the names of pretraining animals."""
     animals, trained_on = pretrained
     pretraining = splits.pretraining(animals, seeds[0])
     if protocol not in TRANSDUCTIVE:
@@ -333,7 +336,7 @@ def _tested(
         return
     for seed in seeds:
         members = splits.panel(max(panel, TRANSDUCTIVE[protocol]), seed)
-        # A baseline that learns from some animals can be tested on these alone.
+        # A baseline that is trained on some animals can be tested on these animals only.
         if not trained_on or set(members) <= set(trained_on):
             yield _Tested(members, seed, panel=True)
     if len(pretraining) > max(panel, TRANSDUCTIVE[protocol]):
@@ -341,21 +344,21 @@ def _tested(
 
 
 def _trained_on(record: dict[str, Any], splits: Splits) -> list[str]:
-    # What could not be had counts as asked for: runs of one size stay one point of the curve.
+    # Missing recordings count as included, so that runs of one size stay one point of the curve.
     return [*record.get(f"{splits.member}s", []), *record.get("left_out", [])]
 
 
 def _check_record(path: Path, record: dict[str, Any], splits: Splits, pretraining: Sequence[str]) -> None:
-    """Compare the run's own record of who it learned from with splits.json."""
+    """Check that the training animals in the run's record agree with splits.json."""
     trained_on = _trained_on(record, splits)
     if trained_on and sorted(trained_on) != sorted(pretraining):
         raise SplitError(
-            f"{path}: the model was pretrained on {len(trained_on)} other {splits.member}s than splits.json "
-            f"gives for {len(pretraining)}; pretrain it again"
+            f"{path}: the model was pretrained on {len(trained_on)} {splits.member}s that are not the "
+            f"{len(pretraining)} pretraining {splits.member}s of splits.json; pretrain the model again"
         )
-    # Labels of some animals may have chosen the epoch.
+    # The epoch may have been chosen with labels of some animals.
     if seen := sorted(set(record.get("chosen_by", [])) & set(splits.test)):
         raise SplitError(
-            f"{path}: labels of test {splits.member} {seen[0]} chose the epoch of this model; pretrain it "
-            "again"
+            f"{path}: the epoch of this model was chosen with labels of test {splits.member} {seen[0]}; "
+            "pretrain the model again"
         )

@@ -1,4 +1,4 @@
-"""Protocols: from the unit table and splits.json to the units that a probe learns from and is tested on.
+"""Protocols: which units a probe is trained, validated and tested on, from the unit table and splits.json.
 
 Source: NuCLR (arXiv 2512.01199), section 4.
 """
@@ -25,17 +25,17 @@ VALIDATION_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows of the unit table that one probe learns from, is chosen by, and is tested on.
+    """Rows of the unit table for training, validation and test of one probe.
 
     Attributes
     ----------
     train, validation
-        What may be learned from; validation is for choices, such as when to stop.
+        Rows whose labels may be used; validation rows are for choices, such as early stopping.
     test
-        Nothing of these may reach the probe.
+        Rows whose labels must not reach the probe.
     stopping
-        Those of the training rows that say when to stop while the validation rows judge the result: no
-        row may do both.
+        Training rows for early stopping when the validation rows measure the score, because no row may serve
+        both purposes.
     """
 
     train: np.ndarray
@@ -45,14 +45,14 @@ class Fold:
 
     @property
     def learned(self) -> np.ndarray:
-        """All that may be learned from, ascending."""
+        """Training and validation rows, ascending."""
         return np.sort(np.concatenate([self.train, self.validation]))
 
 
 def class_labels(units: pd.DataFrame, task: Task, min_units: int = 1) -> np.ndarray:
-    """Class of every unit in a task, ``(unit,)`` of str; the empty string where it has none.
+    """Return the class of each unit in a task, ``(unit,)`` of str; the empty string for units without one.
 
-    A class with fewer than ``min_units`` units is dropped, and the log says so.
+    Classes with fewer than ``min_units`` units are dropped with a warning.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def class_labels(units: pd.DataFrame, task: Task, min_units: int = 1) -> np.ndar
     """
     if task.column not in units:
         raise DataError(
-            f"probe.tasks: no column {task.column} in the unit table; it has {', '.join(units.columns)}. "
-            "Name it in nwb.unit_columns if the files have it"
+            f"probe.tasks: the unit table has no column {task.column}; it has {', '.join(units.columns)}. "
+            "If the recordings have this column, add it to nwb.unit_columns"
         )
     column = as_text(units[task.column]) if task.classes is not None else without_unknown(units[task.column])
     if task.classes is not None:
@@ -72,7 +72,8 @@ def class_labels(units: pd.DataFrame, task: Task, min_units: int = 1) -> np.ndar
         nowhere = is_no_region(column)
         if nowhere.any():
             logger.info(
-                "%s: %s not in a region of neurons (%s): left out; classes of the task can name them",
+                "%s: %s not in a brain region (%s) and left out; to keep them, list them in the classes of "
+                "the task",
                 task.name,
                 counted(int(nowhere.sum()), "unit is", "units are"),
                 ", ".join(f"{name} {count}" for name, count in column[nowhere].value_counts().items()),
@@ -80,7 +81,8 @@ def class_labels(units: pd.DataFrame, task: Task, min_units: int = 1) -> np.ndar
         labels = column.mask(nowhere, "").to_numpy(object)
     if not (labels != "").any():
         raise DataError(
-            f"probe.tasks: {task.name}: no unit has a class; look at column {task.column} and the classes"
+            f"probe.tasks: {task.name}: no unit has a class; check the column {task.column} and the task's "
+            "classes"
         )
     names, counts = np.unique(labels[labels != ""].astype(str), return_counts=True)
     few = {name: count for name, count in zip(names, counts, strict=True) if count < min_units}
@@ -105,35 +107,35 @@ def folds(
 ) -> Iterator[Fold]:
     """Yield the folds of a protocol, each checked by :func:`check_fold`.
 
-    - ``inductive_zero_shot``: learn from the label animals, test on the test animals. Neither
-      was in pretraining. A published split without label animals: learn from those of pretraining.
+    - ``inductive_zero_shot``: train on the label animals, test on the test animals. Neither
+      was in pretraining. A published split without label animals trains on the pretraining animals.
     - ``transductive_zero_shot``: leave one of the pretraining animals out at a time.
-    - ``transductive``: folds over the units of the pretraining animals.
+    - ``transductive``: cross-validation over the units of the pretraining animals.
 
-    Validation units are those of every fifth animal that may be learned from (at least one) where
-    animals must be new, of every fifth unit where units must be; none where one animal is all there is.
+    In the zero-shot protocols, the units of one in five training animals (at least one) are for validation,
+    or none if there is only one training animal; in the transductive protocol one in five training units.
 
     Parameters
     ----------
     protocol
-        One of these.
+        One of the protocols above.
     units
-        With ``animal`` and ``recording``, one row a unit.
+        Unit table with ``animal`` and ``recording``, one row per unit.
     labels
-        As from :func:`class_labels`.
+        Classes from :func:`class_labels`.
     splits
-        Who is tested.
+        The test, label and pretraining animals.
     pretraining
-        Members of the splits that the representation was pretrained on; in the transductive protocols
-        those of them that are tested.
+        Animals (or recordings, in a published split) that the representation was pretrained on; in the
+        transductive protocols, those that are tested.
     n_folds
-        In the transductive protocol.
+        Number of folds in the transductive protocol.
 
     Raises
     ------
     SplitError
-        If the protocol needs animals that the splits do not have, or an animal that must be new
-        was in pretraining.
+        If the protocol needs animals that the splits do not have, or a test or label animal was in
+        pretraining.
     """
     for learned, test in _parts(protocol, units, labels, splits, pretraining, n_folds):
         train, validation = _validation(protocol, units, labels, learned)
@@ -151,18 +153,21 @@ def _parts(
     pretraining: Sequence[str],
     n_folds: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (learned, test) rows; see :func:`folds`."""
+    """Yield (training and validation, test) rows; see :func:`folds`."""
     animal, member = (units[column].to_numpy(object) for column in ("animal", splits.member))
     known = labels != ""
     if protocol == "inductive_zero_shot":
         learned = splits.label or (pretraining if splits.published else [])
         if not splits.test or not learned:
             raise SplitError(
-                "probe.protocols: inductive_zero_shot needs split.test_animals and "
-                "split.label_animals above 0"
+                "probe.protocols: inductive_zero_shot needs test and label animals; raise "
+                "split.test_animals and split.label_animals above 0"
             )
         if seen := sorted({*splits.test, *splits.label} & set(pretraining)):
-            raise SplitError(f"{splits.member} {seen[0]} was in pretraining and cannot be used as a new one")
+            raise SplitError(
+                f"probe: {splits.member} {seen[0]} was in pretraining, so inductive_zero_shot cannot use it; "
+                "split and pretrain again"
+            )
         of_learned, of_tested = (known & np.isin(member, group) for group in (learned, splits.test))
         yield np.flatnonzero(of_learned), np.flatnonzero(of_tested)
         return
@@ -170,7 +175,8 @@ def _parts(
     if protocol == "transductive_zero_shot":
         if len(set(animal[np.isin(member, pretraining)])) < 2:
             raise SplitError(
-                "probe.protocols: transductive_zero_shot needs two animals or more in pretraining"
+                "probe.protocols: transductive_zero_shot needs at least two pretraining animals; raise the "
+                "smallest of scaling.animal_counts"
             )
         for left_out in dict.fromkeys(animal[mine]):
             yield np.flatnonzero(mine & (animal != left_out)), np.flatnonzero(mine & (animal == left_out))
@@ -183,15 +189,15 @@ def _parts(
 
 
 def can_be_probed(parts: Sequence[Fold], labels: np.ndarray) -> bool:
-    """Whether there are folds, and each has two classes to learn."""
+    """Return whether there are folds, and each has at least two classes in training."""
     return bool(parts) and all(len(set(labels[fold.learned])) > 1 for fold in parts)
 
 
 def _stratified(labels: np.ndarray, n_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedKFold  # for labels alone it is not needed
+    from sklearn.model_selection import StratifiedKFold  # imported here, because class_labels needs none
 
     _, counts = np.unique(labels.astype(str), return_counts=True)
-    # A class with fewer units than folds is in the training part of some folds only.
+    # A class with fewer units than folds is missing from the test part of some folds.
     splitter = StratifiedKFold(max(2, min(n_folds, counts.max())), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
@@ -201,12 +207,12 @@ def _stratified(labels: np.ndarray, n_folds: int, seed: int) -> Iterator[tuple[n
 def _validation(
     protocol: str, units: pd.DataFrame, labels: np.ndarray, learned: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Part what may be learned from into train and validation rows."""
+    """Split rows into training and validation rows."""
     if protocol == "transductive":
         counts = np.unique(labels[learned].astype(str), return_counts=True)[1]
         if not len(counts) or counts.max() < 2:
             return learned, learned[:0]
-        # Another seed than that of the test folds.
+        # The seed differs from that of the test folds.
         train, validation = next(_stratified(labels[learned], round(1 / VALIDATION_SHARE), seed=1))
         return learned[train], learned[validation]
     animal = units["animal"].to_numpy(object)[learned]
@@ -221,38 +227,42 @@ def _validation(
 def check_fold(
     fold: Fold, protocol: str, units: pd.DataFrame, splits: Splits, pretraining: Sequence[str]
 ) -> None:
-    """Make sure that nothing of what is tested was learned from.
+    """Check that no test unit leaks into training.
 
-    No unit is in two parts. Where animals must be new, no test animal's label reaches the probe; of
-    inductive ones, none was pretrained on. A published split keeps recordings apart, where it
-    does not animals.
+    No unit is in two parts of the fold. In the zero-shot protocols, no label of a test animal reaches the
+    probe; in the inductive one, no test animal was in pretraining. A published split may separate recordings
+    instead of animals.
 
     Raises
     ------
     SplitError
-        Naming what is in two places.
+        If a unit, animal or recording is in two parts; the message names it.
     """
     rows = np.concatenate([fold.learned, fold.test])
     if len(np.unique(rows)) != len(rows):
         twice = rows[np.flatnonzero(np.bincount(rows)[rows] > 1)[0]]
-        raise SplitError(f"{protocol}: unit {units['unit_id'].iloc[twice]} is both learned from and tested")
+        raise SplitError(
+            f"{protocol}: unit {units['unit_id'].iloc[twice]} is both in training and in test; split again"
+        )
     if protocol == "transductive":
         return
     column = splits.member if protocol == "inductive_zero_shot" else "animal"
     tested = set(units[column].iloc[fold.test])
     if both := sorted(tested & set(units[column].iloc[fold.learned])):
-        raise SplitError(f"{protocol}: labels of test {column} {both[0]} reach the probe; split again")
+        raise SplitError(
+            f"{protocol}: the probe would learn from labels of test {column} {both[0]}; split again"
+        )
     if protocol == "inductive_zero_shot" and (both := sorted(tested & set(pretraining))):
-        raise SplitError(f"{protocol}: test {column} {both[0]} was pretrained on; split and pretrain again")
+        raise SplitError(f"{protocol}: test {column} {both[0]} was in pretraining; split and pretrain again")
 
 
 def label_order(rows: np.ndarray, labels: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Order the rows of each class at random: a share of each list is a share of the labels, nested."""
+    """Return the rows of each class in random order; shares from the start of each list are nested."""
     rng = np.random.default_rng(seed)
     own = labels[rows].astype(str)
     return [rng.permutation(rows[own == name]) for name in np.unique(own)]
 
 
 def label_share(order: Sequence[np.ndarray], share: float) -> np.ndarray:
-    """Take the first share of every class, at least one unit each, ascending."""
+    """Return the first share of the rows of each class, at least one row each, ascending."""
     return np.sort(np.concatenate([rows[: max(1, round(share * len(rows)))] for rows in order]))

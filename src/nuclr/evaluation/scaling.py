@@ -1,4 +1,4 @@
-"""The scaling analysis: scores against pretraining animals, and their intervals."""
+"""The scaling analysis: scores against the number of pretraining animals, with intervals."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ from nuclr.evaluation.metrics import (
 )
 from nuclr.evaluation.variants import Variant
 
-# The representation that every transductive score is compared with.
+# The control that every transductive score is compared with.
 CONTROL = "which_recording"
 NUCLR = "nuclr"
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One representation's predictions in one task and protocol.
+    """Predictions from one representation in one task and protocol.
 
     Attributes
     ----------
     representation
         ``nuclr``, ``untrained``, or the name of a baseline.
     animals
-        Pretraining animals; 0 where there was no pretraining.
+        Number of pretraining animals; 0 without pretraining.
     seed
         Seed of the run.
     predictions
-        ``population``, ``animal``, ``label``, ``predicted``: one row a tested unit. Where held-out labels
-        chose among several probes, also ``plain`` (what the first of them predicted), and which probe
-        predicted in each ``fold``: ``probe``, ``centred``.
+        ``population``, ``animal``, ``label``, ``predicted``: one row per tested unit. If held-out labels
+        chose among several probes, also ``plain`` (the prediction of the first probe), and the probe that was
+        used in each ``fold``: ``probe``, ``centred``.
     units, hours
-        That it was pretrained on.
+        Number of units and hours in pretraining.
     """
 
     representation: str
@@ -60,12 +60,12 @@ class Scored:
 
     @property
     def chosen(self) -> bool:
-        """Whether there were several probes to choose from."""
+        """Whether the probe was chosen among several."""
         return "plain" in self.predictions
 
     @property
     def plain(self) -> Scored:
-        """The same, read by the plain probe."""
+        """The same representation with the predictions of the plain probe."""
         if not self.chosen:
             return self
         predictions = self.predictions.assign(predicted=self.predictions["plain"])
@@ -73,10 +73,9 @@ class Scored:
 
 
 def animal_deviations(runs: Sequence[Scored], resamples: int, seed: int = 0) -> np.ndarray:
-    """Say what other test animals would have changed in each run's macro-F1, ``(resample, run)``.
+    """Return the change of each run's macro-F1 over resampled test animals, ``(resample, run)``.
 
-    The fewer animals a run was tested on, the more these are widened; see
-    :func:`nuclr.evaluation.metrics.widening`.
+    The changes are widened for few test animals; see :func:`nuclr.evaluation.metrics.widening`.
     """
     confusion = confusions([run.predictions for run in runs])
     resampled = among_other_animals(confusion, resamples, np.random.default_rng(seed))
@@ -85,21 +84,20 @@ def animal_deviations(runs: Sequence[Scored], resamples: int, seed: int = 0) -> 
 
 
 def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score every run, and every representation at every animal count with its 95 % interval.
+    """Return the scores of each run, and of each representation and animal count with a 95 % interval.
 
     Returns
     -------
     runs
-        One row a run: ``representation, animals, seed, macro_f1, balanced_accuracy,
-        within_recordings, units`` (tested), ``pretraining_units, pretraining_hours``; and where any had
-        several probes to choose from, ``plain_macro_f1``.
+        One row per run: ``representation, animals, seed, macro_f1, balanced_accuracy,
+        within_recordings, units`` (tested), ``pretraining_units, pretraining_hours``; and if any run chose
+        among several probes, ``plain_macro_f1``.
     curve
-        One row a representation and count: the mean of the runs' ``macro_f1``, ``balanced_accuracy`` and
-        ``within_recordings``, ``low`` and ``high`` (95 %, over seeds and test animals; NaN with fewer than
-        3 animals), ``units`` (tested in a run, mean over runs), ``seeds``, ``test_animals``; where the
-        which-recording control is among the scored, ``gain``, ``gain_low`` and ``gain_high`` over it; and
-        where any had several probes to choose from, ``plain_macro_f1`` and ``probes``, the chosen ones in
-        words.
+        One row per representation and animal count: the mean of the runs' ``macro_f1``, ``balanced_accuracy``
+        and ``within_recordings``, ``low`` and ``high`` (95 %, over seeds and test animals; NaN with fewer
+        than 3 animals), ``units`` (tested in a run, mean over runs), ``seeds``, ``test_animals``; if the
+        which-recording control is included, ``gain``, ``gain_low`` and ``gain_high`` over it; and if any run
+        chose among several probes, ``plain_macro_f1`` and ``probes``, the chosen probes in words.
     """
     rows, confusion_of = [], {}
     for s, confusion in zip(scored, confusions([s.predictions for s in scored]), strict=True):
@@ -123,7 +121,7 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
         plain = confusions([s.plain.predictions for s in scored])
         runs["plain_macro_f1"] = macro_f1(plain.sum(axis=1))
     runs = runs.sort_values(["representation", "animals", "seed"], ignore_index=True)
-    # Where the animals that are tested differ by seed, so do the scores of the control.
+    # If the test animals differ between seeds, the scores of the control do, too.
     controls = {seed: confusion for (name, _, seed), confusion in confusion_of.items() if name == CONTROL}
     summary = []
     for key, group in runs.groupby(["representation", "animals"]):
@@ -162,7 +160,7 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
 
 
 def probes_in_words(predictions: Sequence[pd.DataFrame]) -> str:
-    """Say which probes some runs were read by, the most frequent first, and in how many of their folds."""
+    """Return the names of the probes that were used, the most frequent first, and in how many folds."""
     folds = pd.concat([table.drop_duplicates(["seed", "fold"]) for table in predictions])
     names = Counter(Variant(*probe).name for probe in folds[["probe", "centred"]].itertuples(index=False))
     if len(names) == 1:
@@ -171,14 +169,14 @@ def probes_in_words(predictions: Sequence[pd.DataFrame]) -> str:
 
 
 def label_grid(by_share: Mapping[float, Sequence[Scored]], resamples: int) -> pd.DataFrame:
-    """Score pretraining animals against shares of the labels.
+    """Return the scores for each number of pretraining animals and each share of the labels.
 
     Parameters
     ----------
     by_share
         Pretrained runs, probed with each share of the labels.
     resamples
-        Of the bootstrap over seeds and test animals.
+        Number of resamples of the bootstrap over seeds and test animals.
 
     Returns
     -------
@@ -194,21 +192,21 @@ def label_grid(by_share: Mapping[float, Sequence[Scored]], resamples: int) -> pd
 
 
 def confusion_table(runs: Sequence[Scored], resamples: int) -> pd.DataFrame:
-    """Count what some runs predicted for the units of each class.
+    """Return the confusion matrix of some runs, with intervals, as a table.
 
     Parameters
     ----------
     runs
-        Runs that differ in their seed alone.
+        Runs that differ only in their seed.
     resamples
-        Number of resamples of the test animals, for the intervals.
+        Number of bootstrap resamples of the test animals.
 
     Returns
     -------
     DataFrame
-        A row for each pair of classes: ``label, predicted``; ``units`` (mean over runs); ``share`` of the
-        label's units with ``low`` and ``high`` (95 %, over test animals; NaN with fewer than 3 animals that
-        hold the label); ``test_animals`` that hold it.
+        One row per pair of classes: ``label``, ``predicted``; ``units`` (mean over runs); ``share`` of the
+        label's units with ``low`` and ``high`` (95 %, over test animals; NaN if fewer than 3 animals have
+        the label); ``test_animals`` that have it.
     """
     together = pd.concat([s.predictions for s in runs])
     classes = sorted(set(together["label"]) | set(together["predicted"]))
@@ -230,10 +228,10 @@ def confusion_table(runs: Sequence[Scored], resamples: int) -> pd.DataFrame:
 
 
 def doublings(grid: pd.DataFrame) -> dict[str, float]:
-    """Say what the last doubling of animals, and of labels, gained at the far corner of a grid.
+    """Return the gain in macro-F1 from the last doubling of animals, and of labels, in a label grid.
 
-    Both are gains for twice as much, in macro-F1; a step of another size is brought to one doubling by
-    its logarithm. Without two counts, or two shares, that gain is left out.
+    Each gain is taken at the largest value of the other quantity. Steps of another size are scaled to one
+    doubling by their logarithm. A gain needs two counts, or two shares; otherwise it is left out.
     """
     table = grid.pivot_table(index="animals", columns="label_share", values="macro_f1")
     found = {}
@@ -245,19 +243,22 @@ def doublings(grid: pd.DataFrame) -> dict[str, float]:
 
 
 def ablation_table(scored: Sequence[Scored], resamples: int) -> pd.DataFrame:
-    """Score the largest pretrained runs beside the same without a part; empty without such.
+    """Return the scores of ablations beside the full model, at the largest number of pretraining animals.
+
+    The table is empty without ablations.
 
     Parameters
     ----------
     scored
-        Runs and baselines; a run without a part is named by it.
+        Runs and baselines; the representation of an ablated run is the name of the ablation.
     resamples
-        Of the bootstrap over seeds and test animals, the same ones for both sides of a difference.
+        Number of resamples of the bootstrap over seeds and test animals, which are the same for both sides
+        of a difference.
 
     Returns
     -------
     DataFrame
-        ``representation, seeds, test_animals, macro_f1, low, high``, and ``difference`` to the whole
+        ``representation, seeds, test_animals, macro_f1, low, high``, and ``difference`` to the full
         model with ``difference_low`` and ``difference_high`` (95 %; NaN with fewer than 3 test animals).
     """
     runs = [s for s in scored if s.animals]
@@ -294,9 +295,9 @@ def ablation_table(scored: Sequence[Scored], resamples: int) -> pd.DataFrame:
 
 
 def by_animal(scored: Sequence[Scored]) -> pd.DataFrame:
-    """Score every test animal alone: ``representation, animal, units, macro_f1``, a mean over runs.
+    """Return the score of each test animal: ``representation, animal, units, macro_f1``, a mean over runs.
 
-    Of several counts of pretraining animals, the largest.
+    Only runs with the largest number of pretraining animals, or without pretraining, are included.
     """
     largest = max((s.animals for s in scored), default=0)
     chosen = [s for s in scored if s.animals in (0, largest)]

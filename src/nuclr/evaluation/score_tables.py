@@ -1,4 +1,4 @@
-"""Scores as tables: what the probes folders of runs and baselines hold, one by one and gathered."""
+"""Read the score tables in the probes folders of runs and baselines, and combine them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from nuclr.files import whole
 from nuclr.representation.embeddings import write_csv
 
 SCORES, CLASSES = "scores.csv", "classes.csv"
-# What the card of a model shows of a score.
+# Columns of a score that the model card shows.
 CARD = ["task", "protocol", "units", "test_animals", "macro_f1", "low", "high", "within_recordings", "chance"]
 
 
 def card_scores(folder: Path) -> list[dict[str, Any]]:
-    """Scores of every task and protocol in a probes folder, a row each: what a model's card shows.
+    """Return the scores of each task and protocol in a probes folder, one row each, for the model card.
 
-    They are of the probe that held-out labels chose. Where there was a choice, the protocol's name is
-    followed by that probe, and by the score of the plain one.
+    The scores are those of the probe that held-out labels chose. If there were several probes, the name of
+    the protocol is followed by the chosen probe and the score of the plain one.
 
     Raises
     ------
     DataError
-        If the folder holds no scores.
+        If the folder contains no scores.
     """
     (table,) = _tables([folder], SCORES)
     full = table[(table["label_share"] == 1) & ~table["shuffled"].astype(bool)]
@@ -46,14 +46,14 @@ def card_scores(folder: Path) -> list[dict[str, Any]]:
 
 
 def gather_scores(folders: Sequence[Path], output: Path) -> pd.DataFrame:
-    """Gather the scores of many probes folders in one tidy table, ``output`` (parquet) and a csv beside it.
+    """Combine the scores of several probes folders in one table: ``output`` (parquet) and a csv beside it.
 
-    What the scores of single classes are goes to ``{output's stem}.classes.csv``.
+    The scores of single classes are written to ``{output's stem}.classes.csv``.
 
     Raises
     ------
     DataError
-        If a folder holds no scores.
+        If a folder contains no scores.
     """
     scores, classes = (pd.concat(_tables(folders, name), ignore_index=True) for name in (SCORES, CLASSES))
     with whole(output) as partial:
@@ -66,7 +66,7 @@ def gather_scores(folders: Sequence[Path], output: Path) -> pd.DataFrame:
 def _tables(folders: Sequence[Path], name: str) -> Iterator[pd.DataFrame]:
     for folder in folders:
         try:
-            # A class may be called NA.
+            # A class may be named NA.
             yield pd.read_csv(folder / name, keep_default_na=False, na_values=[""])
         except (OSError, pd.errors.ParserError) as error:
             raise DataError(

@@ -1,4 +1,4 @@
-"""The ways to probe a representation: kind of probe, centred or not, share of the labels, controls."""
+"""Variants of a probe: kind of classifier, centring, share of the labels, and controls."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from nuclr.config import Probe
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to probe the same features.
+    """One variant of a probe of the same features.
 
     Attributes
     ----------
     probe
         Kind of classifier; see :func:`nuclr.evaluation.classifiers.fit_classifier`.
     centred
-        Whether features lose the mean of their population first, which needs no labels.
+        Whether the mean of each population is subtracted from the features first, which needs no labels.
     label_share
-        Share of the labels that may be learned from.
+        Share of the labels that are used for training.
     shuffled
-        Whether these labels are shuffled: a control that must give chance.
+        Whether the training labels are shuffled: a control that must score at chance.
     tested_on
         ``panel``: the animals on which every run is tested, with the same labels, so that scores of
         different numbers of pretraining animals can be compared. ``all_pretraining``: all animals that
-        the run was pretrained on, as the transductive scores of the paper are.
+        the run was pretrained on, as in the transductive scores of the paper.
     """
 
     probe: str = "linear"
@@ -37,16 +37,17 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Name the probe in words: ``linear``, or ``linear, centred``."""
+        """Name of the probe in words: ``linear``, or ``linear, centred``."""
         return self.probe + (", centred" if self.centred else "")
 
 
 def variants(options: Probe, representation: str) -> list[Variant]:
-    """List the ways to probe a representation; the first is the plain one.
+    """List the variants with which a representation is probed; the first is the plain probe.
 
-    Among those that learn from all labels, held-out labels choose; shares of the labels and shuffled labels
-    are learned by the plain one alone. LOLCAT's features are for its own classifier, which takes long: no
-    shares of the labels. Which recording a unit is from is what centring takes away: nothing would be left.
+    Held-out labels choose among the variants that use all labels; shares of the labels and shuffled labels
+    are used with the plain probe only. LOLCAT's features are used with its own classifier only, without
+    shares of the labels, because it is slow. The which-recording features are not centred, because centring
+    would remove all of their information.
     """
     if representation == "lolcat":
         return [Variant("lolcat")]

@@ -1,1 +1,1 @@
-"""The network: knows tensors, not recordings."""
+"""The neural network: it works on tensors and knows nothing of recordings."""

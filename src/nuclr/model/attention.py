@@ -1,4 +1,4 @@
-"""Attention along time and across the units of a population.
+"""Attention along time, and across the units of a population.
 
 Source: NuCLR (arXiv 2512.01199), section 3.2 and appendix; the rotary embedding of
 values and outputs follows POYO (arXiv 2310.16046).
@@ -21,21 +21,20 @@ except ImportError:  # torch before 2.10
 
 @dataclass(frozen=True)
 class PopulationLayout:
-    """Where the populations of a ragged batch lie among its units.
+    """Index between the flat and the padded form of a ragged batch of populations.
 
-    The units of all populations lie one after another on the first axis of a *flat* tensor
-    ``(unit, ...)``. Attention across units needs them side by side, in a *padded* tensor
-    ``(population, slot, ...)``.
+    In the *flat* form ``(unit, ...)`` the units of all populations follow one another on the first axis.
+    Attention across units needs the *padded* form ``(population, slot, ...)``.
 
     Attributes
     ----------
     index
-        For every slot the row of its unit in the flat tensor, shape ``(population, slot)``;
-        an empty slot points at row 0.
+        For each slot the row of its unit in the flat tensor, shape ``(population, slot)``;
+        an empty slot points to row 0.
     filled
-        Which slots hold a unit, shape ``(population, slot)``, or None where all do.
+        Which slots contain a unit, shape ``(population, slot)``; None if all do.
     row
-        For every unit its place among all slots, counted row by row, shape ``(unit,)``.
+        For each unit its position among all slots, counted row by row, shape ``(unit,)``.
     """
 
     index: Tensor
@@ -44,9 +43,9 @@ class PopulationLayout:
 
     @classmethod
     def from_sizes(cls, sizes: Tensor, largest: int, total: int) -> PopulationLayout:
-        """Lay out populations of the given numbers of units.
+        """Return the layout of populations with the given numbers of units.
 
-        ``largest`` and ``total`` are the maximum and the sum of ``sizes``. They are asked for
+        ``largest`` and ``total`` are the maximum and the sum of ``sizes``. They are arguments,
         because reading them from a tensor on a GPU would make the CPU wait for it.
         """
         device = sizes.device
@@ -76,12 +75,12 @@ class PopulationLayout:
 
 
 class Populations:
-    """The populations of a ragged batch, among whose units there is attention.
+    """The populations of a ragged batch; attention is among the units of each.
 
     Parameters
     ----------
     sizes
-        Units in each, ``(population,)``.
+        Number of units in each population, ``(population,)``.
     largest, total
         The maximum and the sum of ``sizes``.
     """
@@ -93,14 +92,14 @@ class Populations:
 
     @property
     def layout(self) -> PopulationLayout:
-        """Where they lie when they are padded to the largest."""
+        """Layout of the populations when padded to the largest."""
         if self._layout is None:
             self._layout = PopulationLayout.from_sizes(self.sizes, self.largest, self.total)
         return self._layout
 
     @property
     def ends(self) -> Tensor:
-        """Where each ends among the units, after a 0, int32."""
+        """Cumulative sizes, starting with 0, int32."""
         if self._ends is None:
             self._ends = F.pad(self.sizes.cumsum(0), (1, 0)).to(torch.int32)
         return self._ends
@@ -108,14 +107,14 @@ class Populations:
     def attend(self, normed: Tensor, to_qkv: nn.Linear, heads: int) -> Tensor:
         """Attend among the units of each population, ``(unit, token, dim)`` to the width of all heads.
 
-        On a GPU in half precision populations are attended to as they lie, elsewhere padded.
+        On a GPU in half precision, populations are not padded; elsewhere they are.
         """
         width = to_qkv.out_features // 3
         weight, bias = to_qkv.weight.to(normed.dtype), to_qkv.bias.to(normed.dtype)
         if not has_ragged(normed, width // heads):
             return attend_across_units(F.linear(normed, weight, bias), heads, self.layout)
-        # Three products, so that each of q, k and v is one piece, in which the heads of all tokens lie side
-        # by side. To the kernel they are so many heads, and nothing is copied.
+        # Three products, so that q, k and v are contiguous, with the heads of all tokens side by side. The
+        # kernel treats each pair of token and head as a head, and nothing is copied.
         q, k, v = (
             F.linear(normed, own, own_bias).view(self.total, normed.shape[1] * heads, width // heads)
             for own, own_bias in zip(weight.chunk(3), bias.chunk(3), strict=True)
@@ -124,7 +123,7 @@ class Populations:
 
 
 def has_ragged(x: Tensor, dim_head: int) -> bool:
-    """Whether torch can attend inside sequences of unlike lengths: on CUDA, in half precision."""
+    """Return whether torch supports attention in sequences of unequal length: on CUDA, in half precision."""
     if not x.is_cuda or varlen_attn is None or dim_head % 8 or not len(x):
         return False
     kind = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else x.dtype
@@ -132,7 +131,7 @@ def has_ragged(x: Tensor, dim_head: int) -> bool:
 
 
 def attend_ragged(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, largest: int) -> Tensor:
-    """Attend inside each sequence of ``(unit, head, dim_head)``; ``ends`` begins with 0."""
+    """Attend inside each sequence of ``(unit, head, dim_head)``; ``ends`` are cumulative lengths from 0."""
     assert varlen_attn is not None
     out = varlen_attn(q, k, v, ends, ends, largest, largest)
     assert isinstance(out, Tensor)
@@ -140,10 +139,10 @@ def attend_ragged(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, largest: int) -
 
 
 class RotaryTime(nn.Module):
-    """Rotary embedding of the token's place in the window.
+    """Rotary embedding of a token's position in the window.
 
-    The first half of each head turns, in pairs of neighbouring dimensions, with periods spaced
-    geometrically from 1 to ``8 * tokens`` tokens; the second half does not turn.
+    The first half of each head is rotated, in pairs of neighbouring dimensions, with periods spaced
+    geometrically from 1 to ``8 * tokens`` tokens; the second half is not rotated.
 
     Parameters
     ----------
@@ -164,16 +163,16 @@ class RotaryTime(nn.Module):
         self.register_buffer("omega", omega)
 
     def angles(self, tokens: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of all tokens' angles, each ``(token, dim_head / 2)``."""
+        """Return the cosines and sines of all tokens' angles, each ``(token, dim_head / 2)``."""
         place = torch.arange(tokens, device=self.omega.device, dtype=self.omega.dtype)
         angle = place[:, None] * self.omega
         return angle.cos(), angle.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn neighbouring dimensions of ``x`` ``(..., token, dim_head)`` by the given angles."""
+    """Rotate pairs of neighbouring dimensions of ``x`` ``(..., token, dim_head)`` by the given angles."""
     if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling():
-        # One pass over memory in place of six.
+        # One pass over memory instead of six.
         turn = torch.complex(cos, sin)
         return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turn).flatten(-2)
     even, odd = x[..., 0::2], x[..., 1::2]
@@ -182,7 +181,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with its LayerNorm in front, along either axis.
+    """Multi-head self-attention with pre-LayerNorm, along time or across units.
 
     Parameters
     ----------
@@ -204,7 +203,7 @@ class Attention(nn.Module):
     def across_units(self, x: Tensor, populations: Populations) -> Tensor:
         """Attend among the units of each population, token by token, ``(unit, token, dim)`` to the same.
 
-        Nothing tells the units' order, so permuting units permutes the output.
+        It does not depend on the order of units: permuting units permutes the output.
         """
         return self.to_out(populations.attend(self.norm(x), self.to_qkv, self.heads))
 
@@ -212,8 +211,8 @@ class Attention(nn.Module):
 def attend_in_time(qkv: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
     """Attend among the tokens of each unit, ``(unit, token, 3 * heads * dim_head)`` to a third of the width.
 
-    Queries, keys and values are rotated by their token's place and the output is rotated
-    back by the query's, so that only distances in time matter, for the values too.
+    Queries, keys and values are rotated by the position of their token, and the output is rotated
+    back by the position of the query, so that only distances in time matter, also for the values.
     """
     q, k, v = rotate(qkv.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4), cos, sin)
     out = rotate(F.scaled_dot_product_attention(q, k, v), cos, -sin)

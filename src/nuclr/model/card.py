@@ -1,7 +1,7 @@
-"""The model card: what a model is, what it was made of, how good it is, and what it is for.
+"""Write and read model cards: what a model is, its training data, its scores, and its intended use.
 
-It is the ``README.md`` of a model's folder: markdown after a head in YAML, which hubs of models read. Whoever
-shares a model may edit it; new scores replace the section of scores and leave the rest as it is.
+A card is the ``README.md`` of a model folder: markdown after a YAML header that model hubs read. It may be
+edited by hand; new scores replace only the section of scores.
 
 Source: Mitchell et al., Model cards for model reporting, 2019 (arXiv 1810.03993); for the head, the
 metadata of model cards on the Hugging Face Hub.
@@ -24,46 +24,49 @@ from nuclr.words import counted
 
 CARD = "README.md"
 SCORES, USED_FOR = "## Scores", "## Intended use"
-# What `nuclr pretrain` calls recordings that are of no public set.
+# Name that `nuclr pretrain` gives to recordings that are not from a public data set.
 UNNAMED = "own"
 UNKNOWN = "not known to nuclr: ask whoever recorded them before you publish this model"
 NOT_MEASURED = """\
-Not measured. `nuclr train-probe` measures a probe on your labels; `nuclr card --probe` puts its score here.
+Not measured. Train a probe on your labels with `nuclr train-probe`, and add its score with `nuclr card
+--probe`.
 """
 USE = """\
-For: embeddings of sorted units or imaged ROIs from their population's activity, and probes of brain region or
-cell type on them, in research. A unit's embedding depends on the units that were recorded with it.
+For: research. The model embeds sorted units or imaged ROIs from the activity of their population, and probes
+decode brain regions or cell types from the embeddings. The embedding of a unit depends on the units that were
+recorded with it.
 
-Not for: clinical or any other decision about a living being; recordings of another modality or bin than is
-stated above (refused by the software); regions or types that the probe was not trained on. Embeddings hold
-much of the recording they come from: scores within recordings, and in new animals, say what carries over.
+Not for: clinical or other decisions about living beings; recordings with another modality or bin than stated
+above (the software refuses them); regions or cell types that the probe was not trained on. Embeddings contain
+much information about the recording that they come from: scores within recordings, and in new animals, show
+what generalises.
 """
 
 
 def write_card(path: Path, record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> None:
-    """Write a model's card.
+    """Write the card of a model.
 
     Parameters
     ----------
     path
-        The file, markdown.
+        The markdown file to write.
     record
-        Of the model: :attr:`nuclr.model.saved.SavedModel.record`.
+        Record of the model: :attr:`nuclr.model.saved.SavedModel.record`.
     scores
-        ``task``, ``protocol``, ``units``, ``macro_f1``, ``chance`` and, where they were measured, ``low``,
-        ``high``, ``test_animals``, ``within_recordings``: of probes on its embeddings, a row each.
+        Scores of probes, one row each: ``task``, ``protocol``, ``units``, ``macro_f1``, ``chance`` and, if
+        they were measured, ``low``, ``high``, ``test_animals``, ``within_recordings``.
     """
     with whole(path) as partial:
         partial.write_text(card(record, scores))
 
 
 def put_scores(path: Path, record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> None:
-    """Put scores in the place of those that a card has, and leave the rest of it as it is.
+    """Replace the scores of a card and keep the rest; a card is written if there is none.
 
     Raises
     ------
     ModelError
-        If the card's head is not YAML.
+        If the header of the card is not YAML.
     """
     if not path.exists():
         write_card(path, record, scores)
@@ -79,18 +82,20 @@ def put_scores(path: Path, record: dict[str, Any], scores: Sequence[dict[str, An
 
 
 def read_card(path: Path) -> tuple[dict[str, Any], str]:
-    """Read a card: its head, empty where it has none, and the text below it.
+    """Return the header of a card, empty if it has none, and the text below it.
 
     Raises
     ------
     ModelError
-        If there is no card, or its head is not YAML.
+        If there is no card, or its header is not YAML.
     """
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ModelError(f"{path}: cannot be read ({reason}); `nuclr card` writes one") from None
+        raise ModelError(
+            f"{path}: the model card cannot be read ({reason}); write one with `nuclr card`"
+        ) from None
     found = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
     if found is None:
         return {}, text
@@ -98,33 +103,37 @@ def read_card(path: Path) -> tuple[dict[str, Any], str]:
         head = yaml.safe_load(found[1]) or {}
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: what stands between --- and --- is not YAML ({reason})") from None
+        raise ModelError(
+            f"{path}: the header between the --- lines is not YAML ({reason}); correct it"
+        ) from None
     if not isinstance(head, dict):
-        raise ModelError(f"{path}: what stands between --- and --- is not a list of keys and values")
+        raise ModelError(
+            f"{path}: the header between the --- lines must be YAML keys with values (key: value)"
+        )
     return head, text[found.end() :]
 
 
 def set_licence(path: Path, licence: str) -> None:
-    """Write the licence of a model into the head of its card."""
+    """Write the licence of a model to the header of its card."""
     head, body = read_card(path)
     with whole(path) as partial:
         partial.write_text(_headed(head | {"license": licence}, body))
 
 
 def lacks(path: Path) -> list[str]:
-    """Say what a card lacks that others need before they use a model; nothing where all is there.
+    """Return what a card lacks before the model can be published; an empty list if it is complete.
 
     Raises
     ------
     ModelError
-        If there is no card, or its head is not YAML.
+        If there is no card, or its header is not YAML.
     """
     head, body = read_card(path)
     used_for = body.partition(USED_FOR)[2].split("\n## ")[0].strip()
     wanted = [
-        ("its licence (`license: cc-by-4.0` in its head, or --licence cc-by-4.0)", head.get("license")),
-        ("what it learned from (`datasets: [...]` in its head: names, or DOIs)", head.get("datasets")),
-        (f"what it is for (a section `{USED_FOR}`)", used_for),
+        ("the licence (`license: cc-by-4.0` in the header, or --licence cc-by-4.0)", head.get("license")),
+        ("the data sets (`datasets: [...]` in the header: names, or DOIs)", head.get("datasets")),
+        (f"the intended use (a section `{USED_FOR}`)", used_for),
     ]
     return [what for what, there in wanted if not there]
 
@@ -134,7 +143,7 @@ def _headed(head: Mapping[str, Any], body: str) -> str:
 
 
 def _head(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Describe a model in the words of hubs; its licence is for whoever shares it to say."""
+    """Return the header of a card in the format of model hubs; the licence is added by the user."""
     kind = {"spikes": "electrophysiology", "calcium": "calcium-imaging"}[record["modality"]]
     datasets = [name for name in record.get("datasets", []) if name != UNNAMED]
     return {
@@ -146,7 +155,7 @@ def _head(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[str,
 
 
 def _measured(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Write scores as hubs show them."""
+    """Return scores in the format of model hubs."""
     if not scores:
         return {}
     data = ", ".join(name for name in record.get("datasets", []) if name != UNNAMED) or "own recordings"
@@ -162,47 +171,54 @@ def _measured(record: dict[str, Any], scores: Sequence[dict[str, Any]]) -> dict[
 
 
 def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
-    """Write out a model's card; see :func:`write_card`."""
+    """Return the text of a model's card; see :func:`write_card`."""
     config, encoder = record.get("config", {}), record["encoder"]
     window_s = encoder["tokens"] * encoder["patch"] * record["bin_s"]
     animals, datasets = record.get("animals", []), record.get("datasets", [])
-    least = f", of units of {rate:g} Hz or more" if (rate := record.get("min_rate_hz")) else ""
+    least = f", units of at least {rate:g} Hz" if (rate := record.get("min_rate_hz")) else ""
     units = counted(record.get("units", 0), "unit")
     facts = {
         "Weights": f"sha256 `{record.get('sha256', '')}`",
-        "Reads": f"{record['modality']}, {record['bin_s']:.4g} s a bin, windows of {window_s:g} s{least}",
+        "Input": f"{record['modality']} in bins of {record['bin_s']:.4g} s, windows of {window_s:g} s{least}",
         "Encoder": ", ".join(f"{name} {value}" for name, value in encoder.items()),
-        "Data sets": ", ".join(datasets) or "see its source",
+        "Data sets": ", ".join(datasets) or "not stated in the checkpoint",
         "Animals": f"{len(animals)}: {', '.join(animals)}" if animals else _source(record),
         "Recorded": f"{units}, {record.get('hours', 0):.1f} hours" if animals else "",
-        "Left out": ", ".join(record.get("left_out", [])),
+        "Animals left out": ", ".join(record.get("left_out", [])),
         "Ablation": record.get("ablation", ""),
         "Epoch chosen by": ", ".join(record.get("chosen_by", [])),
         "Steps": _steps(config.get("pretrain", {})) if animals else "",
         "Seed": str(record.get("seed", "")),
-        "Trained on": _machine(record.get("machine", {})) if animals else "",
+        "Hardware": _machine(record.get("machine", {})) if animals else "",
         "Versions": ", ".join(f"{name} {value}" for name, value in record.get("versions", {}).items()),
     }
-    lines = ["# Model card", "", "An encoder of neural populations (NuCLR, arXiv 2512.01199), by nuclr.", ""]
+    lines = [
+        "# Model card",
+        "",
+        "A NuCLR encoder of neural population activity (arXiv 2512.01199), in the format of nuclr.",
+        "",
+    ]
     lines += ["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in facts.items() if text)]
-    lines += ["", "Configuration and the hash of every input are in `config.json`.", "", *_scores(scores)]
+    lines += ["", "The configuration and the hash of every input are in `config.json`.", "", *_scores(scores)]
     lines += ["", "## Licence of the data", ""]
     stated = Counter(source.get("licence") or UNKNOWN for source in record.get("inputs", {}).values())
     lines += [f"- {licence} ({counted(number, 'population')})" for licence, number in sorted(stated.items())]
-    if not stated:  # of a model from elsewhere no more is known than its file
-        lines += [f"- {UNKNOWN if record.get('source') else 'none: it learned from no recording'}"]
+    if not stated:  # of an imported model only the file is known
+        lines += [
+            f"- {UNKNOWN if record.get('source') else 'none needed: the model was not trained on recordings'}"
+        ]
     return _headed(_head(record, scores), "\n".join([*lines, "", USED_FOR, "", USE]))
 
 
 def _scores(scores: Sequence[dict[str, Any]]) -> list[str]:
-    """Write the section of scores."""
+    """Return the lines of the section of scores."""
     if not scores:
         return [SCORES, "", NOT_MEASURED]
     columns = ["task", "protocol", "units", "macro-F1 (95 %)", "within recordings", "chance"]
     return [
         *(SCORES, "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *map(_score, scores)),
         "",
-        "Probes of all labels. Intervals, where there are any, are over test animals.",
+        "Scores of probes trained on all labels. Intervals are over test animals.",
     ]
 
 
@@ -217,14 +233,18 @@ def _score(row: dict[str, Any]) -> str:
 
 def _machine(machine: dict[str, Any]) -> str:
     return (
-        counted(machine["devices"], {"gpu": "GPU"}.get(machine["accelerator"], "process")) if machine else ""
+        counted(machine["devices"], {"gpu": "GPU"}.get(machine["accelerator"], "CPU process"))
+        if machine
+        else ""
     )
 
 
 def _source(record: dict[str, Any]) -> str:
     source = record.get("source")
     return (
-        f"those of {source['file']}, sha256 `{source['sha256']}`" if source else "none: an untrained encoder"
+        f"not stated; imported from {source['file']}, sha256 `{source['sha256']}`"
+        if source
+        else "none (an untrained encoder)"
     )
 
 

@@ -1,9 +1,9 @@
-"""Dropout and the gated layer, made cheap on a CPU; elsewhere they are torch's own.
+"""Fast dropout and gated layer for CPUs; on other devices torch's implementation is used.
 
-Two things cost on a CPU. Random numbers: a step at the paper's size decides 74 million times what to
-drop, and torch takes 10 ns for each; here 16 bits of a fast generator decide, exact to 1/65536. And
-memory: the gated layer is eight times as wide as a token, so its gate, dropout and gradient are computed
-for a few rows at a time, which stay in the processor's cache between two matrix products.
+On a CPU, two things are expensive. Random numbers: a step at the paper's size makes 74 million dropout
+decisions, and torch takes 10 ns for each; here 16 bits of a fast generator decide, exact to 1/65536. Memory:
+the gated layer is eight times as wide as a token, so its gate, dropout and gradient are computed for a few
+rows at a time, which stay in the processor's cache between two matrix products.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ ROWS = 512
 
 
 def draw(shape: torch.Size) -> Tensor:
-    """Draw 16 random bits for each value, int16; torch's generator gives the seed."""
+    """Return 16 random bits for each value, int16; the seed comes from torch's generator."""
     seed = int(torch.empty((), dtype=torch.int64).random_())
     words = np.random.SFC64(seed).random_raw(-(-shape.numel() // 4))
     return torch.from_numpy(words).view(torch.int16)[: shape.numel()].view(shape)
 
 
 def keep(bits: Tensor, p: float) -> Tensor:
-    """Turn random bits into what to keep: 1 with :func:`kept_share` of p, else 0; float32."""
-    # As numbers, not as booleans, which a CPU would turn into numbers in every product.
+    """Return a mask from random bits: 1 with the probability :func:`kept_share` of p, else 0; float32."""
+    # Numbers instead of booleans, which a CPU would convert in every product.
     return bits.float().ge_(round(p * LEVELS) - LEVELS // 2)
 
 
 def kept_share(p: float) -> float:
-    """Probability with which :func:`keep` keeps."""
+    """Return the probability with which :func:`keep` keeps a value."""
     return 1 - round(p * LEVELS) / LEVELS
 
 
 def is_fast_here(x: Tensor) -> bool:
-    """Whether the ways of this file are the faster ones: on a CPU in single precision, not compiled."""
+    """Return whether this module's functions are faster than torch: on a CPU, in float32, not compiled."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling()
 
 
 class DropAdd(nn.Dropout):
-    """``x + dropout(change)``: a residual connection."""
+    """Residual connection with dropout: ``x + dropout(change)``."""
 
     def forward(self, x: Tensor, change: Tensor) -> Tensor:  # type: ignore[override]
         """Add two tensors of the same shape."""
@@ -69,16 +69,16 @@ class _DropAdd(torch.autograd.Function):
 
 
 def gated_layer(x: Tensor, inner: nn.Linear, outer: nn.Linear, p: float) -> Tensor:
-    """``outer(dropout(a * gelu(b)))`` where a and b are the halves of ``inner(x)``.
+    """Return ``outer(dropout(a * gelu(b)))``, where a and b are the halves of ``inner(x)``.
 
     Parameters
     ----------
     x
         ``(..., dim)``.
     inner, outer
-        From dim to twice the width, and from the width to dim.
+        Linear layers from dim to twice the width, and from the width to dim.
     p
-        Probability of dropping; 0 outside training.
+        Probability of dropping a value; 0 outside training.
     """
     if is_fast_here(x) and torch.is_grad_enabled():
         bits = draw(torch.Size((x.numel() // x.shape[-1], outer.in_features))) if p > 0 else None
@@ -86,13 +86,13 @@ def gated_layer(x: Tensor, inner: nn.Linear, outer: nn.Linear, p: float) -> Tens
     if x.device.type == "cpu":
         value, gate = inner(x).chunk(2, dim=-1)
     else:
-        # Two products: the gradients of halves of one would be put together again, in memory.
+        # Two products, because the gradients of two halves would have to be concatenated in memory.
         value, gate = (
             F.linear(x, weight, bias)
             for weight, bias in zip(inner.weight.chunk(2), inner.bias.chunk(2), strict=True)
         )
     gated = value * F.gelu(gate)
-    # Not `training=p > 0`, which torch.compile cannot follow.
+    # torch.compile cannot trace `training=p > 0`.
     return outer(F.dropout(gated, p) if p > 0 else gated)
 
 
@@ -101,7 +101,7 @@ def _blocks(rows: int) -> Iterator[slice]:
 
 
 class _GatedLayer(torch.autograd.Function):
-    """The gated layer a block of rows at a time; only ``inner(x)`` is kept for the gradient."""
+    """The gated layer, computed in blocks of rows; only ``inner(x)`` is stored for the gradient."""
 
     @staticmethod
     def forward(

@@ -1,4 +1,4 @@
-"""The NuCLR encoder: windows of population activity in, one vector per unit out.
+"""The NuCLR encoder: it maps windows of population activity to one vector per unit.
 
 Source: NuCLR (arXiv 2512.01199), section 3.2 and appendix.
 """
@@ -18,15 +18,15 @@ from nuclr.model import small
 from nuclr.model.attention import Attention, Populations, RotaryTime
 from nuclr.model.dropout import DropAdd, gated_layer
 
-# On a CPU so many values of tokens are worked on together: more leave its cache, and memory that the
-# system takes back and clears between steps costs more than all matrix products.
+# Token values that a CPU processes together. More do not fit in its cache, and memory that the system
+# takes back and clears between steps costs more than all matrix products.
 GROUP_VALUES = 2**19
 Way = Literal["along_time", "across_units", "feed_forward"]
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Everything that fixes the shape of an encoder.
+    """Hyperparameters that determine the shape of an encoder.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class EncoderSpec:
     dropout
         Probability of dropping a value, in training only.
     across_units
-        False leaves the attention across units out: each unit alone (an ablation).
+        Whether there is attention across units; without it each unit is embedded alone (an ablation).
     """
 
     patch: int
@@ -65,7 +65,7 @@ class EncoderSpec:
 
 
 class FeedForward(nn.Module):
-    """LayerNorm, then a linear layer to ``8 * dim`` whose first half is gated by GELU of its second."""
+    """Feed-forward layer: LayerNorm, linear to ``8 * dim``, gate by GELU of one half, linear to ``dim``."""
 
     def __init__(self, dim: int, dropout: float) -> None:
         super().__init__()
@@ -83,9 +83,10 @@ class FeedForward(nn.Module):
 class Encoder(nn.Module):
     """Spatiotemporal transformer over the units of a population (section 3.2).
 
-    Two temporal blocks see each unit alone; two spatiotemporal blocks let the units of a
-    population see each other, token by token, and then each unit its own time. The mean over
-    tokens is the unit's embedding of the window. Parameter names are those of the authors.
+    Temporal blocks (two by default) have attention along the time of each unit only. Spatiotemporal
+    blocks (two by default) have attention across the units of a population, token by token, and then along
+    time. The mean over tokens is the unit's embedding of the window. Parameter names are those of the
+    authors.
 
     Examples
     --------
@@ -111,7 +112,8 @@ class Encoder(nn.Module):
         self.t_blocks = nn.ModuleList(
             nn.ModuleList([attention(), feed_forward()]) for _ in range(spec.temporal_blocks)
         )
-        # Time's attention and FFN come first by name (as in published weights), units' run first.
+        # Attention along time and its FFN come first in the list (as in published weights), but those
+        # across units run first.
         self.st_blocks = nn.ModuleList(
             nn.ModuleList(
                 [layer() for _ in range(1 + spec.across_units) for layer in (attention, feed_forward)]
@@ -119,7 +121,8 @@ class Encoder(nn.Module):
             for _ in range(spec.spatiotemporal_blocks)
         )
         self.add = DropAdd(spec.dropout)
-        # What does the work in its place, as `nuclr.model.fused.embed`; who knows where it runs says so.
+        # A function that replaces `forward`, such as `nuclr.model.fused.embed`; set by code that knows the
+        # device.
         self.fused: Callable[[Encoder, Tensor, Tensor, int], Tensor] | None = None
 
     def forward(
@@ -136,24 +139,24 @@ class Encoder(nn.Module):
             Spike counts or scaled dF/F, ``(unit, token, patch)``: the units of one population
             after another, only those that were active in their window.
         sizes
-            Units in each population, ``(population,)``, int64.
+            Number of units in each population, ``(population,)``, int64.
         largest
-            The largest of ``sizes``, where the caller knows it (it spares a GPU a wait).
+            The largest of ``sizes``, if the caller knows it (reading it would make the CPU wait for a GPU).
 
         Returns
         -------
         Tensor
-            One embedding a unit, ``(unit, dim)``.
+            One embedding per unit, ``(unit, dim)``.
 
         Raises
         ------
         ModelError
-            If the patches are not of the length that the encoder was made for.
+            If the length of the patches is not that of the encoder.
         """
         if patches.ndim != 3 or patches.shape[-1] != self.spec.patch:
             raise ModelError(
-                f"model: made for patches of {self.spec.patch} samples, got an input of shape "
-                f"{tuple(patches.shape)}; use the bin and patch length the model was trained with"
+                f"model: it reads patches of {self.spec.patch} samples, but the input has the shape "
+                f"{tuple(patches.shape)}; use the bin and patch length that the model was trained with"
             )
         if patches.device.type != "cpu" or self.fused is not None:
             largest = largest if largest is not None else int(sizes.max()) if len(sizes) else 0
@@ -171,7 +174,7 @@ class Encoder(nn.Module):
         )
 
     def layers(self) -> list[tuple[Way, Any]]:
-        """All attention and feed-forward layers in the order in which they run, each with its way."""
+        """Return all attention and feed-forward layers in the order in which they run, each with its kind."""
         ordered: list[tuple[Way, Any]] = []
         for attend, feed in _layers(self.t_blocks):
             ordered += [("along_time", attend), ("feed_forward", feed)]
@@ -189,7 +192,7 @@ class Encoder(nn.Module):
         return x.mean(dim=1)
 
     def _ways(self, x: Tensor, populations: Populations) -> dict[Way, Callable[[Any, Tensor], Tensor]]:
-        """Choose how a layer and its residual connection are computed, by the size of the batch."""
+        """Return functions for each kind of layer with its residual connection, by the size of the batch."""
         heads, tokens = self.spec.heads, x.shape[1]
         cos, sin = self.rotary_emb.angles(tokens)
         if not self.spec.dropout and small.is_small(x):
@@ -209,7 +212,7 @@ class Encoder(nn.Module):
 
 
 def _groups(sizes: list[int], most: int) -> list[list[int]]:
-    """Put neighbouring populations together while they have no more units than ``most``; their sizes."""
+    """Group neighbouring populations while they have at most ``most`` units together; return their sizes."""
     groups: list[list[int]] = [[]]
     for size in sizes:
         if groups[-1] and sum(groups[-1]) + size > most:
@@ -223,20 +226,20 @@ def _layers(blocks: nn.ModuleList) -> list[list[Any]]:
 
 
 def as_patches(activity: Tensor, patch: int) -> Tensor:
-    """Cut ``(unit, time)`` into ``(unit, token, patch)``; a remainder at the end is left out."""
+    """Reshape ``(unit, time)`` to ``(unit, token, patch)``; a remainder at the end is dropped."""
     tokens = activity.shape[-1] // patch
     return activity[..., : tokens * patch].unflatten(-1, (tokens, patch))
 
 
 def rankme(embeddings: Tensor) -> float:
-    """Effective rank of a set of embeddings ``(unit, dim)``: 1 means that they collapsed.
+    """Return the effective rank of embeddings ``(unit, dim)``; 1 means that they have collapsed.
 
-    The exponential of the entropy of the normalised eigenvalues of the covariance of the
+    It is the exponential of the entropy of the normalised eigenvalues of the covariance of the
     L2-normalised rows (after RankMe, arXiv 2210.02885).
     """
     x = F.normalize(embeddings.double(), dim=-1)
     eigenvalues = torch.linalg.eigvalsh(torch.cov(x.T))
-    # Rows that are equal but for rounding have no direction of their own.
+    # Rows that differ only by rounding must not add a direction.
     eigenvalues = torch.where(eigenvalues < 1e-12, 0.0, eigenvalues)
     p = eigenvalues / eigenvalues.sum().clamp_min(1e-12)
     return float(torch.special.entr(p).sum().exp())

@@ -1,7 +1,7 @@
-"""The encoder's layers on a GPU: what they compute is in :mod:`nuclr.model.encoder`.
+"""The encoder's layers on a GPU, with the same results as :mod:`nuclr.model.encoder`.
 
-Own kernels do what needs one pass over memory (:mod:`nuclr.model.kernels`), attention across units takes
-populations as they lie, without padding, and tokens have the type of autocast all the way.
+Operations that need one pass over memory use the kernels in :mod:`nuclr.model.kernels`, attention across
+units works without padding, and tokens keep the autocast type throughout.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch.nn import functional as F
 from nuclr.model.attention import Populations
 from nuclr.model.encoder import Encoder, EncoderSpec
 
-# Of NVIDIA's GPUs those that have bf16: from A100 on.
+# NVIDIA GPUs with bf16: A100 and later.
 FIRST_CAPABILITY = (8, 0)
 
 
 def can_fuse(spec: EncoderSpec, device: torch.device) -> bool:
-    """Whether this file can do an encoder's work on a device: an NVIDIA GPU that has bf16, and Triton."""
+    """Return whether this module supports an encoder on a device: an NVIDIA GPU with bf16, and Triton."""
     if device.type != "cuda" or torch.version.hip or find_spec("triton") is None:
         return False
     if torch.cuda.get_device_capability(device) < FIRST_CAPABILITY:
@@ -31,23 +31,23 @@ def can_fuse(spec: EncoderSpec, device: torch.device) -> bool:
 
 
 def embed(encoder: Encoder, patches: Tensor, sizes: Tensor, largest: int) -> Tensor:
-    """Embed every unit of a ragged batch: :meth:`nuclr.model.encoder.Encoder.forward`.
+    """Embed every unit of a ragged batch, like :meth:`nuclr.model.encoder.Encoder.forward`.
 
     Parameters
     ----------
     encoder
-        Its weights, its dropout, and whether it is in training.
+        The encoder, with its weights, dropout and training mode.
     patches
         ``(unit, token, patch)``, at least one unit.
     sizes, largest
-        Units in each population, and the largest of these.
+        Number of units in each population, and the largest of these numbers.
 
     Returns
     -------
     Tensor
         ``(unit, dim)``, float32.
     """
-    # Not at the top: builds of torch without CUDA come without Triton.
+    # Imported here, because builds of torch without CUDA come without Triton.
     from nuclr.model import kernels
 
     kind = _kind(encoder, patches.device.type)
@@ -89,9 +89,9 @@ def embed(encoder: Encoder, patches: Tensor, sizes: Tensor, largest: int) -> Ten
 
 
 def _seeds(count: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Draw numbers from torch's generator, from which all follows that is dropped in a step.
+    """Draw seeds for dropout from torch's generator, one for each use in a step.
 
-    Each begins at a multiple of 16 bytes: for others Triton would compile another kernel.
+    Each seed starts at a multiple of 16 bytes; for other addresses Triton would compile another kernel.
     """
     return torch.randint(2**62, (count, 2), device=device)[:, 0].unbind()
 

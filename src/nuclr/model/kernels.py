@@ -1,10 +1,10 @@
-"""Triton kernels for three parts of the encoder that take a GPU longer than their memory does.
+"""Triton kernels for three parts of the encoder that PyTorch does not compute at memory bandwidth.
 
-Each computes what a plain function of PyTorch says (its docstring names it), forward and backward, in one
-pass over memory; ``machine.kernels: torch`` does without them. No sum here is taken in an order that changes
-from run to run, so a run repeats bit for bit.
+Each computes the same as a plain PyTorch function, which its docstring names, forward and backward, in one
+pass over memory; ``machine.kernels: torch`` disables them. All sums are taken in a fixed order, so runs are
+reproducible bit for bit.
 
-What they read and write, at the paper's size and 128 pairs (259,360 tokens, bf16): along time 0.53 GB
+Memory traffic at the paper's size with 128 pairs (259,360 tokens, bf16): attention along time 0.53 GB
 forward and 0.93 GB backward in each of four layers; the gate 1.6 and 3.2 GB in each of six; residual
 connection and LayerNorm 0.53 and 0.66 GB in each of eleven. At 4 TB/s that is 12 ms.
 """
@@ -21,27 +21,27 @@ from torch.autograd.function import once_differentiable
 
 from nuclr.model.dropout import LEVELS, kept_share
 
-# Rows of a tile in attention: the fewest that fill the products of a GPU of any kind.
+# Rows of a tile in attention: the fewest that fill the matrix products of any GPU.
 ROWS = 64
-# A call of the random generator gives eight times 16 bits, one for each of eight rows.
+# A call of the random generator gives 8 x 16 bits, one number for each of eight rows.
 DRAWS = 8
-# Values that a program works on at a time between its draws.
+# Values that a program processes between two draws.
 TILE = 1024
 
-# Numbers of units and rows differ from step to step. Triton would compile a kernel anew for those that are
-# multiples of 16, hence `do_not_specialize`.
+# The numbers of units and rows differ from step to step. Triton would compile another kernel for multiples of
+# 16, hence `do_not_specialize`.
 
 
 @triton.jit
 def _turn(x, cos, sin, rows: tl.constexpr, half: tl.constexpr):
-    """Turn neighbouring columns of ``(rows, 2 * half)`` by the angles of ``(rows, half)``."""
+    """Rotate pairs of neighbouring columns of ``(rows, 2 * half)`` by the angles ``(rows, half)``."""
     even, odd = tl.split(tl.reshape(x, (rows, half, 2)))
     return tl.reshape(tl.join(even * cos - odd * sin, odd * cos + even * sin), (rows, 2 * half))
 
 
 @triton.jit
 def _places(units, tokens: tl.constexpr, rows: tl.constexpr):
-    """First row of a program; its rows' unit and token; which of them there are."""
+    """Return a program's rows, the unit and token of each row, and a mask of the rows that exist."""
     together: tl.constexpr = rows // tokens
     first = tl.program_id(0).to(tl.int64) * (together * tokens)
     local = tl.arange(0, rows)
@@ -51,7 +51,7 @@ def _places(units, tokens: tl.constexpr, rows: tl.constexpr):
 
 @triton.jit
 def _angles(cos_ptr, sin_ptr, token, there, width: tl.constexpr, columns: tl.constexpr):
-    """Cosines and sines of each row's token, ``(rows, columns / 2)``."""
+    """Load the cosines and sines of each row's token, ``(rows, columns / 2)``."""
     half = tl.arange(0, columns // 2)
     at = token[:, None] * (width // 2) + half[None, :]
     known = there[:, None] & (half < width // 2)[None, :]
@@ -60,16 +60,16 @@ def _angles(cos_ptr, sin_ptr, token, there, width: tl.constexpr, columns: tl.con
 
 @triton.jit
 def _load_turned(pointers, some, cos, sin, rows: tl.constexpr, columns: tl.constexpr):
-    """Load ``(rows, columns)`` of one head, turned by its tokens' angles, in the type of the tensor."""
+    """Load ``(rows, columns)`` of one head, rotated by the tokens' angles, in the type of the tensor."""
     x = tl.load(pointers, mask=some, other=0.0)
     return _turn(x.to(tl.float32), cos, sin, rows, columns // 2).to(x.dtype)
 
 
 @triton.jit
 def _weights(q, k, unit, there, scale, rows: tl.constexpr, precision: tl.constexpr):
-    """Softmax of the similarities of queries and keys, ``(query, key)``, among the tokens of a unit."""
+    """Return the softmax of query-key similarities, ``(query, key)``, among the tokens of each unit."""
     scores = tl.dot(q, tl.trans(k), input_precision=precision) * scale
-    # A row beside the batch attends to itself, so that nothing is divided by 0.
+    # A row outside the batch attends to itself, to avoid division by 0.
     alone = tl.arange(0, rows)
     seen = (unit[:, None] == unit[None, :]) & there[:, None] & there[None, :]
     scores = tl.where(seen | (alone[:, None] == alone[None, :]), scores, float("-inf"))
@@ -132,7 +132,7 @@ def _time_backward(
     kind = qkv_ptr.dtype.element_ty
     q = _load_turned(qkv_ptr + at, some, cos, sin, rows, columns)
     k = _load_turned(qkv_ptr + at + heads * width, some, cos, sin, rows, columns)
-    # All is made again from q, k and v: that takes less time than to read it.
+    # The weights are recomputed from q, k and v, which is faster than reading them from memory.
     weights = _weights(q, k, unit, there, scale, rows, precision)
     grad = _load_turned(grad_ptr + own, some, cos, sin, rows, columns)
     to_v = tl.dot(tl.trans(weights.to(kind)), grad, input_precision=precision)
@@ -152,7 +152,7 @@ def _time_backward(
 def attend_in_time(qkv: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
     """Attend among the tokens of each unit: :func:`nuclr.model.attention.attend_in_time` in one pass.
 
-    As many units as fit into 64 rows are one product, in which the tokens of other units are masked.
+    As many units as fit into 64 rows share one matrix product, in which tokens of other units are masked.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def attend_in_time(qkv: Tensor, heads: int, cos: Tensor, sin: Tensor) -> Tensor:
     heads
         Number of heads.
     cos, sin
-        Of each token's angles, ``(token, dim_head / 2)``, float32.
+        Cosines and sines of each token's angles, ``(token, dim_head / 2)``, float32.
 
     Returns
     -------
@@ -204,9 +204,9 @@ def _launch_in_time(kernel: Any, qkv: Tensor, heads: int, cos: Tensor, sin: Tens
         heads=heads,
         width=width,
         rows=ROWS,
-        # No product is narrower than 16.
+        # Triton's products have at least 16 columns.
         columns=max(16, triton.next_power_of_2(width)),
-        # Products of float32 are those of float32, not of its first bits.
+        # Full float32 products instead of TF32.
         precision="ieee",
         num_warps=4,
     )
@@ -214,14 +214,14 @@ def _launch_in_time(kernel: Any, qkv: Tensor, heads: int, cos: Tensor, sin: Tens
 
 @triton.jit
 def _draw(seed_ptr, row, column):
-    """128 random bits for each row and column; one generator for each seed, told by its counter."""
+    """Return 128 random bits for each row and column, from a counter-based generator with this seed."""
     row, column = tl.broadcast(row, column)
     return tl.philox(tl.load(seed_ptr), column, row, row * 0, row * 0, 7)
 
 
 @triton.jit
 def _kept(a, b, c, d, draw: tl.constexpr, least):
-    """Decide by the 16 bits of one of eight draws: 1 to keep, 0 to drop."""
+    """Return the dropout mask from the 16 bits of one of eight draws: 1 to keep, 0 to drop."""
     if draw < 2:
         word = a
     elif draw < 4:
@@ -236,7 +236,7 @@ def _kept(a, b, c, d, draw: tl.constexpr, least):
 
 @triton.jit
 def _gelu(x):
-    """GELU of x, and the share of the normal distribution below x."""
+    """Return GELU of x, and the cumulative normal distribution at x."""
     below = 0.5 * (1.0 + tl.erf(x * 0.7071067811865476))
     return x * below, below
 
@@ -315,7 +315,7 @@ def _gate_backward(
         else:
             tl.store(out_ptr + own, (value * active).to(kind), mask=some)
         to_value = grad * active
-        # The density of the normal distribution: 1 / sqrt(2 pi) is its height.
+        # The density of the normal distribution, with 1 / sqrt(2 pi) = 0.3989...
         to_gate = grad * value * (below + gate * 0.3989422804014327 * tl.exp(-0.5 * gate * gate))
         tl.store(to_hidden_ptr + at, to_value.to(kind), mask=some)
         tl.store(to_hidden_ptr + at + width, to_gate.to(kind), mask=some)
@@ -335,9 +335,9 @@ def gated_layer(
     p: float = 0.0,
     seed: Tensor | None = None,
 ) -> Tensor:
-    """Compute :func:`nuclr.model.dropout.gated_layer` with gate, GELU and dropout in one pass, both ways.
+    """Compute :func:`nuclr.model.dropout.gated_layer` with gate, GELU and dropout in one pass.
 
-    Kept for the gradient is ``inner(x)`` alone.
+    Only ``inner(x)`` is stored for the gradient.
 
     Parameters
     ----------
@@ -346,7 +346,7 @@ def gated_layer(
     inner, inner_bias, outer, outer_bias
         Weights ``(2 * width, dim)`` and ``(dim, width)`` and biases of both linear layers, of x's type.
     p, seed
-        Probability of dropping a value; one number, int64, that names what is dropped.
+        Probability of dropping a value, and the seed of dropout, one int64.
     """
     out = _GatedLayer.apply(x, inner, inner_bias, outer, outer_bias, p, seed)
     assert isinstance(out, Tensor)
@@ -389,7 +389,7 @@ class _GatedLayer(torch.autograd.Function):
 
 
 def _tile(width: int) -> tuple[int, int]:
-    """Rows and columns that a program works on between two draws."""
+    """Return the rows and columns that a program processes between two draws."""
     columns = min(256, triton.next_power_of_2(width))
     return TILE // columns, columns
 
@@ -415,7 +415,7 @@ def _launch_gate(kernel: Any, hidden: Tensor, p: float, seed: Tensor | None, *ot
 
 
 def _dropping(p: float) -> tuple[int, float]:
-    """Least 16 bits of what is kept; the factor that makes up for what is dropped."""
+    """Return the lowest 16-bit number that is kept, and the factor that rescales kept values."""
     return round(p * LEVELS), 1 / kept_share(p)
 
 
@@ -456,7 +456,7 @@ def _add_forward(
         change = tl.load(change_ptr + at, mask=some, other=0.0).to(tl.float32)
         if drops:
             change = change * _kept(a, b, c, d, draw, least) * factor
-        # Rounded first: what is kept for the gradient is what was normed.
+        # Rounded first, so that the LayerNorm sees the values that are stored for the gradient.
         rounded = (x + change).to(kind)
         tl.store(sum_ptr + at, rounded, mask=some)
         x = rounded.to(tl.float32)
@@ -533,21 +533,21 @@ def add_norm(
     p: float = 0.0,
     seed: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Compute ``x + dropout(change)``, and the LayerNorm of it that the next layer begins with, in one pass.
+    """Compute ``x + dropout(change)`` and the LayerNorm of the next layer in one pass.
 
     Parameters
     ----------
     x, change
-        Tokens and what a layer adds to them, ``(unit, token, dim)``, dim at most 2,048.
+        Tokens, and the output of a layer to add, ``(unit, token, dim)``, dim at most 2,048.
     scale, shift, eps
-        Of the LayerNorm.
+        Parameters of the LayerNorm.
     p, seed
-        Probability of dropping a value; one number, int64, that names what is dropped.
+        Probability of dropping a value, and the seed of dropout, one int64.
 
     Returns
     -------
     sum, normed
-        Each of x's shape and type.
+        The sum and its LayerNorm, with the shape and type of x.
     """
     summed, normed = _AddNorm.apply(x.contiguous(), change.contiguous(), scale, shift, eps, p, seed)
     return summed, normed
@@ -582,7 +582,7 @@ class _AddNorm(torch.autograd.Function):
     def backward(ctx: Any, to_sum: Tensor, to_normed: Tensor) -> tuple[Tensor | None, ...]:
         summed, mean, rstd, scale, seed = ctx.saved_tensors
         to_x = torch.empty_like(summed)
-        # Without dropout both have the same gradient.
+        # Without dropout both inputs have the same gradient.
         to_change = torch.empty_like(summed) if ctx.p > 0 else to_x
         width, count = summed.shape[-1], len(mean)
         programs = triton.cdiv(count, _whole_rows(width)[0] * DRAWS)
@@ -595,7 +595,7 @@ class _AddNorm(torch.autograd.Function):
 
 
 def _whole_rows(width: int) -> tuple[int, int]:
-    """Rows that a program works on between two draws, and columns that hold a whole row."""
+    """Return the rows that a program processes between two draws, and the columns that hold a whole row."""
     columns = triton.next_power_of_2(width)
     return max(1, TILE // columns), columns
 
@@ -618,5 +618,5 @@ def _launch_add(
 
 
 def fits(tokens: int, dim: int, dim_head: int) -> bool:
-    """Whether the kernels of this file hold an encoder of this shape."""
+    """Return whether the kernels of this module support an encoder of this shape."""
     return tokens <= ROWS and dim <= 2048 and dim_head <= 128

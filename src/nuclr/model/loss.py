@@ -1,4 +1,4 @@
-"""What is minimised: the contrastive loss of NuCLR, or VICReg.
+"""Training losses: the contrastive loss of NuCLR, and VICReg.
 
 Source: NuCLR (arXiv 2512.01199), section 3.3; decoupled as in DCL (arXiv 2110.06848). VICReg:
 arXiv 2105.04906, with NuCLR's projector and factors.
@@ -17,7 +17,7 @@ from nuclr.model.attention import PopulationLayout
 
 
 class LossParts(NamedTuple):
-    """The loss and what it is made of, means over matched units and both directions.
+    """The contrastive loss and its parts, averaged over matched units and both directions.
 
     ``total = attraction + repulsion``; ``attraction`` is the cosine distance of a unit's two
     views over the temperature, ``repulsion`` the log-mean-exp of its similarities to others.
@@ -29,7 +29,7 @@ class LossParts(NamedTuple):
 
 
 class VicregParts(NamedTuple):
-    """The VICReg loss and what it is made of.
+    """The VICReg loss and its parts.
 
     ``total = 25 * invariance + 25 * variance + covariance``
     """
@@ -41,14 +41,14 @@ class VicregParts(NamedTuple):
 
 
 class Projector(nn.Sequential):
-    """LayerNorm, linear, ReLU, linear: from embeddings to the space in which they are compared."""
+    """Projector of the contrastive loss: LayerNorm, linear, ReLU, linear."""
 
     def __init__(self, dim: int) -> None:
         super().__init__(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
 
 
 class WideProjector(nn.Sequential):
-    """Three linear layers to ``4 * dim`` with ReLU between them: the projector of VICReg."""
+    """Projector of VICReg: three linear layers of width ``4 * dim`` with ReLU between them."""
 
     def __init__(self, dim: int) -> None:
         wide = 4 * dim
@@ -67,30 +67,30 @@ def contrastive_loss(
     same_view_temperature: float = 1.0,
     largest: tuple[int, int] | None = None,
 ) -> LossParts:
-    """Pull the two views of a unit together, push its population apart (section 3.3).
+    """Return the contrastive loss: it attracts the views of a unit and repels its population (section 3.3).
 
     For unit i with views z1[i], z2[j] (both L2-normalised here) in a population:
 
     ``l(i) = (1 - z1[i].z2[j]) / t + log (1/N) (sum_k exp(z1[i].z2[k] / t) + sum_l exp(z1[i].z1[l] / t'))``
 
-    over all k != j of the other view and l != i of the same view, N being the units of both
-    views (the authors count the two that are left out). Averaged over matched units and over
-    both directions, so populations weigh as much as they have matched units.
+    over all k != j of the other view and l != i of the same view. N is the number of units in both
+    views (like the authors' code, it includes i and j). The loss is averaged over matched units and both
+    directions, so the weight of a population is its number of matched units.
 
     Parameters
     ----------
     z1, z2
         Projected embeddings of the two views, ``(unit, dim)``, one population after another.
     sizes1, sizes2
-        Units of each population in each view, ``(population,)``.
+        Number of units of each population in each view, ``(population,)``.
     match
-        Rows in z1 and z2 of the same unit, ``(2, matched)``.
+        Rows of the same unit in z1 and z2, ``(2, matched)``.
     temperature
         t above.
     same_view_temperature
-        t' above; 1 as in the authors' code, ``temperature`` for the symmetric form.
+        t' above; 1 as in the authors' code, or equal to ``temperature`` for the symmetric form.
     largest
-        The largest of ``sizes1`` and ``sizes2``, where the caller knows them.
+        The largest of ``sizes1`` and of ``sizes2``, if the caller knows them.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def contrastive_loss(
     """
     if largest is None:
         largest = (int(sizes1.max()), int(sizes2.max()))
-    # Both directions at once: each view of a population counts as a population, the first views first.
+    # Both directions at once: each view of a population is treated as a population, first views first.
     z = F.normalize(torch.cat([z1, z2]), dim=-1)
     layout = PopulationLayout.from_sizes(torch.cat([sizes1, sizes2]), max(largest), len(z))
     padded = layout.pad(z).unflatten(0, (2, -1))
@@ -117,7 +117,7 @@ def contrastive_loss(
     population, slot = _place(layout, own)
     _, slot_other = _place(layout, own.roll(match.shape[1]))
 
-    # To every unit of the other view, then to every unit of its own.
+    # Similarities to each unit of the other view, then to each unit of the same view.
     keys = torch.cat([padded.flip(0) / temperature, padded / same_view_temperature], dim=2)
     logits = (padded @ keys.transpose(2, 3)).flatten(0, 2).index_select(0, layout.row.index_select(0, own))
     positive = logits.gather(1, slot_other[:, None])
@@ -131,13 +131,13 @@ def contrastive_loss(
 
 
 def _place(layout: PopulationLayout, units: Tensor) -> tuple[Tensor, Tensor]:
-    """Look up the population and the slot of some units."""
+    """Return the population and the slot of each of some units."""
     row, slots = layout.row.index_select(0, units), layout.index.shape[1]
     return row // slots, row % slots
 
 
 def _filled(layout: PopulationLayout) -> Tensor:
-    """Say which slots hold a unit, ``(population, slot)``."""
+    """Return which slots contain a unit, ``(population, slot)``."""
     return layout.filled if layout.filled is not None else torch.ones_like(layout.index, dtype=torch.bool)
 
 
@@ -153,26 +153,26 @@ def vicreg_loss(
     cutoff: float = 1.0,
     sum_over: Callable[[Tensor], Tensor] = _as_it_is,
 ) -> VicregParts:
-    """Pull the two views of a unit together; keep all dimensions wide and uncorrelated (VICReg).
+    """Return the VICReg loss, which attracts the views of a unit and keeps dimensions wide and uncorrelated.
 
-    There are no negatives, so populations do not matter: variance and covariance are those of all
-    units of a view in the batch. A batch may be spread over processes: each calls this with its own units,
-    perhaps none, and all get the loss of the whole.
+    There are no negatives, so populations do not matter: variance and covariance are over all units of a
+    view in the batch. A batch may be distributed over processes: each calls this function with its own
+    units, possibly none, and all get the loss of the whole batch.
 
     Parameters
     ----------
     z1, z2
-        Projected embeddings of the two views, ``(unit, dim)``; two units or more over all processes.
+        Projected embeddings of the two views, ``(unit, dim)``; at least two units over all processes.
     match
-        Rows in z1 and z2 of the same unit, ``(2, matched)``.
+        Rows of the same unit in z1 and z2, ``(2, matched)``.
     factors
-        Weights of invariance (mean squared distance of matched units), variance (how far each
-        dimension's standard deviation is below ``cutoff``, both views) and covariance (sum of squares
-        off the covariance's diagonal over dim, both views).
+        Weights of invariance (mean squared distance of matched units), variance (how far the standard
+        deviation of each dimension is below ``cutoff``, both views) and covariance (sum of squares of the
+        off-diagonal covariance over dim, both views).
     cutoff
-        See above.
+        Standard deviation below which a dimension is penalised.
     sum_over
-        Sums a tensor over all processes that hold a part of the batch, and can be differentiated.
+        Differentiable function that sums a tensor over all processes with a part of the batch.
 
     Returns
     -------
@@ -190,13 +190,13 @@ def vicreg_loss(
 
 
 def _spread(z: Tensor, cutoff: float, sum_over: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """How far dimensions are from wide, and from uncorrelated, over the units of all processes."""
+    """Return the variance and covariance terms of one view, over the units of all processes."""
     sums = sum_over(torch.cat([z.sum(dim=0), z.new_full((1,), len(z))]))
     units = sums[-1]
     centred = z - sums[:-1] / units.clamp_min(1)
-    # Not torch.cov, which reads a number and so makes the CPU wait for a GPU.
+    # torch.cov would read a number and so make the CPU wait for a GPU.
     covariance = sum_over(centred.T @ centred) / (units - 1).clamp_min(1)
     variances = covariance.diagonal()
-    # The small number keeps the root's gradient finite where a dimension does not vary.
+    # 1e-4 keeps the gradient of the root finite where a dimension does not vary.
     narrow = (cutoff - (variances + 1e-4).sqrt()).clamp_min(0).mean()
     return narrow, (covariance.square().sum() - variances.square().sum()) / z.shape[1]

@@ -1,11 +1,10 @@
-"""Checkpoints that others published, read without running anything that is in them.
+"""Read published checkpoints without executing any code in them.
 
 A published file is a pickle. It is read by torch's restricted unpickler, which builds tensors and
-plain containers and calls nothing else; for the classes of an omegaconf configuration it is given
-stand-ins that only hold what they are told. Two publishers are known: the authors of NuCLR
-(``model_state_dict`` beside ``cfg``) and the IBL's BrainWideBench (the same weights, the run's
-configuration beside them under another name), so weights and configuration are looked for by what
-they hold.
+plain containers and calls nothing else; the classes of an omegaconf configuration are replaced by
+stand-ins that only store their state. Two publishers are known: the authors of NuCLR
+(``model_state_dict`` beside ``cfg``) and the IBL's BrainWideBench (the same weights, and the run's
+configuration under another name), so weights and configuration are recognised by their content.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ from nuclr.model.encoder import Encoder, EncoderSpec
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """An encoder that others trained.
+    """An encoder from a published checkpoint.
 
     Attributes
     ----------
     encoder
-        In evaluation mode.
+        The encoder in evaluation mode.
     modality
         ``"spikes"`` or ``"calcium"``.
     window_s, bin_s
@@ -51,13 +50,13 @@ class PublishedModel:
 
 
 class _Held:
-    """Stands in for a configuration's class: holds the state that it is given, and does nothing."""
+    """Stand-in for a class of a configuration: it stores the state and does nothing else."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
 
-# One stand-in each: torch tells allowed classes apart by identity.
+# One stand-in per class, because torch distinguishes allowed classes by identity.
 _STAND_INS = {
     f"omegaconf.{name}": type(name.rsplit(".", 1)[1], (_Held,), {})
     for name in (
@@ -77,7 +76,7 @@ _ALLOWED: list[Any] = [
     *((stand_in, name) for name, stand_in in _STAND_INS.items()),
     (type("Any", (), {}), "typing.Any"),
     (defaultdict, "collections.defaultdict"),
-    # Old pickles call the module by its name of Python 2.
+    # Old pickles use the module's name in Python 2.
     *(
         (kind, f"{module}.{kind.__name__}")
         for module in ("builtins", "__builtin__")
@@ -89,69 +88,72 @@ _ALLOWED: list[Any] = [
 def read_published(path: Path) -> PublishedModel:
     """Read a checkpoint published by the authors of NuCLR or by BrainWideBench.
 
-    Size, depth, patch and tokens are taken from the weights; window and bin from the configuration
+    Size, depth, patch and tokens are derived from the weights; window and bin from the configuration
     beside them (``ctx_duration``; ``bin_size`` and ``latent_step`` for spikes).
 
     Raises
     ------
     ModelError
-        If the file is damaged, asks for anything but tensors and plain containers, or holds no
+        If the file is damaged, would load anything but tensors and plain containers, or contains no
         NuCLR encoder or no configuration of one.
     """
     content = _read(path)
     weights = _find(content, lambda x: isinstance(x.get("read_in.weight"), Tensor))
     if weights is None:
-        raise ModelError(f"{path}: no NuCLR encoder in it (no tensor read_in.weight)")
+        raise ModelError(f"{path}: the checkpoint contains no NuCLR encoder (no tensor read_in.weight)")
     model = _find(content, lambda x: _number(x.get("ctx_duration")) is not None and "dim" in x)
     if model is None:
-        raise ModelError(f"{path}: no configuration beside the weights (no model.ctx_duration)")
+        raise ModelError(f"{path}: the checkpoint contains no model configuration (no model.ctx_duration)")
     own = {name: x for name, x in weights.items() if not name.startswith("projector.")}
     try:
         spec = _spec_of(own)
         encoder = Encoder(spec)
         encoder.load_state_dict(own)
     except (KeyError, ValueError, RuntimeError, ModelError) as error:
-        raise ModelError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path}: the weights do not form a NuCLR encoder ({reason})") from None
 
     window_s = float(model["ctx_duration"])
     bin_s = _number(model.get("bin_size"))
     if bin_s is None:
-        # Calcium: the configuration names no frame, but the window is cut into so many.
+        # Calcium: the configuration has no frame length, but the window has a known number of frames.
         return PublishedModel(encoder.eval(), "calcium", window_s, window_s / (spec.tokens * spec.patch))
     patch_s = _number(model.get("latent_step")) or spec.patch * bin_s
     if round(patch_s / bin_s) != spec.patch or round(window_s / patch_s) != spec.tokens:
         raise ModelError(
-            f"{path}: its configuration ({window_s} s in patches of {patch_s} s, bins of {bin_s} s) "
-            f"is not that of its weights ({spec.tokens} tokens of {spec.patch} bins)"
+            f"{path}: the configuration (windows of {window_s} s, patches of {patch_s} s, bins of {bin_s} s) "
+            f"does not match the weights ({spec.tokens} tokens of {spec.patch} bins)"
         )
     return PublishedModel(encoder.eval(), "spikes", window_s, bin_s)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Unpickle tensors and plain containers, nothing else; configurations become dictionaries."""
+    """Unpickle tensors and plain containers only; configurations become dictionaries."""
     try:
         if not zipfile.is_zipfile(path):
-            raise ModelError(f"{path}: not a checkpoint that torch.save wrote; download it again")
+            raise ModelError(f"{path}: not a checkpoint written by torch.save; download it again")
         with safe_globals(_ALLOWED):
             if unsafe := get_unsafe_globals_in_checkpoint(path):
                 raise ModelError(
-                    f"{path}: asks to load {', '.join(sorted(unsafe))}; only tensors and plain containers "
-                    "are loaded, since anything else could run code"
+                    f"{path}: the checkpoint would load {', '.join(sorted(unsafe))}; it is refused, because "
+                    "only tensors and plain containers are loaded: anything else could run code"
                 )
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         reason = re.split(r"[\n.]", str(error).strip())[0][:200]
-        raise ModelError(f"{path}: cannot be loaded safely ({reason}); download it again") from None
+        raise ModelError(
+            f"{path}: the checkpoint cannot be loaded safely ({reason}); download it again"
+        ) from None
     plain = _plain(content)
     if not isinstance(plain, dict):
-        raise ModelError(f"{path}: not a checkpoint (no dictionary in it)")
+        raise ModelError(f"{path}: not a checkpoint (it contains no dictionary)")
     return plain
 
 
 def _plain(value: Any) -> Any:
-    """Turn stand-ins of omegaconf's containers and values into what they hold."""
+    """Convert stand-ins of omegaconf's containers and values to plain containers and values."""
     if isinstance(value, _Held):
         state = value.state
         return _plain(state.get("_content", state.get("_val"))) if isinstance(state, dict) else None
@@ -170,7 +172,7 @@ def _mappings(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _find(content: dict[str, Any], wanted: typing.Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """First dictionary, from the outside in, that is what is wanted; a wrapper's prefix is taken off."""
+    """Return the outermost dictionary that satisfies ``wanted``, without a wrapper's prefix in its keys."""
     for found in _mappings(content):
         names = [name for name in found if isinstance(name, str)]
         for prefix in ("", "module.", "model.", "encoder."):
@@ -185,13 +187,13 @@ def _number(value: Any) -> float | None:
 
 
 def _spec_of(weights: dict[str, Any]) -> EncoderSpec:
-    """Read the shape of an encoder off its weights."""
+    """Derive the shape of an encoder from its weights."""
     dim, patch = weights["read_in.weight"].shape
     omega = weights["rotary_emb.omega"]
     dim_head = 2 * len(omega)
     turning = omega[omega > 0]
     if not len(turning):
-        raise ValueError("rotary_emb.omega does not turn, so the number of tokens is unknown")
+        raise ValueError("rotary_emb.omega is zero everywhere, so the number of tokens is unknown")
 
     def blocks(kind: str) -> int:
         return len({name.split(".")[1] for name in weights if name.startswith(f"{kind}.")})

@@ -1,7 +1,8 @@
-"""Trained encoders on disk: weights as safetensors, everything else as JSON.
+"""Save and read trained encoders: weights as safetensors, everything else as JSON.
 
-``model.safetensors`` holds the encoder's tensors by the authors' names; ``config.json`` beside it
-says what they are: the encoder's shape, how windows are cut, and what it was trained on.
+``model.safetensors`` contains the tensors of the encoder, with the names of the authors' code.
+``config.json`` beside it describes them: the shape of the encoder, how windows are cut, and the training
+data.
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from nuclr.model.tensor_files import read_tensors, write_tensors
 
 @dataclass(frozen=True)
 class SavedModel:
-    """An encoder and what is known of it.
+    """An encoder and its record.
 
     Attributes
     ----------
     encoder
-        In evaluation mode.
+        The encoder in evaluation mode.
     record
-        ``modality``, ``bin_s``, ``min_rate_hz``, and where the model comes from (``animals``, ``seed``,
-        ``config``, ``versions``, input hashes).
+        ``modality``, ``bin_s``, ``min_rate_hz``, and the provenance of the model (``animals``, ``seed``,
+        ``config``, ``versions``, hashes of inputs).
     sha256
-        Of the weights' file: the model's name wherever it is used.
+        Hash of the file of weights, which identifies the model.
     """
 
     encoder: Encoder
@@ -38,7 +39,7 @@ class SavedModel:
 
 
 def save_model(path: Path, encoder: Encoder, record: dict[str, Any]) -> None:
-    """Write ``path`` (``.safetensors``) and its record beside it, each whole or not at all."""
+    """Write ``path`` (``.safetensors``) and its record beside it, each completely or not at all."""
     weights = {name: tensor.detach().cpu().numpy() for name, tensor in encoder.state_dict().items()}
     write_tensors(path, weights, {**record, "encoder": asdict(encoder.spec)})
 
@@ -49,12 +50,13 @@ def read_model(path: Path) -> SavedModel:
     Raises
     ------
     ModelError
-        If a file is missing or damaged, or the two do not belong together.
+        If a file is missing or damaged, or the two files do not belong together.
     """
     weights, record = read_tensors(path, "model", "train or import it again")
     try:
         encoder = Encoder(EncoderSpec(**record["encoder"]))
         encoder.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in weights.items()})
     except (RuntimeError, TypeError, KeyError) as error:
-        raise ModelError(f"{path}: {' '.join(str(error).split())[:300]}") from None
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{path}: the weights and their configuration do not match ({reason})") from None
     return SavedModel(encoder.eval(), record, record["sha256"])

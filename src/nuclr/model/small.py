@@ -1,9 +1,9 @@
-"""The encoder's layers for a small batch on a CPU, each of them one step of autograd.
+"""The encoder's layers for small batches on a CPU, each as a single autograd function.
 
-The calls of a small batch cost as much as its arithmetic. So a layer is written here with its LayerNorm and
-its residual connection, forward and backward, in as few calls as it takes. Attention is by plain products,
-which are faster than torch's kernel where few tokens attend to each other. What is computed is the same as in
-:mod:`nuclr.model.encoder` without dropout.
+For a small batch, function calls cost as much as arithmetic. Therefore each layer is implemented here with
+its LayerNorm and its residual connection, forward and backward, in as few calls as possible. Attention uses
+plain matrix products, which are faster than torch's kernel where few tokens attend to each other. The results
+are those of :mod:`nuclr.model.encoder` without dropout.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from torch.nn import functional as F
 from nuclr.model.attention import Attention, PopulationLayout
 from nuclr.model.dropout import is_fast_here
 
-# Values of tokens: 2,048 tokens of width 32. Up to here this takes 0.77 to 0.96 of the time of the layers one
-# by one, at widths from 32 to 256; beyond, in populations of 80 units and more, up to 1.27 of it.
+# Token values, for example 2,048 tokens of width 32. Up to this size, these functions take 0.77 to 0.96 of
+# the time of the separate layers, at widths from 32 to 256; above it, with populations of 80 and more units,
+# up to 1.27 of it.
 SMALL_VALUES = 2**16
 EPS = 1e-5  # of nn.LayerNorm
 
 
 def is_small(x: Tensor) -> bool:
-    """Whether tokens ``(unit, token, dim)`` are trained on, and so few that this file is the faster way."""
+    """Return whether tokens ``(unit, token, dim)`` need gradients and are few enough for this module."""
     return is_fast_here(x) and torch.is_grad_enabled() and 0 < x.numel() <= SMALL_VALUES
 
 
 @dataclass(frozen=True)
 class Places:
-    """Which tokens attend to each other: those of a unit, or those of a population at one time.
+    """Sets of tokens that attend to each other: those of a unit, or those of a population at one time.
 
     Attributes
     ----------
     heads, tokens
         Number of heads, and of tokens in a window.
     turn
-        Along time the rotation of each token, complex, ``(token, dim_head / 2)``.
+        For attention along time, the rotation of each token, complex, ``(token, dim_head / 2)``.
     layout
-        Across units where the populations lie.
+        For attention across units, the layout of the populations.
     """
 
     heads: int
@@ -51,7 +52,7 @@ class Places:
     layout: PopulationLayout | None = None
 
     def side_by_side(self, rows: Tensor, parts: int) -> Tensor:
-        """Turn ``(unit * token, parts * heads * dim_head)`` into ``(parts, ..., head, place, dim_head)``."""
+        """Reshape ``(unit * token, parts * heads * dim_head)`` to ``(parts, ..., head, place, dim_head)``."""
         if self.turn is not None:
             split = rows.view(-1, self.tokens, parts, self.heads, rows.shape[1] // parts // self.heads)
             split = split.permute(2, 0, 3, 1, 4)
@@ -75,14 +76,14 @@ class Places:
         return rows.view(-1, parts * self.heads * width)
 
     def mask_keys(self, scores: Tensor) -> None:
-        """Let nobody attend to an empty slot; ``(..., key, head, query)``."""
+        """Mask the scores of empty slots, ``(..., key, head, query)``, in place."""
         if self.layout is not None and self.layout.filled is not None:
             populations, slots = self.layout.filled.shape
             empty = ~self.layout.filled[:, None, :, None]
             scores.view(populations, self.tokens, slots, -1).masked_fill_(empty, -math.inf)
 
     def mask_slots(self, grad: Tensor) -> None:
-        """Take away what an empty slot repeats of another unit; ``(..., head, slot, dim_head)``."""
+        """Set the gradients of empty slots to 0, ``(..., head, slot, dim_head)``, in place."""
         if self.layout is not None and self.layout.filled is not None:
             grad.masked_fill_(~self.layout.filled[:, None, None, :, None], 0)
 
@@ -92,13 +93,13 @@ def _complex(x: Tensor) -> Tensor:
 
 
 def attend(attention: Attention, x: Tensor, places: Places) -> Tensor:
-    """``x + attention(x)``, along time or across units."""
+    """Return ``x + attention(x)``, along time or across units."""
     norm, qkv, out = attention.norm, attention.to_qkv, attention.to_out
     return _Attend.apply(x, norm.weight, norm.bias, qkv.weight, qkv.bias, out.weight, out.bias, places)
 
 
 def feed_forward(norm: nn.LayerNorm, inner: nn.Linear, outer: nn.Linear, x: Tensor) -> Tensor:
-    """``x + outer(a * gelu(b))``, where a and b are the halves of ``inner(norm(x))``."""
+    """Return ``x + outer(a * gelu(b))``, where a and b are the halves of ``inner(norm(x))``."""
     return _FeedForward.apply(x, norm.weight, norm.bias, inner.weight, inner.bias, outer.weight, outer.bias)
 
 
@@ -128,7 +129,7 @@ class _Attend(torch.autograd.Function):
         *_, heads, count, width = qkv.shape
         q, k, v = qkv.view(3, -1, count, width)
         scores = torch.bmm(k, q.mT).mul_(width**-0.5)
-        # Keys first, then all heads' queries: a softmax along few neighbouring numbers is many times slower.
+        # Keys are moved before heads and queries, because a softmax along few contiguous numbers is slow.
         scores = scores.view(-1, heads, count, count).transpose(1, 2).contiguous()
         places.mask_keys(scores)
         weights = scores.softmax(1).transpose(1, 2).reshape(-1, count, count)
@@ -185,7 +186,7 @@ class _FeedForward(torch.autograd.Function):
         value, gate = hidden.chunk(2, -1)
         active, through = F.gelu(gate), own @ outer
         gated = active * value
-        # The gradient takes the place of what it is the gradient of: memory that is new is slow.
+        # Gradients overwrite the activations, because allocating new memory is slow.
         torch.ops.aten.gelu_backward.grad_input(value.mul_(through), gate, grad_input=gate)
         torch.mul(through, active, out=value)
         to_x, to_scale, to_shift = _norm_backward(hidden @ inner, *norm)

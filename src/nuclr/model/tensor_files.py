@@ -1,8 +1,8 @@
-"""Tensors on disk, with what they are beside them: safetensors and JSON. Nothing is pickled.
+"""Save and read tensors with a record that describes them: safetensors and JSON, no pickles.
 
-What is trained is two files, ``x.safetensors`` and ``x.json``; the second holds the hash of the first, so
-that no pair is read that does not belong together. A model is a folder with ``model.safetensors`` and
-``config.json``, the names that hubs of models know.
+Tensors and record are two files, ``x.safetensors`` and ``x.json``. The record contains the hash of the
+tensors, so that two files that do not belong together are refused. A model is a folder with
+``model.safetensors`` and ``config.json``, the usual names on model hubs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CONFIG = "config.json"
 
 
 def record_of(path: Path) -> Path:
-    """Where the record of some tensors is: ``config.json`` in a model's folder, else the name with ``.json``.
+    """Return the file of the record of some tensors: ``config.json`` for a model, else ``{name}.json``.
 
-    Models of before had ``model.json``, which is still read.
+    The name ``model.json`` of older models is still read.
     """
     beside = path.with_suffix(".json")
     if path.name != MODEL:
@@ -38,12 +38,12 @@ def record_of(path: Path) -> Path:
 
 
 def weights_at(place: Path) -> Path:
-    """Where the weights of a model are, or are to be written, that is named by its folder or its file."""
+    """Return the file of a model's weights, given the model folder or the file itself."""
     return place if place.suffix == ".safetensors" else place / MODEL
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> None:
-    """Write ``path`` (``.safetensors``) and its record (:func:`record_of`), each whole or not at all."""
+    """Write ``path`` (``.safetensors``) and its record (:func:`record_of`), each completely or not at all."""
     content = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
     with whole(path) as partial:
         partial.write_bytes(content)
@@ -52,31 +52,31 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], record: Mapping
 
 
 def read_tensors(path: Path, what: str, remedy: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what :func:`write_tensors` wrote: tensors by name, and their record.
+    """Return the tensors by name and their record, as written by :func:`write_tensors`.
 
     Parameters
     ----------
     path
-        ``.safetensors``; its ``.json`` or the folder of both will do.
+        The ``.safetensors`` file, its ``.json``, or the folder of both.
     what
-        Is expected there: ``model`` or ``probe``.
+        What the files contain, for error messages: ``model``, ``probe`` or ``reference``.
     remedy
-        What to do if it is damaged.
+        What the user should do if a file is damaged.
 
     Raises
     ------
     ModelError
-        If a file is missing, damaged or of another format, or the two do not belong together.
+        If a file is missing, damaged or of another format, or the two files do not belong together.
     """
     content, record = _read(path, what, remedy)
     try:
         return load(content), record
     except SafetensorError as error:
-        raise ModelError(f"{path}: not a {what} ({error}); {remedy}") from None
+        raise ModelError(f"{path}: not a {what} file ({error}); {remedy}") from None
 
 
 def read_record(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """Read the record alone, of tensors that are whole; see :func:`read_tensors`."""
+    """Return only the record, after checking the tensors' hash; see :func:`read_tensors`."""
     return _read(path, what, remedy)[1]
 
 
@@ -90,13 +90,19 @@ def _read(path: Path, what: str, remedy: str) -> tuple[bytes, dict[str, Any]]:
         record, content = json.loads(beside.read_text()), path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(
-            f"{error.filename}: not there; a {what} is {path.name} and {beside.name} beside it"
+            f"{error.filename}: no such file; a {what} consists of {path.name} and {beside.name} in one "
+            "folder"
         ) from None
     except ValueError:
-        raise ModelError(f"{beside}: not JSON; {remedy}") from None
+        raise ModelError(f"{beside}: not a JSON file; {remedy}") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         told = record.get("format") if isinstance(record, dict) else None
-        raise ModelError(f"{beside}: format {told}, this version reads {FORMAT}")
+        raise ModelError(
+            f"{beside}: file format {told}, but this version of nuclr reads format {FORMAT}; {remedy}"
+        )
     if record.get("sha256") != hashlib.sha256(content).hexdigest():
-        raise ModelError(f"{path}: not the {what} that {beside.name} describes; copy both again")
+        raise ModelError(
+            f"{path}: its hash is not the one in {beside.name}, so the two files do not belong together; "
+            "copy both again"
+        )
     return content, record

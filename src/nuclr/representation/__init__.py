@@ -1,1 +1,1 @@
-"""Units to vectors: the encoder's embeddings, the baselines' features, and the table that holds either."""
+"""Vectors for units: embeddings by an encoder, features of baselines, and the table that stores them."""

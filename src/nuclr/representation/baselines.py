@@ -1,7 +1,7 @@
-"""What a user would try first: features of each unit that need no training.
+"""Baselines: simple features of each unit to compare the embeddings with.
 
-Each function maps a population (activity in memory) to features ``(unit, feature)``; all go
-through the same probes as the embeddings.
+Each function maps a population (activity in memory) to features ``(unit, feature)``. All features are
+evaluated with the same probes as the embeddings.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ LAGS = (1, 2, 3, 5, 8, 12, 20, 30, 50)
 SHORT_LAGS = (1, 2, 3, 4)
 INTERVAL_BINS = 20
 LONGEST_INTERVAL_S = 10.0
-# Of LOLCAT: the length of a window, and at most so many of them.
+# LOLCAT: length of a window, and largest number of windows.
 LOLCAT_WINDOW_S = 3.0
 LOLCAT_WINDOWS = 64
-# Counts are summed as 8-byte numbers and standardised: three arrays of the kind at a time.
+# Counts are summed as 8-byte numbers and standardised, with three such arrays in memory at a time.
 BYTES_A_BIN = 24
 BYTES_AT_ONCE = 4_000_000_000
 
 
 def rebin(population: Population, width_s: float) -> np.ndarray:
-    """Sum activity in bins of about ``width_s`` inside the valid spans, ``(unit, bin)``."""
+    """Return the activity summed in bins of about ``width_s`` inside the valid spans, ``(unit, bin)``."""
     width = max(1, round(width_s / population.bin_s))
     parts = []
     for first, last in population.valid_bins():
@@ -49,18 +49,18 @@ def rebin(population: Population, width_s: float) -> np.ndarray:
 
 
 def _standardised(x: np.ndarray) -> np.ndarray:
-    """Zero mean and unit variance along time; a constant unit becomes zeros."""
+    """Return activity with zero mean and unit variance along time; a constant unit becomes zeros."""
     x = x - _mean(x)[:, None]
     return x / np.maximum(np.sqrt(_mean(x**2)), 1e-9)[:, None]
 
 
 def _mean(x: np.ndarray) -> np.ndarray:
-    """Mean along the last axis; 0 where a recording is too short to have a bin."""
+    """Return the mean along the last axis; 0 if the recording is too short for a bin."""
     return x.sum(axis=-1) / max(1, x.shape[-1])
 
 
 def events(population: Population) -> np.ndarray:
-    """Spike counts, or where dF/F rises through its mean and two standard deviations, ``(unit, time)``."""
+    """Return spike counts, or upward crossings of dF/F through mean + 2 deviations, ``(unit, time)``."""
     activity = np.asarray(population.activity)
     if population.modality == "spikes":
         return activity
@@ -71,22 +71,22 @@ def events(population: Population) -> np.ndarray:
 
 
 def interval_edges(bin_s: float) -> np.ndarray:
-    """Edges (s) of the log-spaced bins that intervals are counted in, ``(INTERVAL_BINS + 1,)``.
+    """Return the edges (s) of the log-spaced bins for interspike intervals, ``(INTERVAL_BINS + 1,)``.
 
-    Spikes in one bin of activity are less than it apart, and are counted in the first.
+    Intervals of spikes in one bin of activity are shorter than it, and are counted in the first bin.
     """
     return np.concatenate([[0.0], np.geomspace(bin_s * 1.001, LONGEST_INTERVAL_S, INTERVAL_BINS)])
 
 
 def interval_counts(counts: np.ndarray, bin_s: float) -> np.ndarray:
-    """Count each unit's intervals between spikes in log-spaced bins, ``(unit, INTERVAL_BINS)``.
+    """Return the histogram of each unit's interspike intervals in log-spaced bins, ``(unit, INTERVAL_BINS)``.
 
-    Longer ones than the last edge are in the last bin.
+    Intervals longer than the last edge are counted in the last bin.
 
     Parameters
     ----------
     counts
-        Events of one unbroken stretch, ``(unit, time)``.
+        Events of one contiguous span, ``(unit, time)``.
     bin_s
         Length of a bin (s).
     """
@@ -101,14 +101,15 @@ def interval_counts(counts: np.ndarray, bin_s: float) -> np.ndarray:
 
 
 def _shares(counts: np.ndarray) -> np.ndarray:
-    """Return counts as shares of their sum along the last axis; zeros where there is nothing."""
+    """Return counts as shares of their sum along the last axis; zeros if the sum is 0."""
     return counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
 
 
 def isi_histogram(population: Population) -> np.ndarray:
-    """Shares of the intervals between a unit's spikes in log-spaced bins, from the bin to 10 s.
+    """Return the interspike interval (ISI) histogram of each unit in log-spaced bins, from the bin to 10 s.
 
-    Calcium: between its events. Intervals are those of the store, so none is finer than its bin.
+    For calcium, intervals between events are used. Intervals are as coarse as the bins of the store. The
+    histogram is normalised, and its square root is returned.
     """
     found, total = events(population), np.zeros((len(population.units), INTERVAL_BINS))
     for first, last in population.valid_bins():
@@ -117,7 +118,7 @@ def isi_histogram(population: Population) -> np.ndarray:
 
 
 def rate_regularity(population: Population) -> np.ndarray:
-    """Logarithm of the rate, and of the Fano factors at five widths: how much, and how evenly."""
+    """Return the logarithms of the firing rate and of the Fano factors at five bin widths."""
     features = [np.log(np.abs(_mean(rebin(population, population.bin_s))) / population.bin_s + 0.1)]
     for width_s in WIDTHS_S:
         counts = rebin(population, width_s)
@@ -128,7 +129,7 @@ def rate_regularity(population: Population) -> np.ndarray:
 
 
 def autocorrelogram(population: Population) -> np.ndarray:
-    """Correlation of a unit's activity with itself, one to four bins later and 0.1 to 5 s later."""
+    """Return each unit's autocorrelation at lags of one to four bins, and of 0.1 to 5 s."""
     features = []
     for width_s, lags in ((population.bin_s, SHORT_LAGS), (LAG_BIN_S, LAGS)):
         z = _standardised(rebin(population, width_s))
@@ -137,10 +138,10 @@ def autocorrelogram(population: Population) -> np.ndarray:
 
 
 def lolcat_windows(population: Population) -> np.ndarray:
-    """ISI histograms of single windows, for :class:`nuclr.representation.lolcat.Lolcat`.
+    """Return ISI histograms of single windows, for :class:`nuclr.representation.lolcat.Lolcat`.
 
-    ``(unit, LOLCAT_WINDOWS * INTERVAL_BINS)``: windows of 3 s, spread evenly over the valid spans where
-    there are more than fit; zeros where there are fewer, and where a unit is silent.
+    The shape is ``(unit, LOLCAT_WINDOWS * INTERVAL_BINS)``. Windows of 3 s are spread evenly over the valid
+    spans if there are more than ``LOLCAT_WINDOWS``. Missing windows, and those of silent units, are zeros.
     """
     length = max(2, round(LOLCAT_WINDOW_S / population.bin_s))
     starts = np.concatenate(
@@ -156,10 +157,10 @@ def lolcat_windows(population: Population) -> np.ndarray:
 
 
 def population_correlation(population: Population) -> np.ndarray:
-    """Correlations with the rest of the population, at four widths.
+    """Return correlations of each unit with the rest of the population, at four bin widths.
 
-    For each: with the summed activity of all others, and mean, standard deviation and deciles
-    10, 50 and 90 of the correlations with each other unit.
+    For each width: the correlation with the summed activity of all other units, and the mean, standard
+    deviation and percentiles 10, 50 and 90 of the correlations with single other units.
     """
     features = []
     for width_s in WIDTHS_S[1:]:
@@ -168,7 +169,7 @@ def population_correlation(population: Population) -> np.ndarray:
         rest = _standardised(counts.sum(axis=0) - counts)
         correlation = z @ z.T / max(1, z.shape[1])
         others = correlation[~np.eye(len(z), dtype=bool)].reshape(len(z), -1)
-        if len(z) == 1:  # a unit without others correlates with none
+        if len(z) == 1:  # a single unit has no other units to correlate with
             others = np.zeros((1, 1))
         features += [_mean(z * rest), others.mean(axis=1), others.std(axis=1)]
         features += list(np.percentile(others, [10, 50, 90], axis=1))
@@ -176,7 +177,7 @@ def population_correlation(population: Population) -> np.ndarray:
 
 
 def _acg_images(population: Population) -> np.ndarray:
-    from nuclr.representation.nemo import acg_images  # the others need no torch
+    from nuclr.representation.nemo import acg_images  # imported here, because other features need no torch
 
     return acg_images(population)
 
@@ -193,22 +194,22 @@ BASELINES = (*FEATURES, *JOINED, "which_recording")
 
 
 def which_recording(units: pd.DataFrame) -> np.ndarray:
-    """One-hot of the population and nothing else: what knowing where one is gives away."""
+    """Return the one-hot encoded population of each unit: the control that knows only the recording."""
     return pd.get_dummies(units["population"]).to_numpy(np.float32)
 
 
 def features_of(name: str, population: Population, kept: Path | None = None) -> np.ndarray:
-    """Compute a baseline's features of the units of one population, ``(unit, feature)``.
+    """Compute a baseline's features for the units of one population, ``(unit, feature)``.
 
     Parameters
     ----------
     name
-        One of :data:`FEATURES`, or of :data:`nuclr.config.JOINED`: several of them beside each other.
+        One of :data:`FEATURES`, or of :data:`nuclr.config.JOINED`, which concatenate several of them.
     population
-        Of any modality; its activity may be a Dask array.
+        A population of any modality; its activity may be a Dask array.
     kept
-        Folder in which features are kept, and found again: by a command that was stopped, and by another
-        baseline that has some of the same. None keeps nothing.
+        Folder that caches features, for resuming after an interruption, and for other baselines with the
+        same features. None: no cache.
     """
     loaded: list[Population] = []
     parts = []
@@ -220,14 +221,14 @@ def features_of(name: str, population: Population, kept: Path | None = None) -> 
         loaded = loaded or [in_memory(population)]
         parts.append(FEATURES[part](loaded[0]).astype(np.float32))
         if file is not None:
-            # Another baseline that has this part may be writing it at the same time.
+            # Another baseline with the same features may be writing the file at the same time.
             with whole(file, alone=False) as partial, partial.open("wb") as stream:
                 np.save(stream, parts[-1])
     return np.concatenate(parts, axis=1)
 
 
 def _fingerprint(population: Population) -> str:
-    """Say what the features of a population depend on."""
+    """Return a fingerprint of everything that the features of a population depend on."""
     return fingerprint(
         {
             "population": population.population,
@@ -247,20 +248,20 @@ def baseline_table(
     kept: Path | None = None,
     shown: Callable[[Sequence[Population]], Iterable[Population]] = iter,
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Compute a baseline's features of all units of some populations, several populations at a time.
+    """Compute a baseline's features for all units of several populations, some of them in parallel.
 
     Parameters
     ----------
     name
         One of :data:`BASELINES`.
     populations
-        Whose units.
+        The populations.
     learn_from
-        Names of the populations that ``nemo`` learns from.
+        Names of the populations on which ``nemo`` is trained.
     kept
-        As of :func:`features_of`.
+        Folder that caches features; see :func:`features_of`.
     shown
-        Passes the populations on one by one, and may show how many there were.
+        Function that iterates over the populations, for example with a progress bar.
 
     Returns
     -------
@@ -275,14 +276,14 @@ def baseline_table(
         If ``nemo`` lacks waveforms.
     """
     if name not in BASELINES:
-        raise ConfigError(f"baseline {name}: there is no such; there are {', '.join(BASELINES)}")
+        raise ConfigError(f"there is no baseline {name}; choose one of {', '.join(BASELINES)}")
     units = concatenate([unit_table(population) for population in populations])
     if name == "which_recording":
         features = which_recording(units)
     elif name == "nemo":
         from nuclr.representation.nemo import nemo, templates
 
-        waveforms = templates(populations)  # what lacks them is refused before the long work
+        waveforms = templates(populations)  # missing waveforms are refused before the long computation
         images = np.concatenate(list(_of_each(name, shown(populations), kept)))
         features = nemo(waveforms, images, units["population"].isin(learn_from).to_numpy(copy=True))
     else:
@@ -291,7 +292,7 @@ def baseline_table(
 
 
 def _of_each(name: str, populations: Iterable[Population], kept: Path | None) -> Iterator[np.ndarray]:
-    """Features of each population, in order; as many at a time as :data:`BYTES_AT_ONCE` allows."""
+    """Yield the features of each population, in order; as many at a time as :data:`BYTES_AT_ONCE` allows."""
     waiting: list[Delayed] = []
     total = 0
     for population in populations:
@@ -299,7 +300,7 @@ def _of_each(name: str, populations: Iterable[Population], kept: Path | None) ->
         if waiting and total + size > BYTES_AT_ONCE:
             yield from dask.compute(*waiting)
             waiting, total = [], 0
-        # Not traversed: its activity is read where the features are computed.
+        # Not traversed, so that activity is read by the process that computes the features.
         waiting.append(
             dask.delayed(features_of, pure=False)(name, dask.delayed(population, traverse=False), kept)
         )

@@ -1,4 +1,4 @@
-"""Embeddings without the mean of their population: what units of one recording share is taken away."""
+"""Centring: subtract the population mean from embeddings, which removes what units of a recording share."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-# With fewer units a mean says as much about who happened to be recorded as about the recording.
+# With fewer units, the mean depends as much on the sampled units as on the recording.
 FEWEST_TO_CENTRE = 20
 
 
 def centred(features: np.ndarray, populations: np.ndarray) -> np.ndarray:
-    """Take the mean of each population from its units' features; NaN rows stay, and count for nothing.
+    """Return features minus the mean of each population; rows with NaN stay NaN and are not averaged.
 
     Parameters
     ----------
     features
         ``(unit, feature)``.
     populations
-        Which population each unit is of, ``(unit,)``.
+        Population of each unit, ``(unit,)``.
     """
     names, index = np.unique(populations, return_inverse=True)
     known = ~np.isnan(features).any(axis=1)
@@ -33,7 +33,7 @@ def centred(features: np.ndarray, populations: np.ndarray) -> np.ndarray:
 
 
 def populations_of(units: pd.DataFrame) -> np.ndarray:
-    """Name the population of each unit of a table; all are of one where it does not say."""
+    """Return the population of each unit of a table; without such a column, one population for all."""
     if "population" in units:
         return units["population"].to_numpy(str)
     return np.zeros(len(units), "U1")

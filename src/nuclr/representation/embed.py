@@ -1,4 +1,4 @@
-"""Windows to one vector a unit."""
+"""Embed recordings with an encoder: the mean over windows gives one vector per unit."""
 
 from __future__ import annotations
 
@@ -29,23 +29,24 @@ from nuclr.training.resources import uses_kernels
 from nuclr.training.windows import ViewSpec, generator, grid_starts, is_active, turned, view_spec
 
 logger = logging.getLogger(__name__)
-# So many tokens are embedded together: a CPU's cache holds no more, and a GPU has enough to do with these.
+# Tokens that are embedded together: what fits in a CPU's cache, and what keeps a GPU busy.
 TOKENS_AT_ONCE = {"cpu": 20_480, "cuda": 2**18}
-# Units' windows that a GPU embeds while an encoder is compiled: half a minute at 159,000 a second (one H200).
+# Windows of units that a GPU embeds in the time that compilation takes: half a minute at 159,000 per second
+# (one H200).
 MANY_WINDOWS = 5_000_000
 
 
 class _Windows(NamedTuple):
-    """Some windows of a population, one after another, each of the units that are active in it.
+    """A batch of windows of a population, each with the units that are active in it.
 
     Attributes
     ----------
     patches
-        ``(unit, token, patch)``.
+        ``(unit, token, patch)``, one window after another.
     sizes
-        Units that are active in each window, ``(window,)``.
+        Number of active units in each window, ``(window,)``.
     rows
-        Which units these are, ``(unit,)``.
+        Row of each of these units in the population, ``(unit,)``.
     largest
         The largest of ``sizes``.
     """
@@ -56,12 +57,12 @@ class _Windows(NamedTuple):
     largest: int
 
     def each(self, move: Callable[[Tensor], Tensor]) -> _Windows:
-        """Move all tensors."""
+        """Return the batch with a function, such as a copy to a device, applied to all tensors."""
         return _Windows(move(self.patches), move(self.sizes), move(self.rows), self.largest)
 
 
 def _windows(population: Population, spec: ViewSpec, tokens: int) -> Iterator[_Windows]:
-    """Cut all consecutive windows of a population, about so many tokens of them at a time."""
+    """Yield all consecutive windows of a population, in batches of about ``tokens`` tokens."""
     starts = [
         start * spec.grid
         for first, last in grid_starts(population.valid_bins(), spec.window, spec.grid)
@@ -83,7 +84,7 @@ def _windows(population: Population, spec: ViewSpec, tokens: int) -> Iterator[_W
 
 
 def _ready(windows: Iterator[_Windows], device: torch.device) -> Iterator[_Windows]:
-    """Bring windows to a device; those that come next are cut while a GPU works on these."""
+    """Yield batches on a device; the next batch is cut while a GPU works on the current one."""
     if device.type == "cpu":
         yield from windows
         return
@@ -100,14 +101,14 @@ def _ready(windows: Iterator[_Windows], device: torch.device) -> Iterator[_Windo
 
 
 def _in_half(device: torch.device, precision: Precision) -> bool:
-    """Whether to embed in bf16: on GPUs that have it, unless single precision is asked for."""
+    """Return whether to embed in bf16: on GPUs that support it, unless single precision is requested."""
     if device.type != "cuda" or precision == "fp32":
         return False
     return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def precision_used(machine: Machine, precision: Precision) -> Literal["bf16", "fp32"]:
-    """Say in which precision embeddings are computed on this machine."""
+    """Return the precision in which embeddings are computed on this machine."""
     on_gpu = use_gpu(machine.accelerator)
     return "bf16" if on_gpu and _in_half(torch.device("cuda", 0), precision) else "fp32"
 
@@ -116,25 +117,25 @@ def precision_used(machine: Machine, precision: Precision) -> Literal["bf16", "f
 def embed_population(
     encoder: Encoder, population: Population, spec: ViewSpec, precision: Precision = "auto"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean embedding of each unit over all consecutive windows in which it was active.
+    """Return the mean embedding of each unit over all consecutive windows in which it was active.
 
     Parameters
     ----------
     encoder
-        In evaluation mode.
+        The encoder in evaluation mode.
     population
-        Its activity in memory and scaled (:func:`nuclr.data.inputs.in_memory`).
+        A population with activity in memory and scaled (:func:`nuclr.data.inputs.in_memory`).
     spec
-        Window and grid that the encoder was trained with.
+        Window and grid with which the encoder was trained.
     precision
-        ``auto``: bf16 on GPUs that have it. ``fp32``: single.
+        ``auto``: bf16 on GPUs that support it. ``fp32``: single precision.
 
     Returns
     -------
     embeddings
         ``(unit, dim)``; NaN for a unit that was never active.
     windows
-        In how many windows each unit was active, ``(unit,)``.
+        Number of windows in which each unit was active, ``(unit,)``.
     """
     units = len(population.units)
     device = next(encoder.parameters()).device
@@ -144,7 +145,7 @@ def embed_population(
     with torch.autocast(device.type, torch.bfloat16, enabled=_in_half(device, precision)):
         for batch in _ready(cut, device):
             embedded = encoder(batch.patches, batch.sizes, batch.largest)
-            # Unlike index_add_, this adds up in the same order every time on a GPU, too.
+            # Unlike index_add_, this sums in a deterministic order, on a GPU, too.
             total.index_put_((batch.rows,), embedded.double(), accumulate=True)
             windows.index_put_((batch.rows,), torch.ones_like(batch.rows), accumulate=True)
     times = windows.cpu().numpy()
@@ -159,10 +160,11 @@ def _in_turn(
     precision: Precision,
     compiled: bool = False,
 ) -> Iterator[tuple[Population, np.ndarray, np.ndarray]]:
-    """Embed populations one after another, on several GPUs in turn; the next is read meanwhile.
+    """Yield populations with their embeddings, one after another, distributed over several GPUs.
 
-    On a CPU, where reading would take from it, one is read when the one before is done. ``compiled``: the
-    encoders are compiled once so many windows were embedded that as many to come will pay for it.
+    On GPUs, the next population is read while one is embedded. On a CPU it is read afterwards, because
+    reading would slow down embedding. With ``compiled``, the encoders are compiled after
+    :data:`MANY_WINDOWS` windows, because as many again would then pay for the compilation.
     """
     if len(encoders) == 1 and next(encoders[0].parameters()).device.type == "cpu":
         for population in populations:
@@ -196,29 +198,29 @@ def embed_with_model(
     machine: Machine | None = None,
     precision: Precision = "auto",
 ) -> Embeddings:
-    """Embed the units of some populations with a saved model.
+    """Embed the units of several populations with a saved model.
 
-    One population is in memory at a time, and on GPUs another for each of them.
+    One population is in memory at a time, and with GPUs one more for each of them.
 
     Parameters
     ----------
     saved
         The model.
     populations
-        Read when their turn comes.
+        The populations; each is read when it is its turn.
     machine
         GPUs and kernels to use; the defaults if None.
     precision
-        ``auto``: bf16 on GPUs that have it. ``fp32``: single.
+        ``auto``: bf16 on GPUs that support it. ``fp32``: single precision.
 
     Raises
     ------
     DataError
-        If there is no population, or no window of the model fits into one.
+        If there is no population, or all are shorter than the model's window.
     ModelError
-        If a population is of another modality or bin than the model was trained on.
+        If a population has another modality or bin than the model was trained on.
     TrainingError
-        If a GPU is demanded and there is none.
+        If ``machine.accelerator`` is ``gpu`` and there is none.
     """
     views = Views.model_validate(saved.record["config"]["views"])
     encoders = _on_devices(saved.encoder, machine or Machine(), precision)
@@ -232,23 +234,23 @@ def embed_with_model(
         for population in populations:
             if population.modality != modality or not same_bin(population.bin_s, bin_s):
                 raise ModelError(
-                    f"population {population.population}: {population.modality} at "
-                    f"{population.bin_s:.4g} s a bin, but the "
-                    f"model reads {modality} at {bin_s:.4g} s; use a model trained on such recordings"
+                    f"population {population.population} holds {population.modality} in bins of "
+                    f"{population.bin_s:.4g} s, but the model reads {modality} in bins of {bin_s:.4g} s; "
+                    "use a model that was trained on such recordings"
                 )
             if len(population.units) < spec.min_units:
                 logger.warning(
-                    "population %s has %d units; embeddings of such small populations are less certain",
+                    "population %s has %d units; embeddings of such small populations are less reliable",
                     population.population,
                     len(population.units),
                 )
             span = int(max((last - first for first, last in population.valid_bins()), default=0))
             longest = max(longest, span)
-            # A population without a valid span is silent, and its units never active, which is an answer.
+            # A population without a valid span is silent; its units are returned as never active.
             if 0 < span < spec.window:
                 logger.warning(
-                    "population %s: not embedded: the longest valid span is %.4g s, and the model's window "
-                    "%g s",
+                    "population %s is not embedded: its longest valid span is %.4g s, shorter than the "
+                    "model's window of %g s",
                     population.population,
                     span * bin_s,
                     window_s,
@@ -261,11 +263,11 @@ def embed_with_model(
         embeddings.append(vectors)
         windows.append(active)
     if not tables:
-        raise DataError("nothing to embed: no unit is left")
+        raise DataError("nothing to embed: the recordings contain no usable unit")
     if 0 < longest < spec.window:
         raise DataError(
-            f"nothing to embed: the model reads windows of {window_s:g} s, and the longest valid span is "
-            f"{longest * bin_s:.4g} s; look at obs_intervals and invalid_times"
+            f"nothing to embed: the model reads windows of {window_s:g} s, but the longest valid span is "
+            f"{longest * bin_s:.4g} s; check obs_intervals and invalid_times in the recordings"
         )
     return Embeddings(
         concatenate(tables), np.concatenate(embeddings), np.concatenate(windows), model=saved.sha256
@@ -273,14 +275,14 @@ def embed_with_model(
 
 
 def _with_rates(table: pd.DataFrame, population: Population) -> pd.DataFrame:
-    """Add ``rate_hz`` over the valid spans to a table of spiking units, where it has no such column."""
+    """Add ``rate_hz`` over the valid spans to a table of spiking units, if it has no such column."""
     if population.modality != "spikes" or "rate_hz" in table:
         return table
     return table.assign(rate_hz=summary_of(population).mean_activity)
 
 
 def _on_devices(encoder: Encoder, machine: Machine, precision: Precision) -> list[Encoder]:
-    """Bring an encoder to the CPU, or a copy of it to each GPU."""
+    """Return the encoder on the CPU, or a copy of it on each GPU."""
     if not use_gpu(machine.accelerator):
         encoder.fused = None
         return [encoder.to("cpu")]

@@ -1,4 +1,4 @@
-"""The table that every representation of units shares: ``embeddings.parquet``."""
+"""Read and write ``embeddings.parquet``, the table of embeddings or baseline features of units."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from nuclr.files import whole
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What units are embedded as; unpacks as ``units, vectors, windows``.
+    """Embeddings of units; unpacks as ``units, vectors, windows``.
 
     Attributes
     ----------
     units
-        Identity and labels, one row a unit.
+        Unit table with identity and labels, one row per unit.
     vectors
         ``(unit, dim)``, float32; NaN for a unit that was never active.
     windows
-        In how many windows each unit was active, ``(unit,)``.
+        Number of windows in which each unit was active, ``(unit,)``.
     model
-        Hash of the model that embedded them; embeddings of two models have nothing in common.
+        Hash of the model that embedded the units; embeddings of two models cannot be compared.
     """
 
     units: pd.DataFrame
@@ -44,26 +44,28 @@ class Embeddings:
 
 
 def read_all(paths: Sequence[Path]) -> tuple[Embeddings, dict[str, Any]]:
-    """Read the embeddings of one model from several files, and the record of the first.
+    """Return the embeddings of one model from several files, and the record of the first file.
 
     Raises
     ------
     ModelError
-        If they come from no model, or from two.
+        If the embeddings do not come from a model, or come from different models.
     DataError
-        If a file cannot be read, or a unit stands in two.
+        If a file cannot be read, or a unit occurs twice.
     """
     read = [read_embeddings(path) for path in paths]
     (_, _, record), *_ = read
     for path, (_, _, other) in zip(paths, read, strict=True):
         if not other.get("model"):
-            raise ModelError(f"{path}: not embeddings of a model; make them with `nuclr embed`")
+            raise ModelError(f"{path}: these are not the embeddings of a model; make them with `nuclr embed`")
         if other["model"] != record["model"]:
-            raise ModelError(f"{path}: of another model than {paths[0]}; embed both with one")
+            raise ModelError(
+                f"{path}: embedded by another model than {paths[0]}; embed both with the same model"
+            )
     units = concatenate([table for table, _, _ in read])
     if units["unit_id"].duplicated().any():
         twice = units["unit_id"][units["unit_id"].duplicated()].iloc[0]
-        raise DataError(f"unit {twice} stands in two of the embeddings; give each recording once")
+        raise DataError(f"unit {twice} occurs twice in the embeddings; give each recording only once")
     vectors = np.concatenate([part for _, part, _ in read])
     return Embeddings(
         units.drop(columns="windows"), vectors, units["windows"].to_numpy(), record["model"]
@@ -80,13 +82,13 @@ def write_embeddings(
     path
         The file.
     units
-        Identity and labels, one row a unit.
+        Unit table with identity and labels, one row per unit.
     embeddings
-        ``(unit, dim)``, float32; a row of NaN is written as null.
+        ``(unit, dim)``, float32; a row with NaN is written as null.
     windows
         ``(unit,)``.
     record
-        What the embeddings come from: model hash, configuration, versions.
+        Provenance of the embeddings: model hash, configuration, versions.
     """
     missing = np.isnan(embeddings).any(axis=1)
     values = pa.FixedSizeListArray.from_arrays(
@@ -98,12 +100,12 @@ def write_embeddings(
 
 
 def read_embeddings(path: Path) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any]]:
-    """Read ``embeddings.parquet``: unit table, embeddings ``(unit, dim)`` with NaN, record.
+    """Return unit table, embeddings ``(unit, dim)`` with NaN, and record of ``embeddings.parquet``.
 
     Raises
     ------
     DataError
-        If the file is not there or not whole.
+        If the file is missing or damaged.
     """
     table, record = read_recorded(path, "embed")
     column = table["embedding"].combine_chunks()
@@ -115,10 +117,10 @@ def read_embeddings(path: Path) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any
 
 
 def write_recorded(path: Path, table: pa.Table, record: dict[str, Any]) -> None:
-    """Write a table as parquet, with the record of what it comes from in its metadata."""
+    """Write a table as parquet, with the record of its provenance as metadata."""
     metadata = {**(table.schema.metadata or {}), b"nuclr": json.dumps(record, sort_keys=True).encode()}
     with whole(path) as partial:
-        # Groups of rows that are not asked for are passed over.
+        # Row groups allow filtered reads to skip rows.
         pq.write_table(
             table.replace_schema_metadata(metadata), partial, compression="zstd", row_group_size=2**16
         )
@@ -127,21 +129,21 @@ def write_recorded(path: Path, table: pa.Table, record: dict[str, Any]) -> None:
 def read_recorded(
     path: Path, command: str, where: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Read what :func:`write_recorded` wrote.
+    """Return the table and the record written by :func:`write_recorded`.
 
     Parameters
     ----------
     path
         The file.
     command
-        The subcommand that makes it again.
+        The subcommand that writes the file, for the error message.
     where
-        Of the record, the values that columns of the rows must have; None: all rows.
+        Function of the record that returns the values that columns must have; None: all rows are read.
 
     Raises
     ------
     DataError
-        If the file is not there or not whole.
+        If the file is missing or damaged.
     """
     try:
         record = json.loads((pq.read_schema(path).metadata or {}).get(b"nuclr", b"{}"))
@@ -152,17 +154,17 @@ def read_recorded(
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> Path:
-    """Write a table as csv with six digits, whole or not at all; its path."""
+    """Write a table as csv with six digits, completely or not at all, and return the path."""
     with whole(path) as partial:
         table.to_csv(partial, index=False, float_format="%.6g")
     return path
 
 
 def who(units: pd.DataFrame) -> pd.DataFrame:
-    """Columns that say which unit each is, of those that there are: its id, population, recording, animal."""
+    """Return the columns that identify units, as far as they exist: id, population, recording, animal."""
     return units[[name for name in ("unit_id", "population", "recording", "animal") if name in units]]
 
 
 def concatenate(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join unit tables; a label that a recording lacks is unknown (the empty string)."""
+    """Concatenate unit tables; a label that a recording lacks becomes the empty string (unknown)."""
     return labels_as_text(pd.concat(tables, ignore_index=True))

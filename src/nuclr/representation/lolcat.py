@@ -1,13 +1,13 @@
-"""LOLCAT: a supervised classifier of the intervals between a neuron's spikes, window by window.
+"""LOLCAT: a supervised classifier of the interspike intervals of a neuron in many windows.
 
 Source: Schneider, Azabou et al. 2023, Transcriptomic cell type structures in vivo neuronal activity
-across multiple timescales (Cell Reports 42:112318). As there: the ISI distribution of each window
-goes through one perceptron, attention heads weigh the windows, and a perceptron reads the class from
-what they pool; windows are dropped at random while training. It differs in this:
+across multiple timescales (Cell Reports 42:112318). As in the paper, a perceptron encodes the ISI
+distribution of each window, attention heads weight the windows, and a perceptron classifies the pooled
+encodings; windows are dropped at random in training. This implementation differs in these points:
 
-- Intervals come from the store's bins (20 ms by default), not from spike times.
+- Intervals come from the bins of the store (20 ms by default), not from spike times.
 - Windows are consecutive stretches of 3 s, 64 at most, not trials of a stimulus.
-- Classes are balanced by their weight in the loss, not by adaptive oversampling.
+- Classes are balanced by weights in the loss, not by adaptive oversampling.
 - Sizes are small (64, 32; four heads), and the epoch is chosen by validation units.
 """
 
@@ -26,7 +26,8 @@ from torch.nn import functional as F
 
 WIDTH, POOLED, HEADS = 64, 32, 4
 BATCH = 128
-# Rounds at most, and without a better one; a round is an epoch, or several that make so many steps.
+# Largest number of rounds, and of rounds without improvement; a round is at least one epoch and about so
+# many steps.
 MOST_ROUNDS, PATIENCE, ROUND = 100, 15, 10
 WINDOWS_KEPT = 0.7
 
@@ -42,12 +43,12 @@ class _Network(nn.Module):
         )
 
     def forward(self, windows: Tensor) -> Tensor:
-        """Map ``(unit, window, bin)`` to logits ``(unit, class)``; empty windows count for nothing."""
+        """Map ``(unit, window, bin)`` to logits ``(unit, class)``; empty windows are ignored."""
         there = windows.any(dim=-1)
         if self.training:
             there = there & (torch.rand(there.shape) < WINDOWS_KEPT)
         x = self.encode(windows)
-        # Far below any weight, but finite: a unit may have no window at all.
+        # Far below any weight, but finite, because a unit may have no window at all.
         weight = self.weigh(x).masked_fill(~there[..., None], -1e4).softmax(dim=1)
         pooled = self.pool(x).unflatten(-1, (HEADS, POOLED))
         return self.read((weight[..., None] * pooled).sum(dim=1).flatten(1))
@@ -55,7 +56,7 @@ class _Network(nn.Module):
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Work in one thread: several would wait for each other longer than such small products take."""
+    """Use one thread within the block, because synchronisation costs more than such small products."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -65,14 +66,14 @@ def _one_thread() -> Iterator[None]:
 
 
 class Lolcat:
-    """The classifier, fitted and used as one of scikit-learn's.
+    """The LOLCAT classifier, with the interface of scikit-learn.
 
     Parameters
     ----------
     bins
-        In each window's histogram: features are ``(unit, window * bins)``.
+        Number of bins in the histogram of a window; features are ``(unit, window * bins)``.
     seed
-        Of weights, batches and dropped windows.
+        Seed of weights, batches and dropped windows.
     """
 
     def __init__(self, bins: int, seed: int = 0) -> None:
@@ -80,9 +81,9 @@ class Lolcat:
         self.seed = seed
 
     def fit(self, train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np.ndarray]) -> Lolcat:
-        """Learn from training units; keep the epoch of the best macro-F1 on the validation units.
+        """Train on the training units, and keep the epoch with the best macro-F1 on the validation units.
 
-        Both are features and classes. Without validation units the training units are the judge.
+        Both arguments are features and classes. Without validation units, the training units are used.
         """
         self.classes_ = np.unique(train[1])
         x, y = self._windows(train[0]), torch.from_numpy(np.searchsorted(self.classes_, train[1]))
@@ -111,12 +112,12 @@ class Lolcat:
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Most probable class of every unit."""
+        """Return the most probable class of each unit."""
         return self.classes_[self.predict_proba(features).argmax(axis=1)]
 
     @torch.no_grad()
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Probability of every class, ``(unit, class)``."""
+        """Return the probability of each class, ``(unit, class)``."""
         parts = [self.network.eval()(part) for part in self._windows(features).split(4096)]
         return torch.cat(parts).softmax(dim=1).numpy()
 

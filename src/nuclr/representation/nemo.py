@@ -1,19 +1,20 @@
-"""NEMO: waveform and autocorrelogram of a neuron, embedded so that the two find each other.
+"""NEMO: contrastive embeddings of the waveform and the autocorrelogram of a neuron.
 
 Source: Yu et al. 2025, In vivo cell-type and brain region classification via multimodal contrastive
-learning (ICLR 2025; bioRxiv 2024.11.05.622159). As there: a perceptron of 600 and 300 units reads the
-mean waveform of the largest channel, a convolutional encoder of 200 reads an image of
-autocorrelograms (ten deciles of the local rate by lags), both are projected to 512 dimensions, normalised
-and drawn together by the symmetric contrastive loss of CLIP; a unit's embedding is what both
-encoders say, before projection. It differs in this:
+learning (ICLR 2025; bioRxiv 2024.11.05.622159). As in the paper, a perceptron of 600 and 300 units encodes
+the mean waveform of the largest channel, and a convolutional encoder of 200 units encodes an image of
+autocorrelograms (ten deciles of the local rate by lags). Both encodings are projected to 512 dimensions,
+normalised, and aligned by the symmetric contrastive loss of CLIP. The embedding of a unit is the
+concatenation of both encodings before projection. This implementation differs in these points:
 
 - Autocorrelograms come from the store's bins (20 ms by default), not from spike times at 1 ms: 32 lags,
   log-spaced from one bin to 2 s, of at most 5,000 spikes of a unit.
-- Convolutions are two of stride two, made for that image; the temperature is fixed at 0.5.
-- Waveforms are resampled to 90 samples and scaled to a largest value of 1; their noise is the only
-  augmentation.
-- 1,500 steps of 512 units; no validation, no fine-tuning: the common probes read what comes out.
-- It is trained on the pretraining animals of the largest run of seed 0, and on these alone.
+- There are two convolutions of stride two, chosen for this image; the temperature is fixed at 0.5.
+- Waveforms are resampled to 90 samples and scaled to a largest value of 1; noise on the waveforms is the
+  only augmentation.
+- Training takes 1,500 steps of 512 units, without validation or fine-tuning; the embeddings are read by the
+  same probes as all others.
+- It is trained only on the pretraining animals of the largest run of seed 0.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ STEPS, BATCH, TEMPERATURE = 1500, 512, 0.5
 
 
 def acg_image(counts: np.ndarray, bin_s: float) -> np.ndarray:
-    """Autocorrelograms of a unit by deciles of its local rate, ``(DECILES, LAGS)``.
+    """Return autocorrelograms of a unit by deciles of its local rate, ``(DECILES, LAGS)``.
 
-    How many spikes follow a spike at each lag, over the unit's mean; 0 for a silent unit.
+    A value is the mean number of spikes at a lag after a spike, divided by the unit's mean count; 0 for a
+    silent unit.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def acg_image(counts: np.ndarray, bin_s: float) -> np.ndarray:
     spikes = spikes[np.linspace(0, len(spikes) - 1, min(len(spikes), MOST_SPIKES)).round().astype(int)]
     width = max(1, round(RATE_WINDOW_S / bin_s))
     rate = np.convolve(counts, np.ones(width), mode="same")[spikes]
-    # Ties are broken by time, so that every decile holds as many spikes.
+    # Ties are broken by time, so that all deciles have the same number of spikes.
     decile = np.argsort(np.argsort(rate, kind="stable"), kind="stable") * DECILES // len(spikes)
     following = counts[spikes[:, None] + lags].astype(np.float64)
     total = np.zeros((DECILES, LAGS))
@@ -94,18 +96,18 @@ class _Encoders(nn.Module):
         )
 
     def forward(self, waveforms: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Encode ``(unit, SAMPLES)`` and ``(unit, DECILES, LAGS)``."""
+        """Return the encodings of waveforms ``(unit, SAMPLES)`` and images ``(unit, DECILES, LAGS)``."""
         return self.waveform(waveforms), self.acg(images[:, None])
 
 
 def acg_images(population: Population) -> np.ndarray:
-    """Autocorrelogram images of all units of a population, ``(unit, DECILES * LAGS)``."""
+    """Return the autocorrelogram images of all units of a population, ``(unit, DECILES * LAGS)``."""
     images = [acg_image(counts, population.bin_s) for counts in np.asarray(population.activity)]
     return np.stack(images).reshape(len(images), -1)
 
 
 def templates(populations: Sequence[Population]) -> np.ndarray:
-    """Waveforms of all units of some populations, ``(unit, SAMPLES)``, NaN where there is none.
+    """Return the waveforms of all units of several populations, ``(unit, SAMPLES)``; NaN if missing.
 
     Raises
     ------
@@ -116,38 +118,40 @@ def templates(populations: Sequence[Population]) -> np.ndarray:
     for population in populations:
         if population.waveforms is None:
             raise DataError(
-                f"population {population.population}: no waveforms in its store, which nemo needs; set "
-                "chunk.waveforms if its file has them, else take nemo out of probe.baselines"
+                f"population {population.population}: its store has no waveforms, which the baseline nemo "
+                "needs; set chunk.waveforms if the recording has them, or remove nemo from probe.baselines"
             )
         parts.append(as_template(population.waveforms))
     return np.concatenate(parts)
 
 
 def nemo(waveforms: np.ndarray, images: np.ndarray, learned: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Train on some units and embed all, ``(unit, 500)``; NaN without a waveform.
+    """Train on some units and return the embeddings of all, ``(unit, 500)``; NaN without a waveform.
 
     Parameters
     ----------
     waveforms
-        As of :func:`templates`.
+        Waveforms from :func:`templates`.
     images
-        As of :func:`acg_images`, of the same units.
+        Images from :func:`acg_images`, of the same units.
     learned
-        Which of them to learn from, ``(unit,)``.
+        Whether each unit is used for training, ``(unit,)``.
     seed
-        Of weights, batches and noise.
+        Seed of weights, batches and noise.
 
     Raises
     ------
     DataError
-        If hardly a unit to learn from has a waveform.
+        If fewer than two training units have a waveform.
     """
     wave = torch.from_numpy(waveforms)
     acgs = torch.from_numpy(images.reshape(-1, DECILES, LAGS))
     there = torch.isfinite(wave).all(dim=1)
     rows = torch.from_numpy(learned).logical_and(there).nonzero()[:, 0]
     if len(rows) < 2:
-        raise DataError(f"nemo: {len(rows)} units to learn from have a waveform; it needs two")
+        raise DataError(
+            f"nemo: {len(rows)} of the units to learn from have a waveform; it needs at least two"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         encoders = _trained(wave, acgs.log1p(), rows)
@@ -160,7 +164,7 @@ def nemo(waveforms: np.ndarray, images: np.ndarray, learned: np.ndarray, seed: i
 
 def _trained(waveforms: Tensor, acgs: Tensor, rows: Tensor) -> _Encoders:
     encoders = _Encoders()
-    encoders(waveforms[rows[:2]], acgs[rows[:2]])  # the lazy layer learns its size
+    encoders(waveforms[rows[:2]], acgs[rows[:2]])  # initialises the size of the lazy layer
     optimizer = torch.optim.AdamW(encoders.parameters(), lr=5e-4)
     for _ in range(STEPS):
         chosen = rows[torch.randperm(len(rows))[:BATCH]]

@@ -1,1 +1,1 @@
-"""Models that people share: where they come from, what is in them, and what they say of a recording."""
+"""Shared models: locating and downloading them, their files, and decoding recordings with them."""

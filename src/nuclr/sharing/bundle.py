@@ -1,4 +1,4 @@
-"""A run of the workflow, made a folder that can be shared: with a probe for each task."""
+"""Make a model folder that can be shared from a run of the workflow, with a probe for each task."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ logger = logging.getLogger(__name__)
 
 
 def bundle(run: Path, options: Probe, splits: Splits, output: Path) -> list[Path]:
-    """Copy a run's model to a folder, and train a probe of each task for it.
+    """Copy a run's model to a folder and train a probe for each task.
 
-    Probes learn from test and label animals, which pretraining never saw: their scores, of animals that they
-    in turn had not learned from, are those to expect of new ones. Where none were kept apart, they learn from
-    all animals that the run embedded.
+    Probes are trained on the test and label animals, which pretraining never saw. Their scores, measured on
+    held-out animals of these, are therefore those to expect for new animals. If the splits have no test or
+    label animals, probes are trained on all animals that the run embedded.
 
     Parameters
     ----------
     run
         ``runs/{run}``: the model, its card, and ``embeddings.parquet``.
     options
-        Its tasks are what the probes shall tell; where it has none, the columns of labels.
+        Its tasks determine the probes; without tasks, the label columns of the units do.
     splits
-        Who was tested, and who labelled.
+        The test and label animals.
     output
-        The folder; one that is there is replaced.
+        The folder to write; an existing one is replaced.
 
     Returns
     -------
     list of Path
-        The probes. A task of which too little is labelled is left out, with a warning.
+        The probe files. A task with too few labels is left out with a warning.
 
     Raises
     ------
     DataError
-        If the run is not whole.
+        If a file of the run is missing.
     """
     if missing := [name for name in MODEL_FILES if not (run / name).exists()]:
         raise DataError(
-            f"{run}: {', '.join(missing)} not there; `nuclr pretrain` and `nuclr card` write them"
+            f"{run}: missing {', '.join(missing)}; `nuclr pretrain` and `nuclr card` write these files"
         )
     embeddings, record = read_all([run / "embeddings.parquet"])
     inputs = {"embeddings.parquet": sha256_of(run / "embeddings.parquet")}
@@ -70,7 +70,7 @@ def bundle(run: Path, options: Probe, splits: Splits, output: Path) -> list[Path
             try:
                 probe = train_probe(labelled, task.name, about=about)
             except DataError as error:
-                logger.warning("%s: no probe of it: %s", task.name, error)
+                logger.warning("%s: no probe is trained for this task: %s", task.name, error)
                 continue
             made.append(output / add_probe(partial, probe, labelled).relative_to(partial))
     return made

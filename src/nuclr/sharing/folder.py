@@ -1,4 +1,4 @@
-"""Probes in the folder of a model: put there, and read again."""
+"""Add probes to a model folder and read them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from nuclr.sharing.reference import reference
 
 
 def load_probes(paths: Iterable[Path], model: str) -> dict[str, SavedProbe]:
-    """Read probes of a model, by their tasks.
+    """Read the probes of a model, as a dictionary by task.
 
     Parameters
     ----------
     paths
-        Their ``.safetensors``.
+        The ``.safetensors`` files of the probes.
     model
         Hash of the model.
 
     Raises
     ------
     ModelError
-        If one is damaged or reads embeddings of another model, or two are of one task.
+        If a probe is damaged or reads embeddings of another model, or two probes have the same task.
     """
     probes: dict[str, SavedProbe] = {}
     of: dict[str, Path] = {}
@@ -40,47 +40,48 @@ def load_probes(paths: Iterable[Path], model: str) -> dict[str, SavedProbe]:
         task = str(probe.record["task"])
         if task in probes:
             raise ModelError(
-                f"{of[task]} and {path} both say what {task} is; delete one, or name with --probe the one to "
-                "use"
+                f"{of[task]} and {path} are both probes for {task}; delete one, or choose one with --probe"
             )
         probes[task], of[task] = probe, path
     return probes
 
 
 def check_model_of(folder: Path, embeddings: Embeddings) -> None:
-    """Make sure that embeddings are of the model in a folder, before a probe of them is put there.
+    """Check that embeddings come from the model in a folder, before a probe trained on them is added.
 
     Raises
     ------
     ModelError
-        If there is no model, or it is another one.
+        If the folder has no model, or the embeddings come from another model.
     """
     if not (folder / MODEL).exists():
-        raise ModelError(f"{folder}: no model there; give a model's folder, or a file as probe.safetensors")
+        raise ModelError(
+            f"{folder}: it contains no model; give a model folder, or a file such as probe.safetensors"
+        )
     record = read_record(folder / MODEL, "model", "train or import it again")
     if record["sha256"] != embeddings.model:
         raise ModelError(
-            f"{folder}: the embeddings come from another model ({embeddings.model[:12] or 'none'}, this is "
-            f"{record['sha256'][:12]}); embed with this one, or give a file as probe.safetensors"
+            f"{folder}: the embeddings come from another model ({embeddings.model[:12] or 'none'}, but this "
+            f"is {record['sha256'][:12]}); embed with this model, or give a file such as probe.safetensors"
         )
 
 
 def add_probe(folder: Path, probe: SavedProbe, embeddings: Embeddings) -> Path:
-    """Put a probe into a model's folder: itself, what its units look like, and its score on the card.
+    """Add a probe to a model folder: the probe, reference statistics of its units, and its score on the card.
 
     Parameters
     ----------
     folder
-        Of the model.
+        The model folder.
     probe
-        Takes the place of one of the same task.
+        The probe; it replaces an existing probe of the same task.
     embeddings
-        That it learned from, with their labels.
+        The labelled embeddings that the probe was trained on.
 
     Returns
     -------
     Path
-        The probe's file.
+        The file of the probe.
     """
     path = probe_file(folder, probe.record["task"])
     save_probe(path, probe)
@@ -91,7 +92,7 @@ def add_probe(folder: Path, probe: SavedProbe, embeddings: Embeddings) -> Path:
 
 
 def put_card_scores(folder: Path) -> None:
-    """Put the scores of all probes of a model's folder on its card."""
+    """Write the scores of all probes in a model folder to its model card."""
     record = read_record(folder / MODEL, "model", "train or import it again")
     probes = load_probes(probes_in(folder), record["sha256"])
     put_scores(folder / CARD, record, [score_of(probe, record["sha256"]) for probe in probes.values()])

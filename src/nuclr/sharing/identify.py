@@ -1,4 +1,4 @@
-"""What the units of a recording are, by all probes of a model."""
+"""Decode the units of a recording with all probes of a model."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Answers:
-    """What one probe says.
+    """The answers of one probe.
 
     Attributes
     ----------
     probe
         The probe.
     table
-        A row a unit: ``predicted``, ``probability``, ``why_not``, ``one_of``, ``typical``, ``p_{class}`` (see
-        :meth:`nuclr.evaluation.answers.saved_probe.SavedProbe.predict`); where depths are known and
-        neighbours help also ``along_probe`` and ``along_probe_probability``.
+        One row per unit: ``predicted``, ``probability``, ``why_not``, ``one_of``, ``typical``, ``p_{class}``
+        (see :meth:`nuclr.evaluation.answers.saved_probe.SavedProbe.predict`); with known depths, and if
+        neighbours help, also ``along_probe`` and ``along_probe_probability``.
     boundaries
-        Where along the probe one class ends and the next begins; None without these.
+        Boundaries between classes along the recording probe; None if neighbours are not used.
     """
 
     probe: SavedProbe
@@ -41,20 +41,20 @@ class Answers:
 
 @dataclass(frozen=True)
 class Identified:
-    """What the units of a recording are.
+    """The decoded units of a recording.
 
     Attributes
     ----------
     embeddings
-        Of its units.
+        Embeddings of the units.
     answers
-        By what the probes tell, as ``brain_region``.
+        Answers by task, such as ``brain_region``.
     sure
-        How often an answer was to be right.
+        Accuracy that was requested of the answers.
     depth
         Column with depths (um).
     warnings
-        What is to be known of the recording and of the answers.
+        Warnings about the recording and the answers.
     """
 
     embeddings: Embeddings
@@ -65,9 +65,9 @@ class Identified:
 
     @property
     def units(self) -> pd.DataFrame:
-        """A row a unit: what the recording says of it, and ``{task}_predicted``, ``{task}_probability``, ...
+        """One row per unit: the recording's columns, ``{task}_predicted``, ``{task}_probability``, ...
 
-        The columns of each probe are those of :attr:`Answers.table`, after its task's name.
+        The columns of each probe are those of :attr:`Answers.table`, prefixed with its task.
         """
         table = self.embeddings.units.assign(windows=self.embeddings.windows)
         for task, answers in self.answers.items():
@@ -84,27 +84,28 @@ def identify(
     coverage: float | None = None,
     depth: str = "depth_um",
 ) -> Identified:
-    """Say what units are.
+    """Decode units with several probes.
 
     Parameters
     ----------
     embeddings
-        Of the units, by the model of the probes.
+        Embeddings of the units, by the model of the probes.
     probes
-        By what they tell.
+        Probes by task.
     warnings
-        What was said so far, and will be (:func:`warnings_kept`).
+        List that collects warnings (:func:`warnings_kept`).
     sure
-        How often an answer shall be right.
+        Accuracy requested of the answers.
     coverage
-        How often the set of classes shall hold the true one; None: 0.9, or what the probe's animals promise.
+        How often ``one_of`` shall contain the true class; None: 0.9, or what the probe's number of animals
+        allows.
     depth
-        Column with depths on the probe (um).
+        Column with depths on the recording probe (um).
 
     Raises
     ------
     ModelError
-        If a probe is of another model.
+        If a probe reads embeddings of another model.
     """
     embeddings = replace(embeddings, units=embeddings.units.reset_index(drop=True))
     units = embeddings.units
@@ -125,7 +126,7 @@ def identify(
 
 
 class _Keeper(logging.Handler):
-    """Keeps warnings."""
+    """Handler that collects warnings in a list."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -137,7 +138,7 @@ class _Keeper(logging.Handler):
 
 @contextmanager
 def _said_once() -> Iterator[None]:
-    """Let what several probes say of a recording be said once while the block lasts."""
+    """Log each warning about a recording once within the block, even if several probes give it."""
     said: set[str] = set()
 
     def is_new(record: logging.LogRecord) -> bool:
@@ -156,7 +157,7 @@ def _said_once() -> Iterator[None]:
 
 @contextmanager
 def warnings_kept() -> Iterator[list[str]]:
-    """Keep what is warned of while the block lasts, besides showing it."""
+    """Collect the warnings that are logged within the block, besides showing them."""
     keeper, package = _Keeper(), logging.getLogger("nuclr")
     package.addHandler(keeper)
     try:
@@ -166,7 +167,7 @@ def warnings_kept() -> Iterator[list[str]]:
 
 
 def summary(found: Identified) -> list[str]:
-    """Say in words what was found, a sentence for each probe."""
+    """Return one line for each probe: how many units were answered, and with which classes."""
     lines = []
     for task, answers in found.answers.items():
         given = answers.table["predicted"]

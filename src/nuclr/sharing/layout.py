@@ -1,8 +1,8 @@
-"""What is in the folder of a model that is shared.
+"""The files of a model folder that are shared.
 
-``model.safetensors`` and ``config.json``, the card ``README.md``, ``probes/{task}.safetensors`` and
-``reference/{task}.safetensors``, each with a ``.json`` beside it. Nothing else of a folder is uploaded, and
-nothing else is ever taken from one: tensors, JSON and a text.
+These are ``model.safetensors`` and ``config.json``, the model card ``README.md``,
+``probes/{task}.safetensors`` and ``reference/{task}.safetensors``, the latter two with a ``.json`` file
+each. No other file of a folder is uploaded or downloaded: only tensors, JSON and one text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MODEL_FILES = (MODEL, CONFIG, CARD)
 
 
 def is_shared(name: str) -> bool:
-    """Whether a file of this path in a model's folder is one of those that are shared."""
+    """Return whether the file with this path in a model folder is shared."""
     path = PurePosixPath(name)
     if len(path.parts) == 1:
         return name in MODEL_FILES
@@ -28,22 +28,22 @@ def is_shared(name: str) -> bool:
 
 
 def shared_files(folder: Path) -> list[str]:
-    """List the files of a model's folder that are shared, by their paths in it."""
+    """List the shared files of a model folder, as paths relative to it."""
     below = (path.relative_to(folder).as_posix() for path in folder.glob("**/*") if path.is_file())
     return sorted(filter(is_shared, below))
 
 
 def probe_file(folder: Path, task: str) -> Path:
-    """Where the probe of a task is; signs that no file's name can have become ``_``."""
+    """Return the file of a task's probe; characters that file names cannot have become ``_``."""
     name = re.sub(r"[^\w.-]", "_", task).lstrip(".") or "_"
     return folder / PROBES / f"{name}.safetensors"
 
 
 def probes_in(folder: Path) -> list[Path]:
-    """List the probes in a model's folder."""
+    """List the probe files in a model folder."""
     return sorted((folder / PROBES).glob("*.safetensors"))
 
 
 def reference_file(probe: Path) -> Path:
-    """Where is said what the units look like that a probe in a model's folder learned from."""
+    """Return the file with reference statistics of the units that a probe was trained on."""
     return probe.parent.parent / REFERENCE / probe.name

@@ -1,4 +1,4 @@
-"""A model in use: what ``nuclr.load_model`` gives."""
+"""The model object that ``nuclr.load_model`` returns."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained encoder and the probes that lie with it.
+    """A trained encoder and the probes in its folder.
 
     Attributes
     ----------
     saved
         The encoder and its record.
     folder
-        Where its probes are; None where it is a file by itself.
+        The model folder, with the probes; None for a single file.
     origin
-        Where it was downloaded from: ``address``, and the ``commit`` or the ``sha256``.
+        Where the model was downloaded from: ``address``, and the ``commit`` or the ``sha256``.
     """
 
     saved: SavedModel
@@ -45,36 +45,36 @@ class Model:
 
     @property
     def modality(self) -> str:
-        """What it reads: ``spikes`` or ``calcium``."""
+        """Modality that the model reads: ``spikes`` or ``calcium``."""
         return str(self.saved.record["modality"])
 
     @property
     def bin_s(self) -> float:
-        """Length of the bins or frames that it reads (s)."""
+        """Length of the bins or frames that the model reads (s)."""
         return float(self.saved.record["bin_s"])
 
     @property
     def min_rate_hz(self) -> float:
-        """Least firing rate of the units that it learned from (Hz)."""
+        """Lowest firing rate of the units that the model was trained on (Hz)."""
         return float(self.saved.record.get("min_rate_hz", 0.0))
 
     @property
     def sha256(self) -> str:
-        """Hash of its weights: its name wherever it is used."""
+        """Hash of the weights, which identifies the model."""
         return self.saved.sha256
 
     def probes(self, instead: Iterable[Path | str] | None = None) -> dict[str, SavedProbe]:
-        """Read the probes of its folder, or some that lie elsewhere, by what they tell.
+        """Read the probes of the model folder, or other probes, as a dictionary by task.
 
         Parameters
         ----------
         instead
-            Probes to take in place of those of the folder.
+            Probe files to read instead of those in the folder.
 
         Raises
         ------
         ModelError
-            If one is damaged or reads embeddings of another model, or two tell the same.
+            If a probe is damaged or reads embeddings of another model, or two probes have the same task.
         """
         from nuclr.sharing.folder import load_probes
 
@@ -82,24 +82,24 @@ class Model:
         return load_probes(own if instead is None else map(Path, instead), self.sha256)
 
     def checked_probes(self, instead: Iterable[Path | str] | None = None) -> dict[str, SavedProbe]:
-        """Read its probes (:meth:`probes`) where it is to say what units are.
+        """Read the probes like :meth:`probes`, and require at least one.
 
         Raises
         ------
         ModelError
-            Also if there is none.
+            As for :meth:`probes`, and if there is no probe.
         """
         found = self.probes(instead)
         if not found:
             raise ModelError(
-                f"{self.folder or 'the model'}: no probe in it, so it says nothing of units; train one on "
-                "labels (`nuclr train-probe embeddings.parquet --column brain_region -o FOLDER`), or name "
+                f"{self.folder or 'the model'}: the model has no probe, so it cannot decode units; train one "
+                "on labels (`nuclr train-probe embeddings.parquet --column brain_region -o FOLDER`), or give "
                 "one with --probe"
             )
         return found
 
     def rates(self) -> dict[str, pd.DataFrame]:
-        """Read how fast the units fired that its probes learned from (Hz): quantiles by class, by task."""
+        """Read the firing rates (Hz) of the probes' training units: quantiles by class, for each task."""
         from nuclr.sharing.reference import rates_of
 
         own = probes_in(self.folder) if self.folder else []
@@ -107,35 +107,35 @@ class Model:
         return {task: rates for named in found if named is not None for task, rates in [named]}
 
     def read(self, recording: Any, **options: Any) -> Iterator[Population]:
-        """Yield the populations of a recording, binned as it reads them: ``nuclr.read`` with this model.
+        """Yield the populations of a recording, binned for this model: ``nuclr.read`` with ``model=self``.
 
         Parameters
         ----------
         recording
             A file, a folder, or an object in memory.
         options
-            Of :func:`nuclr.data.own.read`.
+            Further arguments of :func:`nuclr.data.own.read`.
         """
         return read(recording, model=self, **options)
 
     def embed(
         self, populations: Population | Iterable[Population], precision: Precision = "auto"
     ) -> Embeddings:
-        """Embed the units of a population, or of one after the other; on a GPU where there is one.
+        """Embed the units of one or several populations, on a GPU if there is one.
 
         Parameters
         ----------
         populations
-            What to embed.
+            A population, or several, which are embedded one after another.
         precision
-            ``auto``: bf16 on GPUs that have it. ``fp32``: single, everywhere.
+            ``auto``: bf16 on GPUs that support it. ``fp32``: single precision everywhere.
 
         Raises
         ------
         DataError
-            If there is no population, or no window of the model fits into one.
+            If there is no population, or all are shorter than the model's window.
         ModelError
-            If one is of another modality or bin than the model reads.
+            If a population has another modality or bin than the model reads.
         """
         if isinstance(populations, Population):
             populations = [populations]
@@ -150,29 +150,30 @@ class Model:
         depth: str = "depth_um",
         probes: Iterable[Path | str] | None = None,
     ) -> Identified:
-        """Say what the units of some populations are, by every probe that lies with the model.
+        """Decode the units of one or several populations with every probe of the model.
 
         Parameters
         ----------
         populations
-            What to identify: one, or one after the other.
+            A population, or several, which are embedded one after another.
         sure
-            How often an answer shall be right.
+            Accuracy requested of the answers.
         coverage
-            How often the set of classes that a unit may be of shall hold the true one; None: 0.9, or what
-            the probe's animals can promise.
+            How often the set of possible classes of a unit shall contain the true one; None: 0.9, or what
+            the probe's number of animals allows.
         depth
-            Column with depths on the probe (um): where it is there, neighbours help to tell regions.
+            Column with depths on the recording probe (um). If units have it, neighbours help to decode
+            regions.
         probes
-            Probes to take in place of those of the model's folder.
+            Probe files to use instead of those in the model folder.
 
         Raises
         ------
         DataError
-            If there is no population, or no window of the model fits into one.
+            If there is no population, or all are shorter than the model's window.
         ModelError
-            If the model has no probe, one is of another model, two tell the same, or a population is of
-            another modality or bin than the model reads.
+            If the model has no probe, a probe reads embeddings of another model, two probes have the same
+            task, or a population has another modality or bin than the model reads.
 
         Examples
         --------
@@ -190,21 +191,21 @@ class Model:
 
 
 def load_model(model: Path | str) -> Model:
-    """Read a model, and download it first if it is not here yet.
+    """Load a model; it is downloaded first if necessary.
 
     Parameters
     ----------
     model
-        A model's folder or its ``model.safetensors``; ``hf://owner/name`` or ``hf://owner/name@revision`` on
-        the Hugging Face Hub (needs ``nuclr[hub]``); or ``https://...`` of a zip or tar file of its folder, or
-        of its ``model.safetensors``. What was downloaded is kept and checked by its hash.
+        A model folder or its ``model.safetensors``; ``hf://owner/name`` or ``hf://owner/name@revision`` on
+        the Hugging Face Hub (needs ``nuclr[hub]``); or the ``https://...`` address of a zip or tar file of a
+        model folder, or of its ``model.safetensors``. Downloads are cached and checked by their hash.
 
     Raises
     ------
     ModelError
-        If there is no model, a file is missing or damaged, or two do not belong together.
+        If there is no model, a file is missing or damaged, or two files do not belong together.
     DownloadError
-        If it cannot be downloaded.
+        If the model cannot be downloaded.
     """
     source = locate(model)
     saved = read_model(source.path)

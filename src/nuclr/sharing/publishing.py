@@ -1,4 +1,4 @@
-"""Making sure that a model can be used by others, before it is uploaded."""
+"""Check that a model folder is complete before it is uploaded."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ logger = logging.getLogger(__name__)
 
 
 def check(folder: Path) -> list[str]:
-    """Check a model, its probes and its card; the files that would be uploaded.
+    """Check a model, its probes and its card, and return the files that would be uploaded.
 
     Raises
     ------
     ModelError
-        If a file is missing or damaged, a probe is of another model, or the card lacks what others need.
+        If a file is missing or damaged, a probe reads embeddings of another model, or the card lacks the
+        licence, the data sets or the intended use.
     """
     if not folder.is_dir():
-        raise ModelError(f"{folder}: not a folder; publish the folder that holds model.safetensors")
+        raise ModelError(f"{folder}: not a folder; give the folder that contains model.safetensors")
     model = read_model(folder)
     load_probes(probes_in(folder), model.sha256)
     if lacking := lacks(folder / CARD):
-        raise ModelError(f"{folder / CARD}: does not say {'; nor '.join(lacking)}")
+        raise ModelError(f"{folder / CARD}: the model card lacks {'; and '.join(lacking)}")
     if UNKNOWN in (folder / CARD).read_text():
         logger.warning(
-            "%s: the licence of some recordings is not known; ask whoever recorded them", folder / CARD
+            "%s: the licence of some recordings is not known; ask the people who recorded them before "
+            "publishing",
+            folder / CARD,
         )
     return shared_files(folder)

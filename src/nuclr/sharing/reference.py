@@ -1,4 +1,4 @@
-"""What the units that a probe learned from look like, class by class: to compare one's own with.
+"""Reference statistics of the units that a probe was trained on, by class, to compare other units with.
 
 ``reference/{task}.safetensors`` holds quantiles of their embeddings and of their firing rates; the ``.json``
 beside it names the classes, the quantiles, and how many units there are of each class.
@@ -18,23 +18,23 @@ from nuclr.model.tensor_files import read_tensors
 from nuclr.representation.embeddings import Embeddings
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-# Of a class with fewer units, quantiles would be the units themselves.
+# With fewer units, quantiles would be the values of single units.
 FEWEST_UNITS = 5
 
 
 def reference(
     embeddings: Embeddings, column: str, classes: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Describe labelled units.
+    """Compute quantiles of the embeddings and firing rates of labelled units, by class.
 
     Parameters
     ----------
     embeddings
-        Of all units; their table has the column, and may have ``rate_hz``.
+        Embeddings of all units; the unit table has the column, and may have ``rate_hz``.
     column
-        With the class of each labelled unit.
+        Column with the class of each labelled unit.
     classes
-        All that there are.
+        Names of all classes.
 
     Returns
     -------
@@ -66,9 +66,9 @@ def reference(
 
 
 def rates_of(path: Path) -> tuple[str, pd.DataFrame] | None:
-    """Read the quantiles of the firing rates of each class (Hz), a row a class, and what the classes tell.
+    """Return the task and the quantiles of the firing rates of its classes (Hz), one row per class.
 
-    None where there are none.
+    None if the file does not exist or contains no rates.
 
     Raises
     ------
@@ -84,5 +84,5 @@ def rates_of(path: Path) -> tuple[str, pd.DataFrame] | None:
     classes, quantiles = record.get("classes"), record.get("quantiles")
     named = isinstance(classes, list) and isinstance(quantiles, list)
     if not named or rates.shape != (len(classes or ()), len(quantiles or ())):
-        raise ModelError(f"{path}: not a whole reference; train the probe again")
+        raise ModelError(f"{path}: the reference file is incomplete or damaged; train the probe again")
     return str(record.get("task", "")), pd.DataFrame(rates, index=classes, columns=quantiles)

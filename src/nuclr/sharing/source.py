@@ -1,4 +1,4 @@
-"""Where a model is: a folder or a file on this disk, the Hugging Face Hub, or an address on the web."""
+"""Locate a model: a local folder or file, a repository on the Hugging Face Hub, or an address on the web."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ logger = logging.getLogger(__name__)
 WEB = re.compile(r"https?:/{1,2}(?=[^/])", re.IGNORECASE)
 HUB_PAGE = re.compile(r"https?:/{1,2}huggingface\.co/([^/?#]+/[^/?#]+)(?:/tree/([^?#]+?))?/?", re.IGNORECASE)
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
-# Somebody waits for an answer: not as long as a workflow does.
+# Fewer tries than in the workflow, because a person is waiting.
 TRIES = 4
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model on this disk.
+    """A model on the local disk.
 
     Attributes
     ----------
     path
-        Its folder, or its weights' file.
+        The model folder, or the file of its weights.
     origin
-        Where it was downloaded from: ``address``, and the ``commit`` or the ``sha256``; empty for one that
-        lay on the disk.
+        Where the model was downloaded from: ``address``, and the ``commit`` or the ``sha256``; empty for a
+        local model.
     """
 
     path: Path
@@ -45,26 +45,26 @@ class Source:
 
 
 def cache_folder() -> Path:
-    """Where what was downloaded is kept: ``NUCLR_CACHE``, else ``~/.cache/nuclr``."""
+    """Return the folder for downloads: ``NUCLR_CACHE``, or ``~/.cache/nuclr``."""
     return Path(os.environ.get("NUCLR_CACHE") or Path.home() / ".cache" / "nuclr")
 
 
 def locate(model: Path | str) -> Source:
-    """Find a model, and download it if it is not here yet.
+    """Locate a model; it is downloaded if necessary.
 
     Parameters
     ----------
     model
-        A folder or a file; ``hf://owner/name``, ``hf://owner/name@revision``; ``https://...`` of an archive
-        (zip, tar) of a model's folder, or of its ``model.safetensors``. After ``#sha256=`` an address may say
-        what the file's hash must be.
+        A folder or a file; ``hf://owner/name``, ``hf://owner/name@revision``; or the ``https://...`` address
+        of an archive (zip, tar) of a model folder, or of its ``model.safetensors``. The required hash of the
+        file may follow the address after ``#sha256=``.
 
     Raises
     ------
     ModelError
         If there is no model.
     DownloadError
-        If it cannot be downloaded, or is not what should have come.
+        If the model cannot be downloaded, or has the wrong hash.
     """
     text = model.as_posix() if isinstance(model, Path) else model
     if hub.is_address(text):
@@ -77,12 +77,13 @@ def locate(model: Path | str) -> Source:
 
 
 def locate_file(place: Path | str) -> Source:
-    """Find a single file, as a checkpoint that others published, and download it if it is not here yet.
+    """Locate a single file, such as a published checkpoint; it is downloaded if necessary.
 
     Parameters
     ----------
     place
-        A file; ``hf://owner/name/path/of/it`` or ``hf://owner/name/path/of/it@revision``; ``https://...``.
+        A file; ``hf://owner/name/path/of/file`` or ``hf://owner/name/path/of/file@revision``; or
+        ``https://...``.
 
     Raises
     ------
@@ -118,8 +119,8 @@ def _on_the_web(text: str) -> Source:
         return Source(_model_in(folder, text), {"address": str(Place(text)), "sha256": digest})
     if path.suffix != ".safetensors":
         raise ModelError(
-            f"{Place(text)}: not the address of a model; give that of a zip or tar file of its folder, or "
-            "of its model.safetensors"
+            f"{Place(text)}: not the address of a model; give the address of a zip or tar file of the model "
+            "folder, or of its model.safetensors"
         )
     weights = _fetched(text)
     beside = CONFIG if path.name == MODEL else f"{path.stem}.json"
@@ -127,36 +128,36 @@ def _on_the_web(text: str) -> Source:
     try:
         _fetched(_beside(text, CARD), weights.parent)
     except DownloadError:
-        logger.info("%s: no card beside it", Place(text))
+        logger.info("%s: it has no model card (README.md) beside it", Place(text))
     return Source(weights, {"address": str(Place(text)), "sha256": sha256_of(weights)})
 
 
 def _fetched(text: str, folder: Path | None = None) -> Path:
-    """Download a file, once; its path in the cache."""
+    """Return the path of a file in the cache; it is downloaded once."""
     from nuclr.data.archives.download import Fetcher, Remote
 
     url, _, fragment = text.partition("#")
     url = WEB.sub(lambda found: f"{found[0].rstrip('/')}//", url)
     digest = fragment.removeprefix("sha256=").lower() if fragment.startswith("sha256=") else None
     if digest is not None and not re.fullmatch("[0-9a-f]{64}", digest):
-        raise ModelError(f"{Place(text)}: sha256= is to be followed by 64 hexadecimal digits")
+        raise ModelError(f"{Place(text)}: sha256= must be followed by 64 hexadecimal digits")
     folder = folder or cache_folder() / "web" / hashlib.sha256(f"{url}#{digest}".encode()).hexdigest()[:16]
     name = PurePosixPath(urlsplit(url).path).name
     if not name:
-        raise ModelError(f"{Place(text)}: names no file")
+        raise ModelError(f"{Place(text)}: the address must end with the name of a file")
     if (folder / name).exists():
-        logger.info("%s: as it was downloaded before (%s)", Place(text), folder / name)
+        logger.info("%s: already downloaded (%s)", Place(text), folder / name)
     return Fetcher(TRIES).fetch(Remote(url, name, digest=f"sha256:{digest}" if digest else None), folder)
 
 
 def _beside(text: str, name: str) -> str:
-    """Address of a file in the same folder."""
+    """Return the address of another file in the same folder."""
     url = urlsplit(text.partition("#")[0])
     return url._replace(path=str(PurePosixPath(url.path).with_name(name))).geturl()
 
 
 def _in_its_folder(entry: PurePosixPath) -> str:
-    """Path of an archive's entry in the model's folder, which may be its only one, or all of it."""
+    """Return the path of an archive's entry within the model folder, without the archive's top folder."""
     parts = entry.parts
     if len(parts) > 1 and not is_shared(entry.as_posix()):
         parts = parts[1:]
@@ -164,11 +165,11 @@ def _in_its_folder(entry: PurePosixPath) -> str:
 
 
 def _model_in(folder: Path, text: str) -> Path:
-    """Find the only model of an unpacked archive."""
+    """Return the folder of the only model in an unpacked archive."""
     models = sorted(path.parent for path in folder.glob("**/" + MODEL))
     if len(models) != 1:
         raise ModelError(
-            f"{Place(text)}: {len(models) or 'no'} models in it; an archive is to hold one folder with "
-            f"{MODEL} and {CONFIG}"
+            f"{Place(text)}: the archive contains {len(models) or 'no'} models; it must contain exactly one "
+            f"folder with {MODEL} and {CONFIG}"
         )
     return models[0]

@@ -1,1 +1,1 @@
-"""Windows of recordings to a trained encoder."""
+"""Pretraining: from windows of recordings to a trained encoder."""

@@ -1,4 +1,4 @@
-"""Activity that need not fit in memory: shards are decoded once and kept while there is room."""
+"""Cache of decoded activity: shards are decoded once and kept within a memory limit."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from nuclr.errors import NuclrError, TrainingError
 from nuclr.files import PARTIAL, whole
 
 logger = logging.getLogger(__name__)
-# Files that a process has mapped at a time: systems allow some 65,000 maps.
+# Largest number of files that a process maps at a time; systems allow some 65,000 maps.
 MOST_MAPS = 4096
-# Shards are decoded by one process each; so many locks tell processes which.
+# Number of file locks that keep several processes from decoding the same shard.
 LOCKS = 64
 
 
 def shard_edges(population: Population) -> np.ndarray:
-    """Where the shards of a population begin, and its end (bins); one shard where it is in memory."""
+    """Return the start of each shard of a population and its end (bins); one shard if it is in memory."""
     chunks = getattr(population.activity, "chunks", None)
     lengths = chunks[1] if chunks is not None else population.activity.shape[1:]
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -39,15 +39,15 @@ def shard_edges(population: Population) -> np.ndarray:
 class SharedShards:
     """Decoded shards in a folder, as files that all processes of a machine map into memory.
 
-    The system keeps one copy of what is mapped, however many processes read it. A shard is decoded by the
-    first process that asks for it; the others wait for that. Those that were used least recently make room.
+    The system keeps one copy of a mapped file for all processes. A shard is decoded by the first process that
+    needs it; other processes wait. The least recently used shards are deleted to make room.
 
     Attributes
     ----------
     folder
-        Of this user alone, on a fast local disk or in memory (``/dev/shm``).
+        A folder of this user only, on a fast local disk or in memory (``/dev/shm``).
     limit
-        Bytes of decoded shards to keep there.
+        Bytes of decoded shards to keep in the folder.
     """
 
     folder: Path
@@ -55,12 +55,12 @@ class SharedShards:
 
     @classmethod
     def of(cls, machine: Machine) -> SharedShards | None:
-        """Make the folder below ``machine.scratch``, where there is one.
+        """Create the folder below ``machine.scratch``; None if ``machine.scratch`` is not set.
 
         Raises
         ------
         TrainingError
-            If the folder cannot be made, or is another user's, who could change what is read.
+            If the folder cannot be created, or belongs to another user, who could change its files.
         """
         if machine.scratch is None:
             return None
@@ -70,18 +70,20 @@ class SharedShards:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(
-                f"machine.scratch: {folder} cannot be made ({error.strerror}); give a folder of your own"
+                f"machine.scratch: the folder {folder} cannot be created ({error.strerror}); choose a folder "
+                "that you can write to"
             ) from None
         if owner is not None and folder.stat().st_uid != owner:
             raise TrainingError(
-                f"machine.scratch: {folder} belongs to another user; give a folder of your own"
+                f"machine.scratch: the folder {folder} belongs to another user; choose a folder of your own"
             )
         return cls(folder, int(machine.scratch_gb * 1e9))
 
     def shard(self, name: str, decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """Map a shard by its name, which tells its content, decoding it where no process has.
+        """Return a shard as a memory map, and decode it first if no process has.
 
-        Where it cannot be written, as on a full disk, it is given in memory, with a warning.
+        ``name`` must identify the content. If the file cannot be written, for example on a full disk, the
+        shard is returned in memory, with a warning.
         """
         path = self.folder / f"{name}.npy"
         if (mapped := self._mapped(path)) is not None:
@@ -95,31 +97,31 @@ class SharedShards:
                 with whole(path) as partial:
                     np.save(partial, made, allow_pickle=False)
             except NuclrError as error:
-                logger.warning("machine.scratch: %s; kept in memory instead", error)
+                logger.warning("machine.scratch: %s; the decoded activity is kept in memory instead", error)
                 return made
         mapped = self._mapped(path)
         return made if mapped is None else mapped
 
     def _mapped(self, path: Path) -> np.ndarray | None:
-        """Map a file, which thereby was used most recently; None if there is none."""
+        """Return a file as a memory map and mark it as most recently used; None if there is none."""
         try:
             os.utime(path)
             return np.lib.format.open_memmap(path, mode="r")
         except OSError:
             return None
-        except (ValueError, EOFError):  # damaged, say by a computer that lost its power
+        except (ValueError, EOFError):  # damaged, for example by a power failure
             path.unlink(missing_ok=True)
             return None
 
     def _make_room(self, size: int) -> None:
-        """Delete the files that were used least recently until another fits.
+        """Delete the least recently used files until another one fits.
 
-        Who has one of them mapped goes on reading it.
+        Processes that have a deleted file mapped can still read it.
         """
         with FileLock(self.folder / "room.lock"):
             files = []
             for entry in os.scandir(self.folder):
-                with suppress(FileNotFoundError):  # another process renamed what it was writing
+                with suppress(FileNotFoundError):  # another process has just renamed its partial file
                     if entry.name.endswith(".npy") and not entry.name.startswith(PARTIAL):
                         files.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
             held = sum(length for _, length, _ in files) + size
@@ -133,18 +135,18 @@ class SharedShards:
 class ShardCache:
     """Windows of many populations, read through a bounded cache of decoded shards.
 
-    Reading a window from a store decodes a whole chunk for it. Here a shard is decoded once and then
-    cut many times; the one that was used least recently makes room for the next. What is already in
-    memory is cut where it lies.
+    Reading a window from a store decodes a whole chunk. With this cache a shard is decoded once and read
+    many times; the least recently used shard is dropped for the next. Activity that is already in memory is
+    not copied.
 
     Parameters
     ----------
     populations
-        Their activity may be Dask arrays, one chunk a shard.
+        Populations whose activity may be Dask arrays, with one chunk per shard.
     limit
         Bytes of decoded shards to keep in this process; one shard is always kept.
     shared
-        Where decoded shards are shared with other processes. What is mapped there takes none of the limit.
+        Decoded shards that are shared with other processes. They do not count towards the limit.
     """
 
     def __init__(
@@ -154,12 +156,12 @@ class ShardCache:
         self.limit = limit
         self.shared = shared
         self.edges = [shard_edges(population) for population in populations]
-        # Each with the bytes of memory that this process alone takes for it.
+        # Each shard with the bytes of memory that only this process uses for it.
         self._shards: OrderedDict[tuple[int, int], tuple[np.ndarray, int]] = OrderedDict()
         self._held = 0
 
     def read(self, population: int, start: int, stop: int) -> np.ndarray:
-        """Activity of a population between two bins, ``(unit, time)``."""
+        """Return the activity of a population between two bins, ``(unit, time)``."""
         activity = self.populations[population].activity
         if isinstance(activity, np.ndarray):
             return activity[:, start:stop]
@@ -183,14 +185,14 @@ class ShardCache:
         start, stop = self.edges[population][shard : shard + 2]
 
         def decode() -> np.ndarray:
-            # Without Dask's pool of threads, which a forked worker inherits dead and would wait for. By its
-            # name, Dask would load all of `distributed` first.
+            # Without Dask's thread pool, whose threads do not exist in a forked worker, which would wait for
+            # them forever. Given the scheduler's name, Dask would import all of `distributed` first.
             with dask.config.set(scheduler=get_sync):
                 return np.asarray(activity[:, start:stop])
 
         made = decode() if self.shared is None else self.shared.shard(shard_name(activity, shard), decode)
         size = 0 if isinstance(made, np.memmap) else made.nbytes
-        # As a plain array, which is cut in half the time.
+        # A plain array is sliced in half the time of a memmap.
         made = np.asarray(made)
         self._held += size
         self._shards[key] = made, size
@@ -200,5 +202,5 @@ class ShardCache:
 
 
 def shard_name(activity: Any, shard: int) -> str:
-    """Name a shard by the array that it is of: Dask names those of a store by path and time of writing."""
+    """Return a name that identifies a shard: Dask names arrays of a store by path and time of writing."""
     return f"{activity.name}-{shard:08x}"

@@ -1,4 +1,4 @@
-"""Checkpoints: by steps, by wall time and on SIGTERM; none is ever half-written or trusted blindly."""
+"""Checkpoints after steps, after wall time and on SIGTERM, written completely and checked when read."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from nuclr.errors import TrainingError
 
 logger = logging.getLogger(__name__)
 KEEP = 2
-# Several processes agree on what their clocks and signals say once in so many steps.
+# Interval, in steps, at which several processes agree on their clocks and signals.
 AGREE_EVERY = 10
 
 
 class Checkpoints(Callback):
-    """Save a run every few steps, every few minutes, and before it ends on SIGTERM.
+    """Callback that saves a run every few steps, every few minutes, and before it ends on SIGTERM.
 
     Parameters
     ----------
     folder
-        Of this run alone.
+        Folder for the checkpoints of this run only.
     every
         Steps between checkpoints.
     minutes
-        At most so long between them.
+        Longest time between checkpoints.
     """
 
     def __init__(self, folder: Path, every: int, minutes: float) -> None:
@@ -43,7 +43,7 @@ class Checkpoints(Callback):
         self._before: Any = None
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Listen for SIGTERM: a scheduler's word that the machine is wanted for others."""
+        """Handle SIGTERM, which a scheduler sends before it takes the machine away."""
         self._saved_at = time.monotonic()
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -54,7 +54,7 @@ class Checkpoints(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        """Save if it is time to."""
+        """Save a checkpoint if one is due, and stop after SIGTERM."""
         step = trainer.global_step
         if step >= (trainer.max_steps or 0):
             return
@@ -68,21 +68,22 @@ class Checkpoints(Callback):
             self._saved_at = time.monotonic()
         if stop:
             raise TrainingError(
-                f"pretrain: stopped by SIGTERM; step {step} is saved, and the same command goes on from there"
+                f"pretrain: stopped by SIGTERM after step {step}, which is saved; run the same command to "
+                "resume"
             )
 
     def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Leave the signal to whom it was before."""
+        """Restore the previous signal handler."""
         if self._before is not None:
             signal.signal(signal.SIGTERM, self._before)
 
     def on_exception(self, trainer: L.Trainer, module: L.LightningModule, exception: BaseException) -> None:
-        """Leave the signal to whom it was before."""
+        """Restore the previous signal handler."""
         self.on_train_end(trainer, module)
 
 
 def save_checkpoint(trainer: L.Trainer, path: Path) -> None:
-    """Write a checkpoint under its name only when it is whole; keep the last few."""
+    """Write a checkpoint completely before it gets its name, and delete all but the last few."""
     partial = path.with_suffix(".partial")
     trainer.save_checkpoint(partial)
     if trainer.is_global_zero:
@@ -92,12 +93,14 @@ def save_checkpoint(trainer: L.Trainer, path: Path) -> None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Newest checkpoint that can be read; a damaged one is passed over with a warning."""
+    """Return the newest checkpoint that can be read; damaged ones are skipped with a warning."""
     for path in sorted(folder.glob("step-*.ckpt"), reverse=True):
         try:
             torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises whatever its unzipping stumbled on
-            logger.warning("%s cannot be read (%s); going on from the one before", path, type(error).__name__)
+        except Exception as error:  # torch raises different errors for damaged files
+            logger.warning(
+                "%s cannot be read (%s); resuming from the checkpoint before it", path, type(error).__name__
+            )
         else:
             return path
     return None

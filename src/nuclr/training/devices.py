@@ -1,8 +1,8 @@
-"""Which GPUs a process may use: each belongs to one process at a time, unless sharing was asked for.
+"""Assign GPUs to processes: each GPU is used by one process at a time, unless sharing is requested.
 
-Between processes of one machine a GPU is a file, locked by whoever uses it. The system takes the lock
-away when its process ends, however it ends, so no GPU is ever lost to a job that was killed. Inside a job of
-a cluster the scheduler has given the GPUs out already, and numbers mean nothing outside the job.
+On one machine, each GPU has a lock file, which is locked by the process that uses the GPU. The system
+releases the lock when the process ends, also if it is killed. Inside a job of a cluster, the scheduler has
+already assigned the GPUs, and their numbers are only valid within the job.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ logger = logging.getLogger(__name__)
 
 Accelerator = Literal["auto", "gpu", "cpu"]
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-# What SLURM, PBS, LSF and Grid Engine say to their jobs.
+# Variables that SLURM, PBS, LSF and Grid Engine set in their jobs.
 SCHEDULERS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
-# What Lightning says to the processes that a run starts: they use what the run has taken.
+# Variable that Lightning sets in the processes that a run starts; they use the GPUs of the run.
 OF_A_RUN = "LOCAL_RANK"
-# Windows gives each user a temporary folder of her own.
+# On Windows, each user has a temporary folder of their own.
 LOCKS = Path(tempfile.gettempdir()) / (f"nuclr-gpus-{os.getuid()}" if hasattr(os, "getuid") else "nuclr-gpus")
 ASKED_EVERY_S = 1.0
 NONE_THERE = (
-    "machine.accelerator: gpu: this process sees no GPU; ask the scheduler for one, install a build of torch "
-    "for CUDA, or set it to auto"
+    "machine.accelerator is gpu, but this process sees no GPU; request one from the scheduler, install a "
+    "build of torch for CUDA, or set machine.accelerator to auto"
 )
 
 
 def visible() -> list[str]:
-    """Name the GPUs that this process could use, as CUDA would: by number, or by UUID."""
+    """Return the names of the GPUs that CUDA shows to this process: numbers, or UUIDs."""
     named = os.environ.get(VISIBLE)
     if named is None:
         import torch
 
-        # Counted without CUDA being set up, which would fix what is visible.
+        # This counts GPUs without initialising CUDA, which would fix the visible devices.
         return [str(number) for number in range(torch.cuda.device_count())]
     return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
 
 
 def gpus_of_this_machine() -> int:
-    """Count the NVIDIA GPUs that the system lists, without loading torch: enough to plan by."""
+    """Return the number of NVIDIA GPUs that the system lists, without importing torch."""
     return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def use_gpu(accelerator: Accelerator) -> bool:
-    """Whether to compute on a GPU.
+    """Return whether to compute on a GPU.
 
     Raises
     ------
     TrainingError
-        If one was demanded and there is none.
+        If ``accelerator`` is ``gpu`` and there is none.
     """
     if accelerator == "cpu":
         return False
@@ -73,29 +73,30 @@ def use_gpu(accelerator: Accelerator) -> bool:
 
 @contextmanager
 def gpus(count: int, accelerator: Accelerator = "auto", shared: bool = False) -> Iterator[list[str]]:
-    """Take some GPUs for as long as the block lasts, waiting until they are free.
+    """Reserve GPUs for the duration of the block, and wait until they are free.
 
-    Sets ``CUDA_VISIBLE_DEVICES`` for this process and those that it starts, so it must come before CUDA
-    is first used.
+    Sets ``CUDA_VISIBLE_DEVICES`` for this process and its child processes, so it must be called before CUDA
+    is used.
 
     Parameters
     ----------
     count
-        How many.
+        Number of GPUs.
     accelerator
-        ``cpu`` takes none; ``auto`` takes none where there is none.
+        ``cpu`` reserves none; ``auto`` reserves none if the machine has none.
     shared
-        Whether GPUs may be used that others use too: then nothing is taken.
+        Whether GPUs may be shared with other processes; then none is reserved.
 
     Yields
     ------
     list of str
-        Names of those taken; empty where nothing needs to be.
+        Names of the reserved GPUs; empty if none needs to be reserved.
 
     Raises
     ------
     TrainingError
-        If there are fewer than that, used or not, or none where one is demanded.
+        If the process sees fewer GPUs than ``count``, free or not, or none although ``accelerator`` is
+        ``gpu``.
     """
     there = visible()
     if accelerator == "gpu" and count and not there:
@@ -105,8 +106,8 @@ def gpus(count: int, accelerator: Accelerator = "auto", shared: bool = False) ->
         return
     if len(there) < count:
         raise TrainingError(
-            f"machine.devices: {count} GPUs asked for, but this process sees {len(there)} "
-            f"({', '.join(there)}); lower it, or look at {VISIBLE}"
+            f"machine.devices: {count} GPUs are requested, but this process sees {len(there)} "
+            f"({', '.join(there)}); lower machine.devices, or check the variable {VISIBLE}"
         )
     if shared or OF_A_RUN in os.environ or any(name in os.environ for name in SCHEDULERS):
         yield []
@@ -115,7 +116,7 @@ def gpus(count: int, accelerator: Accelerator = "auto", shared: bool = False) ->
     with ExitStack() as held:
         taken = _take(there, count, held)
         os.environ[VISIBLE] = ",".join(taken)
-        logger.info("on GPU %s", ", ".join(taken))
+        logger.info("using GPU %s", ", ".join(taken))
         try:
             yield taken
         finally:
@@ -126,7 +127,7 @@ def gpus(count: int, accelerator: Accelerator = "auto", shared: bool = False) ->
 
 
 def _take(there: Sequence[str], count: int, held: ExitStack) -> list[str]:
-    """Lock as many GPUs, all at once: who waits holds none, so two that wait never block each other."""
+    """Lock ``count`` GPUs at once; a waiting process holds none, so two waiting processes cannot deadlock."""
     LOCKS.mkdir(mode=0o700, exist_ok=True)
     told = False
     while True:
@@ -142,6 +143,6 @@ def _take(there: Sequence[str], count: int, held: ExitStack) -> list[str]:
                     held.push(locks.pop_all())
                     return taken
         if not told:
-            logger.info("waiting for %d of the GPUs %s to be free", count, ", ".join(there))
+            logger.info("waiting until %d of the GPUs %s are free", count, ", ".join(there))
             told = True
         time.sleep(ASKED_EVERY_S)

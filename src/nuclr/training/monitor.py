@@ -1,4 +1,4 @@
-"""What is written down while a run goes on, and what it warns of."""
+"""Record the metrics of a run, and warn of problems during training."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from nuclr.training.windows import PairBatch
 logger = logging.getLogger(__name__)
 LOG_EVERY = 10
 SAY_EVERY_S = 15.0
-# Below this effective rank the embeddings lie on hardly more than a line (untrained ones have 1.4 and more).
+# Effective rank below which embeddings have collapsed (untrained encoders have 1.4 and more).
 COLLAPSED = 1.2
 
 
 class StepRecord(NamedTuple):
-    """What a training step leaves for the monitor; tensors stay on their device.
+    """Values of a training step for the monitor; tensors stay on their device.
 
     Attributes
     ----------
     names
-        The loss and its parts.
+        Names of the loss and its parts.
     sums
-        Matched units of this process, and the sums over these of what is named, ``(1 + name,)``.
+        Number of matched units of this process, and the sums of the named values over them, ``(1 + name,)``.
     bad_row
-        First row of the embeddings that is not finite; -1 if all are, or none is.
+        First row of the embeddings that is not finite; -1 if all rows are finite, or none is.
     learning_rate
-        Of this step.
+        Learning rate of this step.
     gradient_norm
-        Before clipping, the same in all processes.
+        Norm of the gradient before clipping, the same in all processes.
     """
 
     names: tuple[str, ...]
@@ -49,16 +49,16 @@ class StepRecord(NamedTuple):
 
 
 class Monitor(Callback):
-    """Metrics every few steps, a line in the log every few seconds, and early warnings.
+    """Callback that records metrics every few steps, logs a line every few seconds, and gives early warnings.
 
-    Reading a number from a GPU makes the CPU wait for it, so the numbers of several steps are read
-    together. The rows of metrics are part of a checkpoint: a run that goes on keeps them, and none is
-    saved before its numbers were looked at.
+    Reading a number from a GPU makes the CPU wait, so the numbers of several steps are read together. The
+    rows of metrics are part of a checkpoint, so a resumed run keeps them; they are checked before a
+    checkpoint is saved.
 
     Parameters
     ----------
     steps, steps_per_epoch
-        Of the whole run and of an epoch.
+        Number of steps in the whole run and in an epoch.
     """
 
     def __init__(self, steps: int, steps_per_epoch: int) -> None:
@@ -71,12 +71,12 @@ class Monitor(Callback):
         self._warned: set[str] = set()
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows so far, and the beginning of the next."""
+        """Return the rows so far, and the values of the next row."""
         self._read()
         return {"rows": self.rows, "newest": self._newest}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Rows up to the checkpoint, and the beginning of the next."""
+        """Restore the rows up to the checkpoint, and the values of the next row."""
         self.rows, self._newest = state_dict["rows"], state_dict["newest"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -92,14 +92,14 @@ class Monitor(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_index: int
     ) -> None:
-        """Count how long the step had to wait for its batch."""
+        """Add the time for which the step waited for its batch."""
         self._waited += time.perf_counter() - self._ended
         self._units += len(batch.patches)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        """Write down where the run stands."""
+        """Keep the values of the step, and log them if a row is due."""
         record = module.record
         step = trainer.global_step
         if record is not None:
@@ -116,7 +116,7 @@ class Monitor(Callback):
         self._newest = {}
         if row.get("learning_rate") == 0:
             self._warn_once(
-                "rate", f"the learning rate is 0 at step {step} of {self.steps}: nothing is learned"
+                "rate", f"the learning rate is 0 at step {step} of {self.steps}, so nothing is learned"
             )
         ended = step // self.steps_per_epoch > (step - LOG_EVERY) // self.steps_per_epoch
         if len(batch.patches) and (ended or step == self.steps):
@@ -135,7 +135,7 @@ class Monitor(Callback):
     def _effective_rank(self, step: int, module: L.LightningModule, batch: PairBatch) -> float:
         encoder = module.encoder
         assert isinstance(encoder, Encoder)
-        # Without dropout, whose noise would hide a collapse.
+        # In evaluation mode, because the noise of dropout would hide a collapse.
         sizes = torch.cat([batch.sizes1, batch.sizes2])
         assert self._trainer is not None
         with self._trainer.precision_plugin.forward_context():
@@ -151,9 +151,9 @@ class Monitor(Callback):
         return rank
 
     def _read(self) -> None:
-        """Read the numbers of the steps since the last time, and keep those of the newest.
+        """Read the values of the steps since the last call, check them, and keep the newest.
 
-        All processes of a run do so at the same steps, and add theirs up.
+        All processes of a run call this at the same steps, and their values are summed.
         """
         if not self._pending:
             return
@@ -178,12 +178,12 @@ class Monitor(Callback):
         which = next(name for name, value in values.items() if not math.isfinite(value))
         where = ""
         if bad_row >= 0 and self._trainer is not None and self._trainer.train_dataloader is not None:
-            # A batch is a pure function of its step, so it need not have been kept for this.
+            # A batch is a pure function of its step, so it can be made again here.
             batches = self._trainer.train_dataloader.dataset
             where = f", first in population {batches.population_of(step - 1, bad_row)}"
         return (
             f"pretrain: the {which.replace('_', ' ')} is not finite at step {step}{where}; lower "
-            "pretrain.learning_rate, or look for very large values in the recordings"
+            "pretrain.learning_rate, or check the recordings for very large values"
         )
 
     def _warn_once(self, kind: str, message: str) -> None:
@@ -193,12 +193,12 @@ class Monitor(Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's bar with the last loss that was read."""
+    """Lightning's progress bar with the last loss."""
 
     def __init__(self, monitor: Monitor) -> None:
         super().__init__(leave=True)
         self.monitor = monitor
 
     def get_metrics(self, trainer: L.Trainer, module: L.LightningModule) -> dict[str, Any]:
-        """Add the loss."""
+        """Return the loss to show."""
         return {"loss": self.monitor.rows[-1].get("loss", math.nan)} if self.monitor.rows else {}

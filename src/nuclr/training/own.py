@@ -1,4 +1,4 @@
-"""A model of one's own recordings: what ``nuclr pretrain`` does without splits, and ``nuclr.pretrain``."""
+"""Pretrain a model on your own recordings: ``nuclr.pretrain``, and ``nuclr pretrain`` without splits."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def pretrain(
     config: Path | str | dict[str, Any] | None = None,
     seed: int = 0,
 ) -> Path:
-    """Pretrain an encoder on all animals of some recordings: what ``nuclr.pretrain`` is.
+    """Pretrain an encoder on all animals of some recordings (``nuclr.pretrain``).
 
-    Stores of the recordings are made in ``populations`` beside the model. Killed and started again, it goes
-    on from its last checkpoint.
+    Population stores of the recordings are written to ``populations`` beside the model. After an
+    interruption, the same call resumes from the last checkpoint.
 
     Parameters
     ----------
@@ -35,17 +35,17 @@ def pretrain(
         NWB files, Kilosort, phy or SpikeInterface folders, population stores, or folders of these; one or
         several.
     output
-        The folder to write the model to: ``model.safetensors``, ``config.json``, its card ``README.md`` and
-        ``metrics.csv``; or the weights' file, and the others lie beside it.
+        The folder of the model: ``model.safetensors``, ``config.json``, the card ``README.md`` and
+        ``metrics.csv``; or the file of the weights, beside which the other files are written.
     config
-        What differs from the default configuration: a dictionary, or the path of a YAML file.
+        Settings that differ from the default configuration: a dictionary, or the path of a YAML file.
     seed
-        Of weights, views and dropout.
+        Seed of weights, views and dropout.
 
     Returns
     -------
     Path
-        The weights' file, for ``nuclr.load_model``.
+        The file of the weights, for ``nuclr.load_model``.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def pretrain_own(
     checkpoints: Path,
     about: Mapping[str, Any] | None = None,
 ) -> bool:
-    """Make stores of recordings beside a model, and pretrain it on all their animals.
+    """Write population stores of recordings beside a model, and pretrain it on all their animals.
 
     Parameters, return value and errors are those of :func:`nuclr.training.run.pretrain_run`.
     """

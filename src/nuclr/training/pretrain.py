@@ -1,7 +1,7 @@
 """Pretraining: the optimisation of NuCLR (arXiv 2512.01199, appendix), on any number of devices.
 
-A run can be killed at any moment. It goes on from its last checkpoint with the same batches, the
-same random numbers and so the same result.
+A run can be killed at any moment. It resumes from its last checkpoint with the same batches and the
+same random numbers, and therefore gives the same result.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SIGTERM_METHOD = "_broadcast_sigterm_tensor"
 
 
 class Batches(L.LightningDataModule):
-    """The batches still to do, this process's share of each."""
+    """Data module of the remaining batches, with this process's share of each."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Batches(L.LightningDataModule):
         self.machine = machine
 
     def train_dataloader(self) -> DataLoader[PairBatch]:
-        """Batches from the step at which the trainer stands."""
+        """Return a loader of the batches from the trainer's current step on."""
         trainer = self.trainer
         assert trainer is not None
         batches = PairBatches(
@@ -75,27 +75,27 @@ class Batches(L.LightningDataModule):
         )
         on_gpu = trainer.strategy.root_device.type == "cuda"
         workers = loader_workers(self.machine, on_gpu)
-        # A run is one epoch to the loader, so its workers stay until the end.
+        # For the loader, a run is a single epoch, so its workers are kept until the end.
         return DataLoader(
             batches,
             batch_size=None,
             sampler=StepSampler(lambda: trainer.global_step, self.options.steps),
             num_workers=workers,
             prefetch_factor=PREFETCHED if workers else None,
-            # From memory that stays in its place a GPU fetches a batch while it works on another.
+            # From pinned memory a GPU fetches a batch while it processes another.
             pin_memory=on_gpu,
-            # Views take no number from torch's generator, which belongs to dropout.
+            # Views must not draw from torch's global generator, which is used by dropout.
             generator=torch.Generator(),
         )
 
 
 def make_logger(machine: Machine, folder: Path) -> Logger | None:
-    """Make the logger that is asked for beside metrics.csv, writing to a folder.
+    """Return the logger ``machine.logger``, which writes to a folder; None if it is not set.
 
     Raises
     ------
     TrainingError
-        If it is not installed.
+        If the logger is not installed.
     """
     if machine.logger is None:
         return None
@@ -109,15 +109,15 @@ def make_logger(machine: Machine, folder: Path) -> Logger | None:
 
 
 def _environment(machine: Machine) -> ClusterEnvironment:
-    """Say who starts the processes of a run: on several machines ``srun`` or ``torchrun``, on one Lightning.
+    """Return what starts the run's processes: ``srun`` or ``torchrun`` on several machines, else Lightning.
 
-    Left to itself, Lightning takes any SLURM job for one that srun starts several times, and waits for the
-    others; and it would put a job back into the queue that Snakemake is waiting for.
+    By default, Lightning would assume in any SLURM job that srun started several processes, and wait for
+    them; and it would requeue a job that Snakemake is waiting for.
 
     Raises
     ------
     TrainingError
-        If a run on several machines was started by itself on one of them.
+        If a run on several machines was started on only one of them.
     """
     if machine.num_nodes == 1:
         return LightningEnvironment()
@@ -126,14 +126,14 @@ def _environment(machine: Machine) -> ClusterEnvironment:
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     raise TrainingError(
-        f"machine.num_nodes: {machine.num_nodes}: start it on all of them at once, with `srun "
-        f"--nodes={machine.num_nodes} --ntasks-per-node={machine.devices} nuclr pretrain ...` (the "
-        "workflow's SLURM profile does), or with torchrun"
+        f"machine.num_nodes is {machine.num_nodes}, but the command runs on one machine only; start it on "
+        f"all of them with `srun --nodes={machine.num_nodes} --ntasks-per-node={machine.devices} nuclr "
+        "pretrain ...` (as the workflow's SLURM profile does), or with torchrun"
     )
 
 
 def _quiet_lightning() -> None:
-    """Leave out what Lightning says about devices, tips and its own dependencies."""
+    """Suppress Lightning's messages about devices, tips and its own dependencies."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module=r"lightning\..*")
 
@@ -149,41 +149,41 @@ def pretrain(
     logs: Path,
     score: Score | None = None,
 ) -> tuple[Encoder, pd.DataFrame]:
-    """Train an encoder, going on from the last checkpoint if there is one.
+    """Train an encoder, resuming from the last checkpoint if there is one.
 
     Parameters
     ----------
     populations
-        What to learn from; those with fewer units than a view needs are left out, and the log says so.
+        Training populations; those with fewer units than ``views.min_units`` are left out with a warning.
     specs
-        Shape of the encoder; how windows are cut.
+        Shape of the encoder, and how windows are cut.
     options, machine
-        The optimisation, and how it is carried out.
+        Options of the optimisation and of the machine.
     seed
-        Of weights, views and dropout.
+        Seed of weights, views and dropout.
     checkpoints
-        Folder of this run's checkpoints, for nothing else.
+        Folder for the checkpoints of this run only.
     logs
-        Where TensorBoard or Weights & Biases write.
+        Folder for TensorBoard or Weights & Biases.
     score
-        Says how good an encoder is, for ``pretrain.probe_every`` and ``keep``.
+        Function that scores an encoder, for ``pretrain.probe_every`` and ``pretrain.keep``.
 
     Returns
     -------
     encoder
-        In evaluation mode, on the CPU.
+        The encoder in evaluation mode, on the CPU.
     metrics
-        One row every few steps: loss and its parts, norm of the gradient, learning rate, speed; with
-        every epoch the embeddings' effective rank; with every probe its score.
+        One row every few steps: loss and its parts, norm of the gradient, learning rate, speed; after
+        each epoch the effective rank of the embeddings; after each probe its score.
 
     Raises
     ------
     TrainingError
-        If there is too little to learn from, the loss is not finite, or SIGTERM came.
+        If there is too little data, the loss is not finite, or the run received SIGTERM.
     """
     encoder_spec, spec = specs
     large = _large_enough(populations, spec)
-    # At least one: where there are fewer pairs than that, the batches say so.
+    # At least one; PairBatches raises an error if there are fewer pairs than one batch.
     epoch = max(1, pairs_per_epoch(large, spec) // options.pairs_per_step)
     if options.epochs is not None:
         options = options.model_copy(update={"steps": options.epochs * epoch})
@@ -204,7 +204,7 @@ def pretrain(
     trainer = _trainer(options, machine, callbacks, logs)
     resume = last_checkpoint(checkpoints)
     if resume is not None:
-        logger.info("going on from %s", resume.name)
+        logger.info("resuming from %s", resume.name)
     data = Batches(large, spec, options, seed, machine)
     with tensor_cores():
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
@@ -218,21 +218,21 @@ def pretrain(
 
 
 def _choose_way(encoder: Encoder, machine: Machine, steps: int) -> None:
-    """Have the encoder computed by own kernels, compiled, or as it is."""
+    """Choose how the encoder is computed: with the package's kernels, compiled, or neither."""
     on_gpu = use_gpu(machine.accelerator)
     kernels = uses_kernels(machine, encoder.spec, on_gpu)
     encoder.fused = fused.embed if kernels else None
     if compiles(machine, steps, on_gpu, kernels):
-        # Numbers of units and populations differ from step to step, and are variables from the first on.
+        # The numbers of units and populations differ from step to step, so they are dynamic from the start.
         encoder.compile(dynamic=True)
 
 
 def _large_enough(populations: Sequence[Population], spec: ViewSpec) -> list[Population]:
-    """Leave out populations that have fewer units than a view needs, with a warning."""
+    """Return the populations with enough units for a view; the others are left out with a warning."""
     for population in populations:
         if len(population.units) < spec.min_units:
             logger.warning(
-                "population %s has %d units, fewer than views.min_units = %d: skipped in pretraining",
+                "population %s has %d units, fewer than views.min_units = %d: it is skipped in pretraining",
                 population.population,
                 len(population.units),
                 spec.min_units,
@@ -241,12 +241,12 @@ def _large_enough(populations: Sequence[Population], spec: ViewSpec) -> list[Pop
 
 
 def _warmup(options: Pretrain, epoch: int) -> int:
-    """Count the steps of warm-up: an epoch where nothing else is said."""
+    """Return the number of warm-up steps: ``pretrain.warmup_steps``, by default one epoch."""
     warmup = options.warmup_steps if options.warmup_steps is not None else min(epoch, options.steps)
     if warmup >= options.steps:
         logger.warning(
-            "pretrain: all %d steps are warm-up (%d steps): the learning rate never comes down; raise "
-            "pretrain.steps or set pretrain.warmup_steps",
+            "pretrain: all %d steps are warm-up (%d steps), so the learning rate never decreases; raise "
+            "pretrain.steps or set a smaller pretrain.warmup_steps",
             options.steps,
             warmup,
         )
@@ -254,7 +254,7 @@ def _warmup(options: Pretrain, epoch: int) -> int:
 
 
 def _trainer(options: Pretrain, machine: Machine, callbacks: list[L.Callback], logs: Path) -> L.Trainer:
-    """Make the trainer of a run: devices, precision and processes."""
+    """Return the trainer of a run, with its devices, precision and processes."""
     on_gpu = use_gpu(machine.accelerator)
     several = machine.devices * machine.num_nodes > 1
     trainer = L.Trainer(
@@ -262,7 +262,7 @@ def _trainer(options: Pretrain, machine: Machine, callbacks: list[L.Callback], l
         devices=machine.devices,
         num_nodes=machine.num_nodes,
         plugins=[_environment(machine)],
-        # No parameter goes unused in any step, and no buffer changes.
+        # Every parameter is used in every step, and no buffer changes.
         strategy=DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True, static_graph=True)
         if several
         else "auto",
@@ -282,10 +282,10 @@ def _trainer(options: Pretrain, machine: Machine, callbacks: list[L.Callback], l
 
 
 def _ask_no_process_about_sigterm(trainer: L.Trainer) -> None:
-    """Keep Lightning from asking all processes before every step whether one got SIGTERM.
+    """Keep Lightning from asking all processes before every step whether one received SIGTERM.
 
-    It would wait for the answer to come from the GPU; Checkpoints asks every few steps. Lightning has no
-    public way to say so. In a version without this method it would ask, and training be slower.
+    Lightning would wait for the answer from the GPU; Checkpoints asks every few steps instead. Lightning has
+    no public option for this. In a version without this method it would ask, and training would be slower.
     """
     loop = trainer.fit_loop.epoch_loop
     if hasattr(loop, SIGTERM_METHOD):

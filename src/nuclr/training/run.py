@@ -1,4 +1,4 @@
-"""One run: from population stores to a saved model."""
+"""One pretraining run: from population stores to a saved model."""
 
 from __future__ import annotations
 
@@ -34,19 +34,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Cohort:
-    """Whose recordings a run learns from.
+    """The recordings that a run is trained on.
 
     Attributes
     ----------
     stores
-        Population stores. No folder is searched for others: what is not in this list is not learned from.
-        Those of other members are passed over.
+        Population stores. Only stores in this list are used; those of other members are ignored.
     members
-        Animals to learn from; none writes an encoder at its random weights.
+        Animals to train on; if empty, an untrained encoder is written.
     member
         Whether the members are animals or, in a published split, recordings.
     left_out
-        Members of which a recording could not be had: they may have no store.
+        Members with a recording that is not available; they may have no store.
     """
 
     stores: Sequence[Path]
@@ -57,18 +56,18 @@ class Cohort:
 
 @dataclass(frozen=True)
 class _Learned:
-    """What a cohort comes to, once its stores are opened.
+    """A cohort with opened stores.
 
     Attributes
     ----------
     members, absent
-        Who is learned from, and who could not be had.
+        Members to train on, and members that are not available.
     populations
-        Of the members.
+        Populations of the members.
     readable
-        The same; of an untrained encoder, which learns from none, those that it is to read.
+        The same populations; for an untrained encoder, all populations that it shall read.
     bin_s
-        Which they share.
+        Length of the bins or frames, common to all (s).
     """
 
     members: list[str]
@@ -79,7 +78,7 @@ class _Learned:
 
     @property
     def modality(self) -> Modality:
-        """Spikes or calcium, all of them alike."""
+        """Modality of all populations: spikes or calcium."""
         return self.readable[0].modality
 
 
@@ -95,37 +94,38 @@ def pretrain_run(
 ) -> bool:
     """Pretrain on the populations of some animals and save the model and its metrics.
 
-    Writes ``output`` (model.safetensors), config.json and metrics.csv beside it. Checkpoints lie in
-    a folder of ``checkpoints`` named by the output's folder and a fingerprint of all that the run
-    depends on, so a run with other settings never goes on from them; they go when the model is
-    written.
+    Writes ``output`` (model.safetensors), and config.json and metrics.csv beside it. Checkpoints are in a
+    subfolder of ``checkpoints`` that is named after the output folder and a fingerprint of everything that
+    the run depends on, so that a run with other settings never resumes from them. They are deleted when the
+    model is written.
 
     Parameters
     ----------
     cohort
-        Whom to learn from.
+        The recordings to train on.
     config
-        Its sections ``model``, ``views``, ``pretrain`` and ``machine``; of ``probe`` what ``score`` uses.
+        Configuration, of which ``model``, ``views``, ``pretrain`` and ``machine`` are used; ``probe`` is
+        recorded if there is a ``score``.
     seed
-        Of weights, views and dropout.
+        Seed of weights, views and dropout.
     output, checkpoints
-        See above.
+        File of the model, and folder of checkpoints.
     score
-        Says how good an encoder is while it is trained (``pretrain.probe_every``).
+        Function that scores an encoder during training (``pretrain.probe_every``).
     about
-        What the model's record shall also say, where there is something to say.
+        Further entries for the model's record; empty ones are left out.
 
     Returns
     -------
     bool
-        Whether this process wrote the model: of several, one does.
+        Whether this process wrote the model; of several processes, one does.
 
     Raises
     ------
     DataError, TrainingError
-        If a member has no store, or there is too little to learn from.
+        If a member has no store, or there is too little data.
     """
-    # Asked first: a GPU that is demanded and not there is said before anything is read.
+    # Checked first, so that a missing GPU is reported before any data is read.
     on_gpu = bool(cohort.members) and use_gpu(config.machine.accelerator)
     learned = _opened(cohort)
     config = config.model_copy(update={"views": config.views.of(learned.modality)})
@@ -135,7 +135,7 @@ def pretrain_run(
     depends_on |= {key: value for key, value in (about or {}).items() if value}
     folder = None
     if learned.members:
-        # An untrained encoder needs no Lightning, which takes longer to load than all else together.
+        # Imported here, because an untrained encoder does not need Lightning, which is slow to import.
         from lightning.pytorch.utilities import rank_zero_only
 
         from nuclr.training.pretrain import pretrain
@@ -169,16 +169,16 @@ def pretrain_run(
 
 
 def _opened(cohort: Cohort) -> _Learned:
-    """Open a cohort's stores and see that all of it is there, once, and alike."""
+    """Open the stores of a cohort, and check that they are complete, unique and of one modality and bin."""
     opened = [open_population(path) for path in dict.fromkeys(cohort.stores)]
     absent = absent_members(cohort.members, opened, cohort.left_out, cohort.member)
     if absent and len(absent) == len(cohort.members):
         raise DataError(
-            f"pretrain: the recordings of {', '.join(absent)} are left out: nobody to learn from; download "
-            "them again, or raise the smallest of scaling.animal_counts"
+            f"pretrain: the recordings of {', '.join(absent)} are left out, so there is nothing to train on; "
+            "download them again, or raise the smallest of scaling.animal_counts"
         )
     if not opened:
-        raise DataError("pretrain: no population stores there; run `nuclr chunk` on the recordings first")
+        raise DataError("pretrain: no population stores found; run `nuclr chunk` on the recordings first")
     members = [member for member in cohort.members if member not in absent]
     chosen = of_members(opened, members, f"pretrain: no population store of {cohort.member}", cohort.member)
     check_apart(chosen)
@@ -188,7 +188,7 @@ def _opened(cohort: Cohort) -> _Learned:
 def _depends_on(
     learned: _Learned, member: Member, config: Config, seed: int, *, probed: bool
 ) -> dict[str, Any]:
-    """Say what a model's weights depend on."""
+    """Return everything that a model's weights depend on."""
     sections = {"model", "views", "pretrain"} | ({"probe"} if probed else set())
     animals = sorted({population.animal for population in learned.populations})
     return {
@@ -202,7 +202,7 @@ def _depends_on(
 
 
 def _reads(learned: _Learned) -> dict[str, object]:
-    """Say what recordings a model can read, and how much it learned from."""
+    """Return which recordings a model can read, and the amount of its training data."""
     return {
         "modality": learned.modality,
         "bin_s": learned.bin_s,

@@ -1,4 +1,4 @@
-"""Probes of the label animals while a run goes on: the best epoch, chosen without the test animals."""
+"""Score an encoder on the label animals during training, to keep the best epoch without the test animals."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Score = Callable[[Encoder], float]
 
 
 class Selection(Callback):
-    """Score the encoder before the first step, every few epochs and at the end; remember the best.
+    """Callback that scores the encoder before training, every few epochs and at the end, and keeps the best.
 
     Parameters
     ----------
     score
-        Higher is better; called with the encoder in evaluation mode, by all processes of a run.
+        Score function, higher is better; it is called with the encoder in evaluation mode by all processes.
     every
         Steps between scores.
     steps
-        Of the whole run.
+        Number of steps in the whole run.
     """
 
     def __init__(self, score: Score, every: int, steps: int) -> None:
@@ -38,22 +38,22 @@ class Selection(Callback):
         self.best: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Scores so far, and the weights of the best."""
+        """Return the scores so far, and the best weights."""
         return {"rows": self.rows, "best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Scores up to the checkpoint, and the weights of the best."""
+        """Restore the scores up to the checkpoint, and the best weights."""
         self.rows, self.best = state_dict["rows"], state_dict["best"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Score what is untrained: what cannot be probed is found out before any work is done."""
+        """Score the untrained encoder, so that errors of the probes appear before any training."""
         if not self.rows:
             self._judge(trainer, module)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: L.LightningModule, outputs: Any, batch: Any, batch_index: int
     ) -> None:
-        """Score at the end of every so many epochs."""
+        """Score if a score is due."""
         if trainer.global_step % self.every == 0 or trainer.global_step == self.steps:
             self._judge(trainer, module)
 

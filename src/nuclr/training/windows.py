@@ -1,8 +1,8 @@
-"""Two views of a population, sampled as a pure function of (seed, epoch, index).
+"""Sample pairs of views of a population, as a pure function of (seed, epoch, index).
 
 Source: NuCLR (arXiv 2512.01199), section 3.1 and appendix. Every random choice comes from a
-counter-based generator keyed by what it is for, so a batch does not depend on which worker
-makes it, nor on what was sampled before it.
+counter-based generator with a key for this choice, so a batch depends neither on the worker that
+makes it, nor on what was sampled before.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class ViewSpec:
     patch, tokens
         Samples in a token, tokens in a window.
     distance
-        The second window starts at most so far from the first.
+        Largest distance between the starts of the first and the second window.
     grid
-        Windows start at multiples of this from the start of the recording; 1 allows any.
+        Windows start at multiples of this from the start of the recording; 1 allows any start.
     unit_dropout
         The smallest share of units that a view keeps (1 keeps all).
     max_units
-        At most so many units in a view, sampled for both views of a pair together; None for no limit.
+        Largest number of units in a view, sampled jointly for both views of a pair; None for no limit.
     min_units
         A pair with fewer units in a view is skipped.
     shuffle_units
-        Whether each unit of a view is turned in time by a lag of its own; see :func:`turned`.
+        Whether each unit of a view is shifted circularly in time by its own lag; see :func:`turned`.
     """
 
     patch: int
@@ -56,24 +56,24 @@ class ViewSpec:
 
     @property
     def window(self) -> int:
-        """Samples in a window."""
+        """Number of samples in a window."""
         return self.patch * self.tokens
 
     @property
     def stride(self) -> int:
-        """Grid points from one first view to the next."""
+        """Number of grid points from one first view to the next."""
         return -(-self.window // self.grid)
 
 
 class PairBatch(NamedTuple):
-    """Two views of each of several populations, ragged, one population after another.
+    """Ragged batch with two views of each of several populations, one population after another.
 
     Attributes
     ----------
     patches
         All first views, then all second views, ``(unit, token, patch)``.
     sizes1, sizes2
-        Units of each population in its first and second view, ``(pair,)``.
+        Number of units of each population in its first and second view, ``(pair,)``.
     match
         Rows of the same unit among the first and among the second views, ``(2, matched)``.
     largest
@@ -81,7 +81,7 @@ class PairBatch(NamedTuple):
     second_units
         Sum of ``sizes2``.
     populations
-        Which population each pair is from, ``(pair,)``.
+        Number of the population of each pair, ``(pair,)``.
     """
 
     patches: Tensor
@@ -94,21 +94,21 @@ class PairBatch(NamedTuple):
 
 
 def generator(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """Random numbers that depend on these three numbers only."""
+    """Return a random generator that depends only on these three numbers."""
     made = np.random.Generator(np.random.Philox(key=np.zeros(2, np.uint64)))
     begin(made, seed, epoch, index)
     return made
 
 
 def begin(made: np.random.Generator, seed: int, epoch: int, index: int) -> None:
-    """Let a generator of :func:`generator` go on with other numbers: cheaper than to make another."""
+    """Reset a generator of :func:`generator` to other numbers, which is cheaper than to create another."""
     made.bit_generator.state = {
         "bit_generator": "Philox",
         "state": {
             "counter": np.array([0, 0, 0, index], np.uint64),
             "key": np.array([seed, epoch], np.uint64),
         },
-        # Nothing of the numbers before is left over.
+        # Discard buffered random numbers.
         "buffer": np.zeros(4, np.uint64),
         "buffer_pos": 4,
         "has_uint32": 0,
@@ -117,16 +117,16 @@ def begin(made: np.random.Generator, seed: int, epoch: int, index: int) -> None:
 
 
 def grid_starts(spans: np.ndarray, window: int, grid: int) -> np.ndarray:
-    """First and last possible start of a window in every span, as multiples of the grid.
+    """Return the first and last possible start of a window in each span, in grid points, ``(span, 2)``.
 
-    Spans too short for a window are left out; ``(span, 2)``, both inclusive.
+    Both are inclusive. Spans that are too short for a window are left out.
     """
     starts = np.stack([-(-spans[:, 0] // grid), (spans[:, 1] - window) // grid], axis=1)
     return starts[starts[:, 0] <= starts[:, 1]]
 
 
 def first_views(spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> np.ndarray:
-    """Tile every valid span with consecutive windows from a random offset (section 3.1); their starts."""
+    """Return the starts of consecutive windows in each valid span, from a random offset (section 3.1)."""
     starts = []
     for first, last in grid_starts(spans, spec.window, spec.grid):
         # The offset leaves room for at least one window in a short span.
@@ -138,7 +138,7 @@ def first_views(spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> 
 def second_views(
     starts: np.ndarray, spans: np.ndarray, spec: ViewSpec, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw the starts of the second windows, each uniform within ``distance`` of its first in any span."""
+    """Draw the starts of the second windows, each uniform within ``distance`` of the first, in any span."""
     first, last = grid_starts(spans, spec.window, spec.grid).T
     places_until = (last - first + 1).cumsum()
     before = places_until - (last - first + 1)
@@ -154,7 +154,7 @@ def second_views(
 
 
 def pairs_per_epoch(populations: Sequence[Population], spec: ViewSpec) -> int:
-    """Count the pairs that every epoch has at least: an offset can cost each span its last window."""
+    """Return the smallest number of pairs in an epoch; an offset can cost each span its last window."""
     return sum(
         max(1, int(last - first + 1) // spec.stride)
         for population in populations
@@ -165,20 +165,20 @@ def pairs_per_epoch(populations: Sequence[Population], spec: ViewSpec) -> int:
 def epoch_pairs(
     populations: Sequence[Population], spec: ViewSpec, seed: int, epoch: int, cache: int | None = None
 ) -> np.ndarray:
-    """All pairs of an epoch in their order: population, first start, second start, ``(pair, 3)``.
+    """Return all pairs of an epoch in order: population, first start, second start, ``(pair, 3)``.
 
     Parameters
     ----------
     populations
-        What there is to learn from.
+        The training populations.
     spec
         How windows are cut.
     seed, epoch
-        Name the order.
+        Seed of the run and number of the epoch, which determine the order.
     cache
-        Bytes of decoded activity that can be kept. Where all fits, or with None, any pair may follow
-        any other. Else shards are visited in a random order, as many together as fill half of it (the
-        rest is for those beside them and those to come), and their pairs are shuffled among each other.
+        Bytes of decoded activity that can be kept. If all activity fits, or with None, pairs are shuffled
+        freely. Otherwise shards are visited in random order, in groups that fill half of the cache (the rest
+        is for neighbouring and following shards), and pairs are shuffled within each group.
     """
     pairs, shards = [np.empty((0, 3), np.int64)], [np.empty(0, np.int64)]
     sizes: list[int] = []  # bytes of every shard of every population
@@ -205,9 +205,9 @@ def epoch_pairs(
 
 
 def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> np.ndarray:
-    """Rows of the units that a view keeps, ascending: unit dropout, and only active units.
+    """Return the rows of the units that a view keeps, ascending: active units, after unit dropout.
 
-    ``counts`` is the view's activity ``(unit, time)``.
+    ``counts`` is the activity of the view, ``(unit, time)``.
     """
     units = len(counts)
     least = min(units, int(np.ceil(spec.unit_dropout * units)))
@@ -217,16 +217,16 @@ def keep_units(counts: np.ndarray, spec: ViewSpec, rng: np.random.Generator) -> 
 
 
 def is_active(counts: np.ndarray) -> np.ndarray:
-    """Say which units of a window ``(unit, time)`` are active in it, that is not 0 everywhere."""
+    """Return which units of a window ``(unit, time)`` are active, that is, not 0 everywhere."""
     if counts.dtype.kind == "u":
         return np.bitwise_or.reduce(counts, axis=1).astype(bool)  # one pass without comparisons
     return np.asarray(counts.any(axis=1))
 
 
 def turned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Turn each unit of a window ``(unit, time)`` in time by a random lag; what leaves the end enters first.
+    """Shift each unit of a window ``(unit, time)`` circularly in time by its own random lag.
 
-    What a unit does by itself stays (but for one seam); what units do together goes: an ablation.
+    This ablation keeps the activity of single units (except at one seam) and removes their correlations.
     """
     length = counts.shape[1]
     lags = rng.integers(0, length, (len(counts), 1))
@@ -234,29 +234,29 @@ def turned(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class PairBatches(Dataset[PairBatch]):
-    """Training batches by their step: ``batches[step]`` is the batch of that step, always.
+    """Training batches by step: ``batches[step]`` always is the same batch.
 
     Parameters
     ----------
     populations
-        What to learn from; activity that is a Dask array is read when it is needed.
+        The training populations; activity in Dask arrays is read when it is needed.
     spec
         How windows are cut.
     pairs_per_step
-        Pairs in a batch, over all processes.
+        Number of pairs in a batch, over all processes.
     seed
-        Names the stream of random numbers.
+        Seed of the random numbers.
     rank, world
-        This process takes every ``world``-th pair of a batch, from ``rank`` on.
+        This process takes every ``world``-th pair of a batch, starting with ``rank``.
     cache
         Bytes of decoded activity to keep; None for all. The order of pairs depends on it.
     scratch
-        Where processes share decoded activity; the order of pairs does not depend on it.
+        Folder in which processes share decoded activity; the order of pairs does not depend on it.
 
     Raises
     ------
     TrainingError
-        If there are fewer pairs in an epoch than in a step.
+        If an epoch has fewer pairs than a step.
     """
 
     def __init__(
@@ -281,19 +281,20 @@ class PairBatches(Dataset[PairBatch]):
         self.pairs_per_epoch = pairs_per_epoch(populations, spec)
         if self.pairs_per_epoch < pairs_per_step:
             raise TrainingError(
-                f"pretrain: the {len(populations)} populations hold {self.pairs_per_epoch} windows, fewer "
-                f"than one batch of {pairs_per_step} pairs; lower pretrain.pairs_per_step or add recordings"
+                f"pretrain: the {len(populations)} populations give {self.pairs_per_epoch} pairs of windows, "
+                f"fewer than one batch of {pairs_per_step} pairs; lower pretrain.pairs_per_step or add "
+                "recordings"
             )
         self._epoch: tuple[int, np.ndarray] | None = None
         self._random = generator(seed, 0, 0)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch."""
+        """Number of whole batches in an epoch."""
         return self.pairs_per_epoch // self.pairs_per_step
 
     def __getitem__(self, step: int) -> PairBatch:
-        """Make the batch of a step; it is empty if all of its pairs had to be skipped."""
+        """Return the batch of a step; it is empty if all of its pairs were skipped."""
         epoch, batch = divmod(step, self.steps_per_epoch)
         if self._epoch is None or self._epoch[0] != epoch:
             self._epoch = epoch, epoch_pairs(self.populations, self.spec, self.seed, epoch, self.cache)
@@ -303,15 +304,15 @@ class PairBatches(Dataset[PairBatch]):
         return collate([view for view in views if view is not None], self.spec)
 
     def _pair(self, epoch: int, index: int, population: int, *starts: int) -> Pair | None:
-        # Offset from epoch_pairs, which uses the small indices of the same (seed, epoch).
+        # The offset avoids the small indices of the same (seed, epoch), which epoch_pairs uses.
         begin(self._random, self.seed, epoch, 2**32 + index)
         rng = self._random
-        # Copied at once: a window's rows lie far apart, and what reads them next finds them side by side.
+        # Copied at once, because the rows of a window are far apart in memory; later reads are then faster.
         cuts = [self.activity.read(population, start, start + self.spec.window).copy() for start in starts]
         if self.spec.max_units is None:
             kept = [keep_units(cut, self.spec, rng) for cut in cuts]
         else:
-            # The same for both views: of units drawn apart from a large population hardly any would match.
+            # The same units for both views: independent draws from a large population would hardly overlap.
             sampled = np.sort(rng.permutation(len(cuts[0]))[: self.spec.max_units])
             kept = [sampled[keep_units(cut[sampled], self.spec, rng)] for cut in cuts]
         if min(len(rows) for rows in kept) < self.spec.min_units:
@@ -324,7 +325,7 @@ class PairBatches(Dataset[PairBatch]):
         return Pair(population, cuts[0][kept[0]], cuts[1][kept[1]], match)
 
     def population_of(self, step: int, row: int) -> str:
-        """Name the population that a row of a step's patches is from."""
+        """Return the name of the population to which a row of a step's patches belongs."""
         batch = self[step]
         ends = torch.cat([batch.sizes1, batch.sizes2]).cumsum(0)
         pair = int(torch.searchsorted(ends, row, right=True)) % len(batch.sizes1)
@@ -332,7 +333,7 @@ class PairBatches(Dataset[PairBatch]):
 
 
 def matching(first: np.ndarray, second: np.ndarray, units: int) -> np.ndarray:
-    """Places of the same unit in two ascending lists of some of ``units`` units, ``(2, matched)``."""
+    """Return the positions of common units in two ascending lists of unit numbers, ``(2, matched)``."""
     inside = np.zeros((2, units), bool)
     inside[0][first] = True
     inside[1][second] = True
@@ -344,7 +345,7 @@ def matching(first: np.ndarray, second: np.ndarray, units: int) -> np.ndarray:
 
 
 class Pair(NamedTuple):
-    """Two views of a population: ``(unit, time)`` each, and the rows of the same unit, ``(2, matched)``."""
+    """Two views of a population, ``(unit, time)`` each, and the rows of common units, ``(2, matched)``."""
 
     population: int
     first: np.ndarray
@@ -353,9 +354,9 @@ class Pair(NamedTuple):
 
 
 def collate(pairs: Sequence[Pair], spec: ViewSpec) -> PairBatch:
-    """Put the views of several populations one after another; of none, an empty batch."""
+    """Concatenate the views of several populations to a batch; without pairs, return an empty batch."""
     if not pairs:
-        # Not None, which Lightning would pass over without counting a step.
+        # An empty batch instead of None, which Lightning would skip without counting a step.
         none = torch.zeros(0, dtype=torch.int64)
         patches = torch.zeros(0, spec.tokens, spec.patch)
         return PairBatch(patches, none, none, none.expand(2, 0), (0, 0), 0, none)
@@ -376,9 +377,9 @@ def collate(pairs: Sequence[Pair], spec: ViewSpec) -> PairBatch:
 
 
 class StepSampler(Sampler[int]):
-    """The steps that are still to do, in order: going on after a stop needs nothing else.
+    """Sampler of the remaining steps of a run, in order, which is all that resuming needs.
 
-    Its length is that of the whole run: Lightning counts the batches done before a stop among them.
+    Its length is that of the whole run, because Lightning also counts the batches before the interruption.
     """
 
     def __init__(self, done: Callable[[], int], steps: int) -> None:
@@ -392,9 +393,9 @@ class StepSampler(Sampler[int]):
 
 
 def view_spec(views: Views, bin_s: float, modality: Modality = "spikes") -> ViewSpec:
-    """Turn lengths in seconds into bins or frames; those that are not given are the paper's for a modality.
+    """Convert lengths in seconds to bins or frames; missing ones are those of the paper for the modality.
 
-    A window is cut to whole tokens: ``floor(floor(window_s / bin_s) / patch)`` of them.
+    A window has ``floor(floor(window_s / bin_s) / patch)`` whole tokens.
 
     Raises
     ------
@@ -409,8 +410,8 @@ def view_spec(views: Views, bin_s: float, modality: Modality = "spikes") -> View
     tokens = samples // views.patch
     if tokens < 1:
         raise ConfigError(
-            f"views: a window of {views.window_s} s is {samples} bins of {bin_s} s, less than one patch of "
-            f"{views.patch}; raise views.window_s or lower views.patch"
+            f"views: a window of {views.window_s} s has {samples} bins of {bin_s} s, fewer than one patch of "
+            f"{views.patch} bins; raise views.window_s or lower views.patch"
         )
     return ViewSpec(
         patch=views.patch,

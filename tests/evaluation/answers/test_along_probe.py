@@ -142,7 +142,9 @@ def test_nothing_is_learned_of_depths_that_are_not_there() -> None:
     )
     probe = train_probe(embedded(table.drop(columns="depth_um"), features), "kind", **PUBLISHED)
     assert "along_probe" not in probe.record
-    with pytest.raises(DataError, match="no depths in a column depth_um; name the column with --depth"):
+    with pytest.raises(
+        DataError, match="no depths in a column depth_um; give the name of the column with --depth"
+    ):
         probe.along_probe(embedded(table.drop(columns="depth_um"), features))
     with pytest.raises(DataError, match="no depths in a column kind"):
         probe.along_probe(embedded(table, features), depth="kind")

@@ -129,13 +129,19 @@ def test_classes_that_a_probe_does_not_know_get_nothing() -> None:
 def test_what_the_benchmark_would_refuse_is_refused_here(tmp_path: Path) -> None:
     table, _ = predictions(4)
     for changed, said in (
-        (table.rename(columns={"p_TH": "p_thalamus"}), "tells thalamus apart, the benchmark wants Cosmos"),
-        (table.filter(regex="^[^p]").assign(population="a"), "tells nothing apart"),
-        (table.assign(unit_id=["a", "b", "a", "c"]), "unit_id a stands twice"),
-        (table.assign(unit_id=["a", "b", "é", "c"]), "ids must be ASCII"),
-        (table.assign(unit_id=["a", "b", "", "c"]), "ids must be ASCII and not empty"),
+        (
+            table.rename(columns={"p_TH": "p_thalamus"}),
+            "the probe decodes thalamus, but the benchmark expects Cosmos",
+        ),
+        (table.filter(regex="^[^p]").assign(population="a"), "the probe decodes nothing"),
+        (table.assign(unit_id=["a", "b", "a", "c"]), "the id a occurs twice in column unit_id"),
+        (table.assign(unit_id=["a", "b", "é", "c"]), "in column unit_id must be ASCII"),
+        (
+            table.assign(unit_id=["a", "b", "", "c"]),
+            "the id '' in column unit_id must be ASCII and not empty",
+        ),
         (table.drop(columns="depth_um"), "no column depth_um"),
-        (table.assign(depth_um=[0, 1, np.nan, 2]), "is not known"),
+        (table.assign(depth_um=[0, 1, np.nan, 2]), "unit .* has no depth in column depth_um"),
     ):
         with pytest.raises(DataError, match=said):
             write_submission(tmp_path / "p", "nuclr", 43, changed)

@@ -99,7 +99,7 @@ def test_damaged_promises_are_refused(wrong: Any, tmp_path: Path) -> None:
     save_probe(path, train_probe(embedded(*simulated(3, 40, noise=0.3)), "kind", **PUBLISHED))
     record = json.loads(path.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps(record | {"conformal": wrong}))
-    with pytest.raises(ModelError, match="not a whole probe"):
+    with pytest.raises(ModelError, match="the probe is incomplete or damaged"):
         load_probe(path)
 
 

@@ -76,13 +76,13 @@ def test_a_probe_whose_arrays_do_not_go_together_is_refused(kind: Kind, tmp_path
             save_probe(tmp_path / "probe.safetensors", broken)
             if name == "labels" and wrong is not None and wrong.ndim == 1:
                 continue  # refused for the examples, which are more
-            with pytest.raises(ModelError, match="not a whole probe"):
+            with pytest.raises(ModelError, match="the probe is incomplete or damaged"):
                 load_probe(tmp_path / "probe.safetensors")
     save_probe(
         tmp_path / "probe.safetensors",
         type(probe)(probe.classes, probe.tensors, probe.record | {"kind": "x"}),
     )
-    with pytest.raises(ModelError, match="not a whole probe"):
+    with pytest.raises(ModelError, match="the probe is incomplete or damaged"):
         load_probe(tmp_path / "probe.safetensors")
 
 

@@ -96,7 +96,7 @@ def test_a_class_of_one_animal_does_not_spoil_the_probabilities(
     assert 1.0 <= probe.record["temperature"] < 1.2
     scores = probe.record["scores"]
     assert scores["calibration_error"] < scores["calibration_error_before"] + 0.02
-    assert ("units of v are in one group of animals alone" in caplog.text) == (few > 0)
+    assert ("units of v occur in only one group of held-out animals" in caplog.text) == (few > 0)
 
 
 def test_the_temperature_is_scikit_learns_where_each_fold_knows_each_class() -> None:
@@ -145,7 +145,7 @@ def test_a_silent_unit_gets_no_answer() -> None:
 def test_embeddings_of_another_model_are_refused() -> None:
     probe, table, features = trained()
     with pytest.raises(
-        ModelError, match="reads embeddings of model abababababab, these come from cdcdcdcdcdcd"
+        ModelError, match="reads embeddings of model abababababab, but these come from cdcdcdcdcdcd"
     ):
         probe.predict(embedded(table, features, "cd" * 32))
 
@@ -171,18 +171,18 @@ def test_one_animal_is_measured_on_other_units() -> None:
 def test_too_few_classes_are_an_error() -> None:
     table = four_kinds()
     only = np.where(table["kind"] == table["kind"][0], table["kind"], "").astype(object)
-    with pytest.raises(DataError, match=r"kind: 1 class\(es\) with enough units"):
+    with pytest.raises(DataError, match=r"column kind has 1 class\(es\) with enough units"):
         train_probe(embedded(table.assign(kind=only), features_of(table)), "kind")
 
 
 def test_damaged_probes_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "probe.safetensors"
-    with pytest.raises(ModelError, match="not there; a probe is"):
+    with pytest.raises(ModelError, match="no such file; a probe consists of"):
         load_probe(path)
     save_probe(path, trained()[0])
     whole, record = path.read_bytes(), path.with_suffix(".json").read_text()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(ModelError, match=r"not the probe that probe\.json describes"):
+    with pytest.raises(ModelError, match=r"its hash is not the one in probe\.json"):
         load_probe(path)
     path.write_bytes(whole[:100])
     with pytest.raises(ModelError, match="copy both again"):
@@ -206,8 +206,8 @@ def test_labels_come_by_unit_id(tmp_path: Path) -> None:
         "unit_id,area\na,b\n": "no column region; there are unit_id, area",
         "unit,region\na,b\n": "no column unit_id; did you mean unit?",
         "unit_id,regions\na,b\n": "no column region; did you mean regions?",
-        "unit_id,region\na,b\na,c\n": "unit a stands twice",
-        "unit_id,region\na,b\n": "none of its 1 units is among the 4 that are embedded; ids there are like a",
+        "unit_id,region\na,b\na,c\n": "unit a occurs twice",
+        "unit_id,region\na,b\n": "none of its 1 units is among the 4 embedded units; its first id is a",
     }.items():
         path.write_text(content)
         with pytest.raises(DataError, match=said.replace("?", r"\?")):
@@ -227,10 +227,10 @@ def test_tables_of_every_kind_are_read(
     text = "\r\n".join(separator.join(row) for row in rows)
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert label_units(path, "region", table)["region"].tolist() == ["CA1", "", "VISp", "NaN"]
-    assert "3 of 4 units have a label; of its rows 1 name none of these, as nobody" in caplog.text
+    assert "3 of 4 units have a label; 1 rows name unknown units, such as nobody" in caplog.text
     for rows, said in (
         ("day_0", "could be m1_day_0 or m2_day_0; write the ids in full"),
-        ("1\nday_1", "unit day_1 stands twice"),
+        ("1\nday_1", "unit day_1 occurs twice"),
     ):
         path.write_text("unit_id,region\n" + "".join(f"{row},x\n" for row in rows.split()))
         ambiguous = table.assign(unit_id=["m1_day_0", "m1_day_1", "m1_day_10", "m2_day_0"])

@@ -44,7 +44,7 @@ def test_every_unit_is_stood_for_and_silent_ones_are_passed_over() -> None:
     assert found["stands_for"].is_monotonic_decreasing
     assert table["unit_id"][3] not in set(found["unit_id"])
     assert len(suggest(embedded(table, features), 79)) == 79
-    with pytest.raises(DataError, match="80 units asked for, and 79 are active"):
+    with pytest.raises(DataError, match="80 units are requested, but 79 units are active"):
         suggest(embedded(table, features), 80)
 
 

@@ -97,9 +97,9 @@ def test_it_is_read_as_written_and_refused_when_damaged(tmp_path: Path) -> None:
     wrong: Any
     for wrong in (3, {}, record["typical"] | {"shift": [1]}, record["typical"] | {"distances": ["x"]}):
         path.with_suffix(".json").write_text(json.dumps(record | {"typical": wrong}))
-        with pytest.raises(ModelError, match="not a whole probe"):
+        with pytest.raises(ModelError, match="the probe is incomplete or damaged"):
             load_probe(path)
     tensors = {name: tensor for name, tensor in probe.tensors.items() if name != "typical_whitening"}
     save_probe(path, SavedProbe(probe.classes, tensors, probe.record))
-    with pytest.raises(ModelError, match="not a whole probe"):
+    with pytest.raises(ModelError, match="the probe is incomplete or damaged"):
         load_probe(path)

@@ -1,1 +1,1 @@
-"""Probes that are kept, and what they answer of units that nobody labelled."""
+"""Saved probes, and their answers for units without labels."""

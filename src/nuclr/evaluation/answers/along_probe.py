@@ -1,10 +1,10 @@
-"""Regions along a probe: neighbours share them, so that what is said of one unit says something of the next.
+"""Smooth classes along a recording probe: neighbouring units often share a region.
 
-A hidden Markov model along depth. Its states are the classes. Between two units a distance d apart the class
-stays as it is with probability exp(-d / length), else it is drawn anew, each class as likely as any other.
-What a unit's activity says of its class is the probability that a probe gives it, raised to a power:
-neighbours are wrong together, so that each says less than if it were alone. Length and power are learned from
-units that were held out.
+This is a hidden Markov model along depth whose states are the classes. Between two units at a distance d the
+class stays the same with probability exp(-d / length); otherwise it is drawn anew, with equal probabilities.
+The likelihood of a unit's class is the probability from the classifier, raised to a power, because errors of
+neighbours are correlated, so that each unit carries less information than it would alone. Length and power
+are learned from held-out units.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ import pandas as pd
 
 LENGTHS_UM = (50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
 POWERS = (1.0, 0.5, 0.25, 0.125)
-# What is taken where no recording with depths was learned from.
+# Defaults if no training recording has depths.
 UNLEARNED = {"length_um": 400.0, "power": 0.5}
-# Of a boundary's interval.
+# Probability content of the interval of a boundary.
 SURE = 0.9
 
 
 @dataclass(frozen=True)
 class Smoothed:
-    """What the units of one probe are, given all of them.
+    """Posterior of the classes of one recording probe's units, given all units.
 
     Attributes
     ----------
     probability
-        Of each class, ``(unit, class)``.
+        Probability of each class, ``(unit, class)``.
     change
-        Of each pair of neighbours in depth, from the deepest up: probability that the class changes from one
-        to the other, ``(pair, class, class)``.
+        Joint probability of the classes of each pair of neighbours in depth, in the order of ``order``,
+        ``(pair, class, class)``.
     order
         Units from the smallest depth to the largest, ``(unit,)``.
     """
@@ -51,11 +51,11 @@ def smooth(probability: np.ndarray, depth_um: np.ndarray, length_um: float, powe
     Parameters
     ----------
     probability
-        A probe's, ``(unit, class)``; NaN for a unit of which nothing is known but its depth.
+        Probabilities from the classifier, ``(unit, class)``; NaN for a unit of which only the depth is known.
     depth_um
-        ``(unit,)``, all known.
+        Depths, ``(unit,)``, without NaN.
     length_um, power
-        See above.
+        Parameters of the model; see the docstring of this module.
     """
     order = np.argsort(depth_um, kind="stable")
     classes = probability.shape[1]
@@ -82,7 +82,7 @@ def smooth(probability: np.ndarray, depth_um: np.ndarray, length_um: float, powe
 
 
 def depths_of(units: pd.DataFrame, depth: str) -> np.ndarray:
-    """Depths of units (um), ``(unit,)``; NaN where the column holds no number."""
+    """Return the depths of units (um), ``(unit,)``; NaN where the column has no number."""
     return pd.to_numeric(units[depth], errors="coerce").to_numpy(float)
 
 
@@ -93,27 +93,27 @@ def smooth_all(
     settings: Mapping[str, float],
     classes: Sequence[str],
 ) -> tuple[np.ndarray, pd.DataFrame]:
-    """Smooth along every probe; units without a depth stay as they are.
+    """Smooth the classes along every recording probe; units without a depth keep their probabilities.
 
     Parameters
     ----------
     probability
         ``(unit, class)``.
     units
-        With ``population`` and the column of depths (um).
+        Unit table with ``population`` and the column of depths (um).
     depth
-        Name of that column.
+        Name of the column of depths.
     settings
         ``length_um`` and ``power``.
     classes
-        Names.
+        Names of the classes.
 
     Returns
     -------
     probability
         ``(unit, class)``.
     boundaries
-        See :func:`boundaries`, of all populations.
+        Boundaries of all populations; see :func:`boundaries`.
     """
     found = probability.copy()
     depths = depths_of(units, depth)
@@ -130,7 +130,7 @@ def smooth_all(
 
 
 def boundaries(smoothed: Smoothed, depth_um: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """Say where the likeliest class changes along a probe.
+    """Return where the likeliest class changes along a recording probe.
 
     Returns
     -------
@@ -146,7 +146,7 @@ def boundaries(smoothed: Smoothed, depth_um: np.ndarray, classes: Sequence[str])
     rows = []
     for (start, at), stop in zip(pairwise(edges[:-1]), edges[2:], strict=True):
         one, other = best[at - 1], best[at]
-        # Anywhere in the two stretches that it parts.
+        # The boundary may lie anywhere in the two stretches that it separates.
         places = slice(start, stop - 1)
         weight = smoothed.change[places, one, other]
         total = weight.sum()
@@ -164,26 +164,26 @@ def boundaries(smoothed: Smoothed, depth_um: np.ndarray, classes: Sequence[str])
 def learn(
     probability: np.ndarray, truth: np.ndarray, units: pd.DataFrame, depth: str, classes: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Find the length and the power by which held-out units are told best.
+    """Find the length and the power that decode held-out units best.
 
     Parameters
     ----------
     probability
-        Of units that were held out, ``(unit, class)``.
+        Probabilities of held-out units, ``(unit, class)``.
     truth
-        Number of each unit's class, ``(unit,)``.
+        Class number of each unit, ``(unit,)``.
     units
-        With ``population`` and the column of depths.
+        Unit table with ``population`` and the column of depths.
     depth
-        Name of that column.
+        Name of the column of depths.
     classes
-        Names.
+        Names of the classes.
 
     Returns
     -------
     dict or None
-        ``length_um``, ``power``, and ``accuracy`` and ``log_loss`` ``before`` and ``after``; None where fewer
-        than two populations have depths.
+        ``length_um``, ``power``, and ``accuracy`` and ``log_loss`` ``before`` and ``after`` smoothing; None
+        if fewer than two populations have depths.
     """
     known = ~np.isnan(depths_of(units, depth))
     if units.loc[known, "population"].nunique() < 2:

@@ -1,8 +1,8 @@
-"""Sets of classes that hold the true one as often as promised (conformal prediction).
+"""Conformal prediction: sets of classes that contain the true class with a guaranteed coverage.
 
 Source: Angelopoulos and Bates, A gentle introduction to conformal prediction, 2021 (arXiv 2107.07511),
-section 2; for units that come in animals, Lee, Barber and Willett 2023 (arXiv 2306.06342): each animal weighs
-the same, and the animal to come, of which nothing is known, weighs as much as one of them.
+section 2; for units grouped by animal, Lee, Barber and Willett 2023 (arXiv 2306.06342): each animal has the
+same weight, and so has the new animal, of which nothing is known.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from typing import Any
 
 import numpy as np
 
-# Promises that are kept in a probe's record.
+# Coverages in a probe's record.
 COVERAGES = np.round(np.arange(0.5, 0.995, 0.01), 2)
-# So many can promise 0.9.
+# Number of groups that can guarantee a coverage of 0.9.
 ENOUGH_GROUPS = 9
 
 
 def conformal_thresholds(
     probability: np.ndarray, truth: np.ndarray, groups: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Find for each promise the least probability of a class that belongs into a unit's set.
+    """Compute, for each coverage, the lowest probability with which a class belongs to a unit's set.
 
-    A class that is known of enough groups has a threshold of its own: the promise holds for its units, too.
+    A class that occurs in enough groups has its own threshold, so that the coverage holds for its units, too.
 
     Parameters
     ----------
     probability
-        Of each class, of units that were held out, ``(unit, class)``.
+        Probability of each class for held-out units, ``(unit, class)``.
     truth
-        Number of each unit's class, ``(unit,)``.
+        Class number of each unit, ``(unit,)``.
     groups
-        What was held out whole (animals, say) and will be again, ``(unit,)``.
+        Group of each unit that was held out as a whole, such as its animal, ``(unit,)``.
     classes
-        Names.
+        Names of the classes.
 
     Returns
     -------
     dict
-        ``coverages``; ``thresholds`` of each class, a number for each coverage, 0 where every class belongs
-        into the set; ``groups``, how many there were.
+        ``coverages``; ``thresholds`` of each class, one for each coverage, 0 if the set must contain every
+        class; ``groups``, their number.
     """
     missed = 1 - probability[np.arange(len(truth)), truth]
     of_all = _thresholds(missed, groups)
@@ -53,14 +53,14 @@ def conformal_thresholds(
 
 
 def _thresholds(missed: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Least probability for each coverage, ``(coverage,)``; 0 where the groups are too few for it."""
+    """Return the lowest probability for each coverage, ``(coverage,)``; 0 if there are too few groups."""
     names, index, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if not len(names):
         return np.zeros(len(COVERAGES))
     order = np.argsort(missed, kind="stable")
     weight = 1 / ((len(names) + 1) * sizes[index[order]])
     reached = np.cumsum(weight)
-    # To the digit: a sum of twelfths must reach what is a number of twelfths.
+    # Against rounding: a sum of twelfths must reach an exact multiple of a twelfth.
     place = np.searchsorted(reached + 1e-9, COVERAGES)
     return np.where(place < len(order), 1 - missed[order][np.minimum(place, len(order) - 1)], 0.0)
 
@@ -68,18 +68,18 @@ def _thresholds(missed: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def prediction_sets(
     probability: np.ndarray, conformal: Mapping[str, Any], classes: Sequence[str], coverage: float
 ) -> np.ndarray:
-    """Say which classes a unit may be of, ``(unit, class)``; the likeliest always is among them.
+    """Return which classes are in each unit's prediction set, ``(unit, class)``; the likeliest always is.
 
     Parameters
     ----------
     probability
         ``(unit, class)``; NaN for a unit of which nothing is known, whose set is empty.
     conformal
-        Of :func:`conformal_thresholds`.
+        Result of :func:`conformal_thresholds`.
     classes
-        Names.
+        Names of the classes.
     coverage
-        How often the true class shall be in the set; above the highest promise every class is.
+        How often the set shall contain the true class; above the highest coverage it contains every class.
     """
     place = int(np.searchsorted(np.array(conformal["coverages"]), coverage - 1e-9))
     least = [
@@ -93,14 +93,14 @@ def prediction_sets(
 
 
 def most_coverage(conformal: Mapping[str, Any]) -> float:
-    """Highest promise for which a set can leave a class out: of few animals none that is high."""
+    """Return the highest coverage that can be guaranteed: n / (n + 1) for n groups."""
     groups = int(conformal["groups"])
     kept = [promise for promise in conformal["coverages"] if promise <= groups / (groups + 1) + 1e-9]
     return max(kept, default=0.0)
 
 
 def is_conformal(conformal: Any, classes: Sequence[str]) -> bool:
-    """Whether this is what :func:`conformal_thresholds` returns for these classes."""
+    """Return whether an object has the form of :func:`conformal_thresholds` for these classes."""
     try:
         coverages = np.asarray(conformal["coverages"], float)
         thresholds = np.asarray([conformal["thresholds"][name] for name in classes], float)

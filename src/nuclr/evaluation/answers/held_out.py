@@ -1,4 +1,4 @@
-"""Which units are held out, and what probes that have not learned from them say: nested cross-validation."""
+"""Nested cross-validation: hold out units, choose and calibrate probes, and predict the held-out units."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from nuclr.errors import DataError
 from nuclr.evaluation.answers.kinds import fit, log_probability
 from nuclr.evaluation.variants import Variant
 
-# Temperatures that are tried.
+# Range of temperatures that are tried.
 COLDEST, HOTTEST = 0.05, 20.0
 
 
 class HeldOut(NamedTuple):
-    """What is held out.
+    """The folds in which units are held out.
 
     Attributes
     ----------
     folds
-        Number of each unit's fold, ``(unit,)``: one or more groups that are held out together.
+        Fold number of each unit, ``(unit,)``; a fold is one or more groups that are held out together.
     groups
-        Each unit's animal or recording, or the unit itself, ``(unit,)``.
+        Animal or recording of each unit, or the unit itself, ``(unit,)``.
     name
-        Of all this, in words.
+        Description in words.
     """
 
     folds: np.ndarray
@@ -39,7 +39,7 @@ class HeldOut(NamedTuple):
 
 
 def hold_out(y: np.ndarray, animals: np.ndarray, populations: np.ndarray) -> HeldOut:
-    """Choose what to hold out: animals where there are two or more, else recordings, else units."""
+    """Choose the folds: animals if there are at least two, else recordings, else single units."""
     if (members := min(5, len(set(animals)))) > 1:
         folds = _numbered(GroupKFold(members).split(y, groups=animals), len(y))
         return HeldOut(folds, animals, f"other animals, in {members} groups")
@@ -49,7 +49,7 @@ def hold_out(y: np.ndarray, animals: np.ndarray, populations: np.ndarray) -> Hel
             return HeldOut(folds, populations, f"other recordings of one animal, in {members} groups")
     fewest = int(np.unique(y, return_counts=True)[1].min())
     if fewest < 2:
-        raise DataError("a class has a single unit; label more of it")
+        raise DataError("train-probe: a class has only one unit; label more units of it")
     shuffled = StratifiedKFold(min(5, fewest), shuffle=True, random_state=0)
     folds = _numbered(shuffled.split(y, y), len(y))
     return HeldOut(folds, np.arange(len(y)).astype(str), "other units of one animal")
@@ -63,7 +63,7 @@ def _numbered(parts: Iterable[tuple[np.ndarray, np.ndarray]], length: int) -> np
 
 
 class Choice(NamedTuple):
-    """The best of some candidates on units held out, its temperature, and the scores of all."""
+    """The best candidate on held-out units, its temperature, and the scores of all candidates."""
 
     variant: Variant
     temperature: float
@@ -71,12 +71,12 @@ class Choice(NamedTuple):
 
 
 class Nested(NamedTuple):
-    """What each unit is predicted to be by a probe that was chosen and calibrated without its group.
+    """Predictions for each unit by a probe that was chosen and calibrated without the unit's group.
 
     Attributes
     ----------
     log_odds
-        ``(unit, class)``, not calibrated; minus infinity for a class that its probe did not know.
+        ``(unit, class)``, not calibrated; minus infinity for a class without training units.
     temperature
         ``(unit,)``.
     """
@@ -87,18 +87,18 @@ class Nested(NamedTuple):
 
 @dataclass(frozen=True)
 class Trial:
-    """Labelled units in groups, on which candidates are tried.
+    """Labelled units in folds, on which candidate probes are compared.
 
     Attributes
     ----------
     vectors
-        Embeddings ``(unit, dim)``, centred and not.
+        Embeddings ``(unit, dim)``: centred under the key True, else False.
     truth
-        Number of each unit's class, ``(unit,)``.
+        Class number of each unit, ``(unit,)``.
     classes
-        How many there are.
+        Number of classes.
     folds
-        Number of each unit's group, ``(unit,)``.
+        Fold number of each unit, ``(unit,)``.
     """
 
     vectors: Mapping[bool, np.ndarray]
@@ -110,7 +110,7 @@ class Trial:
     )
 
     def parts(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Hold out each group of some rows in turn, or parts of a single one: rows to learn from, to test."""
+        """Return (training, test) rows, with each fold held out in turn, or parts of a single fold."""
         numbers = np.unique(self.folds[rows])
         if len(numbers) > 1:
             return [(rows[self.folds[rows] != n], rows[self.folds[rows] == n]) for n in numbers]
@@ -121,8 +121,8 @@ class Trial:
         return [(rows[one], rows[other]) for one, other in shuffled.split(rows, self.truth[rows])]
 
     def log_odds(self, variant: Variant, learned: np.ndarray, tested: np.ndarray) -> np.ndarray:
-        """Fit a candidate on some units and predict others, ``(unit, class)``."""
-        # Nothing is as unlikely as a class that was not there to be learned.
+        """Fit a candidate on some units and return its log odds for others, ``(unit, class)``."""
+        # A class without training units gets probability 0.
         found = np.full((len(tested), self.classes), -np.inf)
         key = variant, learned.tobytes()
         if key not in self._fitted:
@@ -137,7 +137,7 @@ class Trial:
         return found
 
     def held_out(self, variant: Variant, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Predict some units by a candidate that has not learned from their groups; the units, log odds."""
+        """Return held-out units, and their log odds by a candidate fitted without their fold."""
         parts = self.parts(rows)
         if not parts:
             return rows[:0], np.zeros((0, self.classes))
@@ -145,7 +145,7 @@ class Trial:
         return tested, np.concatenate([self.log_odds(variant, *part) for part in parts])
 
     def choose(self, candidates: Sequence[Variant], rows: np.ndarray) -> Choice:
-        """Choose the candidate with the best macro-F1 on held-out units; of equals the first."""
+        """Return the candidate with the best macro-F1 on held-out units; of equal ones the first."""
         scores, temperatures = [], []
         for variant in candidates:
             tested, log_odds = self.held_out(variant, rows)
@@ -161,7 +161,7 @@ class Trial:
 
 
 def predict_nested(trial: Trial, candidates: Sequence[Variant]) -> Nested:
-    """Predict each group by the candidate that the others choose, and with the temperature that they set."""
+    """Predict each fold with the candidate and the temperature that the other folds choose."""
     every = np.arange(len(trial.truth))
     found = Nested(np.full((len(every), trial.classes), -np.inf), np.ones(len(every)))
     for learned, tested in trial.parts(every):
@@ -172,17 +172,17 @@ def predict_nested(trial: Trial, candidates: Sequence[Variant]) -> Nested:
 
 
 def temperature_of(log_probability: np.ndarray, truth: np.ndarray) -> float:
-    """Temperature at which held-out units are likeliest (Guo et al., ICML 2017, arXiv 1706.04599).
+    """Return the temperature with the highest likelihood (Guo et al., ICML 2017, arXiv 1706.04599).
 
-    scikit-learn's ``CalibratedClassifierCV(method="temperature")`` finds the same where every fold knows
-    every class. Where one does not, it takes that fold's units of the class for very confident mistakes.
+    scikit-learn's ``CalibratedClassifierCV(method="temperature")`` gives the same if every fold has every
+    class. If a fold lacks a class, it counts units of this class as very confident mistakes.
 
     Parameters
     ----------
     log_probability
-        ``(unit, class)``, minus infinity for a class that was not to be known.
+        ``(unit, class)``, minus infinity for a class without training units.
     truth
-        Column of each unit's class, ``(unit,)``, one that was to be known.
+        Column of each unit's class, ``(unit,)``; it must have had training units.
     """
 
     def surprise(log_temperature: float) -> float:

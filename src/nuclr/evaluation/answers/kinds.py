@@ -1,4 +1,4 @@
-"""The kinds of probe that can be saved: as arrays, from which answers are computed; nothing is pickled."""
+"""Kinds of probe that can be saved: their parameters as arrays, and predictions from these; no pickles."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from scipy.special import log_softmax
 
 Kind = Literal["linear", "knn", "mlp"]
 KINDS: tuple[Kind, ...] = ("linear", "knn", "mlp")
-# What each is on disk, beside the ``mean`` and ``scale`` of the embeddings, ``(dim,)``.
+# Arrays of each kind, besides the ``mean`` and ``scale`` of the embeddings, ``(dim,)``.
 TENSORS: dict[str, tuple[str, ...]] = {
     "linear": ("coefficients", "intercepts"),
     "knn": ("examples", "labels"),
     "mlp": ("hidden", "hidden_bias", "coefficients", "intercepts"),
 }
-# Least probability of a class that none of the neighbours is of.
+# Lowest probability of a class, also if no neighbour has it.
 UNSEEN = 1e-3
 STOPPED_BY = 6
 Examples = tuple[np.ndarray, np.ndarray]
 
 
 def fit(kind: Kind, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-    """Fit a probe; what it learned.
+    """Fit a probe and return its parameters as arrays.
 
     Parameters
     ----------
     kind
         See :func:`nuclr.evaluation.classifiers.fit_classifier`.
     x, y
-        Embeddings ``(unit, dim)`` and classes ``(unit,)``, numbers from 0 on, each of them there.
+        Embeddings ``(unit, dim)`` and class numbers ``(unit,)``: 0, 1, ..., all of which occur.
     """
-    # Here, since who predicts fits nothing, and starts sooner without scikit-learn.
+    # Imported here, because prediction does not need scikit-learn and starts faster without it.
     from nuclr.evaluation.classifiers import fit_classifier
 
     train, validation = _stopped_by(x, y) if kind == "mlp" else ((x, y), (x[:0], y[:0]))
@@ -49,13 +49,13 @@ def fit(kind: Kind, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
     else:
         coefficients, intercepts = classifier.coef_, classifier.intercept_
     if len(coefficients) == 1:
-        # Of two classes scikit-learn keeps one row, the log odds of the second.
+        # For two classes scikit-learn stores one row, the log odds of the second.
         coefficients, intercepts = (np.concatenate([0 * part, part]) for part in (coefficients, intercepts))
     return tensors | {"coefficients": coefficients, "intercepts": intercepts}
 
 
 def _stopped_by(x: np.ndarray, y: np.ndarray) -> tuple[Examples, Examples]:
-    """Set one unit in six of each class aside, which say when a perceptron has learned enough."""
+    """Split off one unit in six of each class, for early stopping of the perceptron."""
     if np.bincount(y).min() < STOPPED_BY:
         return (x, y), (x[:0], y[:0])
     aside = np.zeros(len(y), bool)
@@ -67,12 +67,12 @@ def _stopped_by(x: np.ndarray, y: np.ndarray) -> tuple[Examples, Examples]:
 
 
 def log_probability(kind: Kind, tensors: Mapping[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Log of the probability of each class, ``(unit, class)``, not calibrated; NaN where an embedding is.
+    """Return uncalibrated log probabilities of the classes, ``(unit, class)``; NaN where an embedding is NaN.
 
     Parameters
     ----------
     kind, tensors
-        Of :func:`fit`.
+        Kind of probe, and its parameters from :func:`fit`.
     x
         Embeddings ``(unit, dim)``.
     """
@@ -85,7 +85,7 @@ def log_probability(kind: Kind, tensors: Mapping[str, np.ndarray], x: np.ndarray
 
 
 def _of_neighbours(examples: np.ndarray, labels: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Share of each class among the nearest examples, weighted by one over their distance."""
+    """Return the log share of each class among the nearest examples, weighted by inverse distance."""
     from sklearn.neighbors import NearestNeighbors
 
     from nuclr.evaluation.classifiers import NEIGHBOURS
@@ -104,7 +104,7 @@ def _of_neighbours(examples: np.ndarray, labels: np.ndarray, x: np.ndarray) -> n
 
 
 def are_whole(kind: str, tensors: Mapping[str, np.ndarray], classes: int) -> bool:
-    """Whether these are the arrays of such a probe, and their shapes go together."""
+    """Return whether the arrays of a kind of probe are complete and their shapes fit together."""
     if kind not in TENSORS or not {"mean", "scale", *TENSORS[kind]} <= set(tensors):
         return False
     shapes = {name: tensor.shape for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Training a probe that is to be saved, and measuring what its answers to new units are worth."""
+"""Train a probe to be saved, and measure on held-out units how good its answers are."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from nuclr.representation.embeddings import Embeddings
 logger = logging.getLogger(__name__)
 
 Centring = Literal["choose", "yes", "no"]
-# How sure we are that a probe's answers are right as often as asked.
+# Confidence of the lower bound of the accuracy of answers.
 CONFIDENCE = 0.95
-# Accuracies that a bound can take.
+# Grid of accuracies for the lower bound.
 ACCURACIES = np.linspace(0.0, 1.0, 201)
-# Units that a class must have, where there are many labelled units and where there are few.
+# Fewest units of a class, with many labelled units and with few.
 MANY, LEAST_OF_MANY, LEAST_OF_FEW = 100, 10, 3
 RESAMPLES = 1000
 
@@ -57,35 +57,35 @@ def train_probe(
     depth: str = "depth_um",
     about: Mapping[str, Any] | None = None,
 ) -> SavedProbe:
-    """Fit a probe of the kind that suits, and measure it on units that it has not learned from.
+    """Train the best kind of probe on labelled units, and measure it on held-out units.
 
-    Units are held out in groups: of whole animals where there are at least two, else of whole recordings,
-    else single units. What is chosen (kind, centring), and the temperature that makes probabilities
-    true, is chosen by groups held out. The scores are those of the whole procedure: each group is
-    predicted by a probe that was chosen, fitted and calibrated without it (nested cross-validation).
+    Units are held out in groups: whole animals if there are at least two, else whole recordings, else single
+    units. The kind of classifier, the centring, and the temperature that calibrates the probabilities are
+    chosen on held-out groups. The scores are those of the whole procedure: each group is predicted by a probe
+    that was chosen, fitted and calibrated without it (nested cross-validation).
 
     Parameters
     ----------
     embeddings
-        Their ``units`` have ``animal`` and the column; units that were never active are passed over.
+        Embeddings whose ``units`` have ``animal`` and the column; units that were never active are ignored.
     column
-        The label to learn, "" where there is none.
+        Column with the label, "" for units without one.
     min_units
-        Classes with fewer units are dropped; None: 10, or 3 where fewer than 100 units are labelled.
+        Classes with fewer units are dropped; None: 10, or 3 if fewer than 100 units are labelled.
     centred
-        Whether embeddings lose the mean of their population first: ``yes``, ``no``, or ``choose``.
+        Whether to subtract the mean of each population first: ``yes``, ``no``, or ``choose``.
     kinds
         Kinds of classifier to choose from, the preferred one first.
     depth
-        Column with depths on the probe (um): where units have it, how far neighbours share a class is
-        learned, too, for :meth:`nuclr.evaluation.answers.saved_probe.SavedProbe.along_probe`.
+        Column with depths on the recording probe (um). If units have it, the distance over which neighbours
+        share a class is learned for :meth:`nuclr.evaluation.answers.saved_probe.SavedProbe.along_probe`.
     about
-        What the probe's record shall also say.
+        Further entries for the probe's record.
 
     Raises
     ------
     DataError
-        If there is no such column, or fewer than two classes, or too few units of one.
+        If there is no such column, fewer than two classes, or too few units of a class.
     """
     check_column(embeddings.units, column, "train-probe: the embeddings")
     units, labels = embeddings.units, _labels(embeddings, column, min_units)
@@ -94,12 +94,12 @@ def train_probe(
     classes, truth, counts = np.unique(y, return_inverse=True, return_counts=True)
     if len(classes) < 2:
         raise DataError(
-            f"{column}: {len(classes)} class(es) with enough units "
-            f"({', '.join(classes) or 'no label'}); a probe needs two"
+            f"train-probe: column {column} has {len(classes)} class(es) with enough units "
+            f"({', '.join(classes) or 'no label'}), but a probe needs two; label more units"
         )
     animals, populations = units["animal"].to_numpy(str), populations_of(units)
     vectors = embeddings.vectors.astype(np.float64)
-    # The mean is that of all active units of a population, labelled or not: as it will be of those to come.
+    # The mean is over all active units of a population, labelled or not, as it will be in prediction.
     as_they_are = {False: vectors[rows], True: without_mean(vectors, populations)[rows]}
     held_out = hold_out(y, animals[rows], populations[rows])
     trial = Trial(as_they_are, truth, len(classes), held_out.folds)
@@ -107,7 +107,8 @@ def train_probe(
         if len(set(truth[learned])) < 2:
             without = ", ".join(sorted(set(animals[rows][tested])))
             raise DataError(
-                f"without animals {without} one class is left to learn; label units of more animals"
+                f"train-probe: column {column}: without animals {without} only one class is left to learn "
+                "from; label units of more animals"
             )
     centrings = {"yes": [True], "no": [False], "choose": [False, True]}[centred]
     candidates = [Variant(kind, choice) for choice in centrings for kind in kinds]
@@ -115,8 +116,8 @@ def train_probe(
     knew = np.isfinite(nested.log_odds[np.arange(len(rows)), truth])
     if not knew.all():
         logger.warning(
-            "%s: units of %s are in one group of animals alone: how well they are told in others is not "
-            "known, and their F1 counts as 0",
+            "%s: units of %s occur in only one group of held-out animals, so how well they are decoded in "
+            "other animals is not known; their F1 counts as 0",
             column,
             ", ".join(np.unique(y[~knew])),
         )
@@ -126,7 +127,7 @@ def train_probe(
     scores = {
         **_scores(nested, calibrated, classes[truth], held_out.groups),
         "measured_on": held_out.name,
-        # Of each candidate on the groups that chose among them: too good for the best one.
+        # Scores of each candidate on the groups that chose among them: optimistic for the best one.
         "compared": [
             {"kind": variant.probe, "centred": variant.centred, "macro_f1": score}
             for variant, score in zip(candidates, chosen.scores, strict=True)
@@ -164,7 +165,7 @@ def train_probe(
 
 
 def _labels(embeddings: Embeddings, column: str, min_units: int | None) -> np.ndarray:
-    """Give the class of each active unit, "" where there is none or its class has too few, ``(unit,)``."""
+    """Return the class of each active unit, ``(unit,)``; "" without a label or if the class is too small."""
     active = ~np.isnan(embeddings.vectors).any(axis=1)
     units, task = embeddings.units, Task(name=column)
     units = units.assign(**{column: units[column].where(active, "")})
@@ -175,16 +176,16 @@ def _labels(embeddings: Embeddings, column: str, min_units: int | None) -> np.nd
 
 
 def _scores(nested: Nested, calibrated: np.ndarray, y: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
-    """Score the whole procedure on units that it had not learned from.
+    """Return the scores of the whole procedure on held-out units.
 
     Parameters
     ----------
     nested, calibrated
-        What it said of them, and how sure it was of each class once calibrated, ``(unit, class)``.
+        Predictions for held-out units, and their calibrated probabilities, ``(unit, class)``.
     y
-        What they are, ``(unit,)``.
+        True classes, ``(unit,)``.
     groups
-        Each unit's animal, or what else was held out, ``(unit,)``.
+        Animal of each unit, or another group that was held out, ``(unit,)``.
     """
     classes, truth = np.unique(y, return_inverse=True)
     predicted = nested.log_odds.argmax(axis=1)
@@ -207,16 +208,16 @@ def _scores(nested: Nested, calibrated: np.ndarray, y: np.ndarray, groups: np.nd
 def _interval(
     predicted: np.ndarray, truth: np.ndarray, groups: np.ndarray, classes: int
 ) -> tuple[float, float]:
-    """95 % interval of the macro-F1 over what was held out, or over units where that is too little.
+    """Return the 95 % interval of the macro-F1 over held-out groups, or over units if groups are too few.
 
     Parameters
     ----------
     predicted, truth
-        Numbers of classes, ``(unit,)``.
+        Class numbers, ``(unit,)``.
     groups
-        Each unit's animal, or what else was held out, ``(unit,)``.
+        Animal of each unit, or another group that was held out, ``(unit,)``.
     classes
-        How many there are.
+        Number of classes.
     """
     names, index = np.unique(groups, return_inverse=True)
     if len(names) < FEWEST_ANIMALS:
@@ -228,16 +229,16 @@ def _interval(
 
 
 def _answers(confidence: np.ndarray, right: np.ndarray, animals: np.ndarray) -> list[dict[str, float]]:
-    """Say how good answers are, if those from a probability on are given.
+    """Return the accuracy of the answers for several thresholds of their probability.
 
     Returns
     -------
     list of dict
-        For some probabilities: ``accuracy`` of the answers, ``at_least``, its lower 95 % bound, and
-        ``answered``, the share of units that get one. The bound is the lower of two: Student's t over
-        animals, since units of one animal are not independent, and the exact binomial one (Clopper and
-        Pearson 1934) over units, since few answers that are all right show no spread. With a single animal
-        there is only the latter.
+        For each threshold ``probability``: ``accuracy`` of the answers, ``at_least``, its lower 95 % bound,
+        and ``answered``, the share of units with an answer. The bound is the lower of two: Student's t over
+        animals, because units of one animal are not independent, and the exact binomial bound (Clopper and
+        Pearson 1934) over units, because a few answers that are all correct have no spread. With a single
+        animal only the latter is used.
     """
     order = np.argsort(-confidence, kind="stable")
     places = np.unique(np.linspace(1, len(order), 50).astype(int)) - 1
@@ -261,12 +262,12 @@ def _answers(confidence: np.ndarray, right: np.ndarray, animals: np.ndarray) -> 
 
 
 def _bound_over_animals(hits: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Lower bound of the accuracy in other animals: the best that their surplus of hits bears out.
+    """Return a lower bound of the accuracy in other animals, from the spread over animals.
 
     Parameters
     ----------
     hits, given
-        Right answers and answers of each animal, ``(threshold, animal)``.
+        Number of correct answers and of answers for each animal, ``(threshold, animal)``.
 
     Returns
     -------

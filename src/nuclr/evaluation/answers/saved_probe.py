@@ -1,10 +1,10 @@
-"""A probe on disk: what a unit is, from its embedding, with a probability and a "don't know".
+"""Saved probes: decode the class of a unit from its embedding, with a probability or a "don't know".
 
-``probe.safetensors`` holds the standardisation and the classifier, ``probe.json`` beside it what they are:
-classes, the model whose embeddings it reads, what it learned from, and how good it was.
+``probe.safetensors`` contains the standardisation and the classifier. ``probe.json`` beside it describes
+them: the classes, the model whose embeddings the probe reads, the training data, and the scores.
 
-A probe reads embeddings of the model that it was trained on alone: dimensions of two models have nothing
-in common, even where they are as many.
+A probe reads only embeddings of the model that it was trained on: dimensions of two models have nothing in
+common, even if their number is equal.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from nuclr.representation.embeddings import Embeddings
 
 logger = logging.getLogger(__name__)
-# What sets of classes promise where nothing else is asked for.
+# Default coverage of the prediction sets.
 COVERAGE = 0.9
-# Why a unit gets no answer, the first that holds.
+# Reasons why a unit gets no answer; the first that applies is given.
 NEVER_ACTIVE, UNLIKE, TOO_FEW, UNSURE = (
     "never active",
     "in a recording unlike those learned from",
@@ -50,12 +50,12 @@ class SavedProbe:
     Attributes
     ----------
     classes
-        What a unit can be.
+        Names of the classes.
     tensors
-        What it learned; see :mod:`nuclr.evaluation.answers.kinds`.
+        Parameters of the classifier; see :mod:`nuclr.evaluation.answers.kinds`.
     record
-        ``task``, ``model`` (hash), ``kind``, ``centred``, ``temperature``, ``answers``, ``scores``, and where
-        they come from.
+        ``task``, ``model`` (hash), ``kind``, ``centred``, ``temperature``, ``answers``, ``scores``, and the
+        provenance of these.
     """
 
     classes: tuple[str, ...]
@@ -69,19 +69,19 @@ class SavedProbe:
 
     @property
     def is_centred(self) -> bool:
-        """Whether embeddings lose the mean of their population first."""
+        """Whether the mean of each population is subtracted from the embeddings first."""
         return bool(self.record.get("centred", False))
 
     def probabilities(self, embeddings: np.ndarray, populations: np.ndarray | None = None) -> np.ndarray:
-        """Probability of every class, calibrated, ``(unit, class)``; NaN where the embedding is.
+        """Return the calibrated probability of each class, ``(unit, class)``; NaN where the embedding is NaN.
 
         Parameters
         ----------
         embeddings
             ``(unit, dim)``.
         populations
-            Which population each unit is of, ``(unit,)``; None: all are of one. A probe on centred
-            embeddings takes the mean of each population from its units.
+            Population of each unit, ``(unit,)``; None: all units are of one population. A probe of centred
+            embeddings subtracts the mean of each population.
         """
         if self.is_centred:
             names = populations if populations is not None else np.zeros(len(embeddings), int)
@@ -90,52 +90,53 @@ class SavedProbe:
         return np.exp(log_softmax(log_odds / self.record["temperature"], axis=1))
 
     def threshold(self, sure: float) -> float:
-        """Least probability at which answers to new units are right as often as ``sure``.
+        """Return the lowest probability from which answers for new units have the accuracy ``sure``.
 
-        That is as often with 95 % confidence, over animals that the probe had not learned from: the accuracy
-        that was seen would be too good, for it is the best of many. Above 1 where the probe is not shown to
-        be so good.
+        The accuracy holds with 95 % confidence, over animals that the probe was not trained on; the observed
+        accuracy would be too optimistic, because it is the best of many. The threshold is above 1 if the
+        probe is not shown to reach this accuracy.
         """
         enough = [row["probability"] for row in self.record["answers"] if row["at_least"] >= sure]
         return min(enough, default=np.inf)
 
     def check_model(self, model: str) -> None:
-        """Make sure that embeddings come from the model that the probe was trained on.
+        """Check that embeddings come from the model that the probe was trained on.
 
         Raises
         ------
         ModelError
-            If not.
+            If they come from another model.
         """
         if model != self.record["model"]:
             raise ModelError(
-                f"the probe reads embeddings of model {self.record['model'][:12]}, these come from "
-                f"{model[:12] or 'no model'}; embed with that model, or train a probe on these"
+                f"the probe reads embeddings of model {self.record['model'][:12]}, but these come from "
+                f"{model[:12] or 'no model'}; embed with that model, or train a probe on these embeddings"
             )
 
     def predict(
         self, embeddings: Embeddings, sure: float = 0.8, coverage: float | None = None
     ) -> pd.DataFrame:
-        """Say what units are, where it is sure enough.
+        """Decode units: an answer for those of which the probe is sure enough, probabilities for all.
 
         Parameters
         ----------
         embeddings
-            Of the model that the probe was trained on: what ``nuclr.load_model(...).embed`` returns.
+            Embeddings by the model that the probe was trained on, as ``nuclr.load_model(...).embed`` returns.
         sure
-            How often an answer shall be right.
+            Accuracy requested of the answers.
         coverage
-            How often ``one_of`` shall name the true class; None: 0.9, or what so few animals can promise.
+            How often ``one_of`` shall contain the true class; None: 0.9, or what the probe's number of
+            animals allows.
 
         Returns
         -------
         DataFrame
             ``unit_id, population, recording, animal, predicted`` ("" for "don't know"), ``probability`` of
-            the likeliest class, ``why_not`` (why there is no answer, "" where there is one), ``one_of``
-            (classes that the unit may be of, likeliest first, joined by "|"), ``typical`` (share of units in
-            held-out recordings that were as far from others; NaN where it is not known), and ``p_{class}``
-            of each; NaN for a unit that was never active. A recording that is unlike those that the probe
-            learned from gets no answers, and a warning.
+            the likeliest class, ``why_not`` (the reason if there is no answer, else ""), ``one_of``
+            (possible classes of the unit, likeliest first, joined by "|"), ``typical`` (share of units in
+            held-out recordings that were at least as far from others; NaN if unknown), and the probability
+            ``p_{class}`` of each class; NaN for a unit that was never active. A recording that is unlike
+            those that the probe was trained on gets no answers and a warning.
 
         Raises
         ------
@@ -151,16 +152,16 @@ class SavedProbe:
         enough = self._can_be_centred(populations, active)
         if not enough.all():
             logger.warning(
-                "%s: fewer than %d active units, too few to know the mean that this probe takes from them, "
-                "so they get no answers.",
+                "%s: fewer than %d active units, too few to estimate the population mean that this probe "
+                "subtracts; these units get no answers.",
                 ", ".join(np.unique(populations[~enough])),
                 FEWEST_TO_CENTRE,
             )
         typical, unlike = self._typical(embeddings.vectors, populations)
         for name, why in unlike.items():
             logger.warning(
-                "%s is unlike the %d recordings that this probe learned from (%s): another species, sorting "
-                "or bin? Its units get no answers.",
+                "%s is unlike the %d recordings that this probe was trained on (%s), so its units get no "
+                "answers; check whether its species, spike sorting or bin differ.",
                 name,
                 self.record["typical"]["recordings"],
                 why,
@@ -183,7 +184,7 @@ class SavedProbe:
 
     @property
     def neighbours_help(self) -> bool:
-        """Whether neighbours in depth help to tell what a unit is: regions, and what was seen to be so."""
+        """Whether neighbours in depth help to decode: for regions, and where held-out units showed it."""
         if "region" in str(self.record["task"]).lower():
             return True
         learned = self.record.get("along_probe")
@@ -192,28 +193,30 @@ class SavedProbe:
     def along_probe(
         self, embeddings: Embeddings, depth: str = "depth_um", length_um: float | None = None
     ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Say what units are, given their neighbours in depth, which share regions.
+        """Decode units given their neighbours in depth, which often share a region.
 
         Parameters
         ----------
         embeddings
-            Of the model that the probe was trained on; their units have ``population`` and the depth.
+            Embeddings by the model that the probe was trained on; the unit table has ``population`` and the
+            depths.
         depth
             Column with depths (um).
         length_um
-            How far a class reaches, about; None: as learned from the probe's recordings, else 400.
+            Typical extent of a class along the recording probe (um); None: as learned from the training
+            recordings, else 400.
 
         Returns
         -------
         units
-            ``unit_id, along_probe`` (the likeliest class) and ``along_probe_probability``, a row a unit.
+            ``unit_id, along_probe`` (the likeliest class) and ``along_probe_probability``, one row per unit.
         boundaries
             ``population, depth_um, low_um, high_um`` (90 % of the posterior), ``above, below``.
 
         Raises
         ------
         DataError
-            If there is no such column, or it holds no depth.
+            If there is no such column, or it contains no depth.
         ModelError
             If the embeddings come from another model.
         """
@@ -223,8 +226,8 @@ class SavedProbe:
         units = embeddings.units
         if depth not in units or np.isnan(depths_of(units, depth)).all():
             raise DataError(
-                f"--along-probe: the embeddings have no depths in a column {depth}; name the column with "
-                "--depth"
+                f"--along-probe: the embeddings have no depths in a column {depth}; give the name of the "
+                "column with --depth"
             )
         settings = {name: self.record.get("along_probe", UNLEARNED)[name] for name in UNLEARNED}
         if length_um is not None:
@@ -247,30 +250,30 @@ class SavedProbe:
         return table, boundaries
 
     def promise(self, coverage: float | None = None) -> float:
-        """How often ``one_of`` names the true class: as asked for, or 0.9 if its animals bear that out."""
+        """Return how often ``one_of`` contains the true class: as requested, or 0.9 if that is possible."""
         return min(COVERAGE, most_coverage(self.record["conformal"])) if coverage is None else coverage
 
     def unkept(self, sure: float, coverage: float | None = None) -> list[str]:
-        """Say which promises it cannot keep, since it learned from too few animals; a sentence for each."""
+        """Return a sentence for each of ``sure`` and ``coverage`` that the probe cannot guarantee."""
         said = []
         if self.threshold(sure) > 1:
             said.append(
-                f"the probe is not shown to be right {100 * sure:g} % of the time in other animals, so no "
-                "unit gets an answer; look at the probabilities, ask for less (--sure), or train it on more "
-                "animals"
+                f"answers of the probe are not shown to be correct {100 * sure:g} % of the time in other "
+                "animals, so no unit gets an answer; use the probabilities, lower --sure, or train the probe "
+                "on more animals"
             )
         if "conformal" in self.record:
             promise, most = self.promise(coverage), most_coverage(self.record["conformal"])
             if promise > most:
                 said.append(
-                    f"the probe learned from too few animals to promise that one_of holds the true class "
-                    f"{100 * promise:g} % of the time, so it names all classes; {100 * most:g} % could be "
-                    "promised"
+                    "the probe was trained on too few animals to guarantee that one_of contains the true "
+                    f"class {100 * promise:g} % of the time, so one_of lists all classes; {100 * most:g} % "
+                    "can be guaranteed"
                 )
         return said
 
     def _sets(self, probability: np.ndarray, coverage: float | None) -> list[str]:
-        """Write out each unit's set of classes, the likeliest first; all of them for a probe without sets."""
+        """Return each unit's set of classes, the likeliest first; all classes for a probe without sets."""
         inside = ~np.isnan(probability)
         if "conformal" in self.record:
             promise = self.promise(coverage)
@@ -281,13 +284,13 @@ class SavedProbe:
         ]
 
     def _typical(self, vectors: np.ndarray, populations: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
-        """Say how typical units are, and which recordings are unlike those learned from, and why."""
+        """Return how typical units are, and which recordings are unlike the training recordings, and why."""
         if "typical" not in self.record:
             return np.full(len(vectors), np.nan), {}
         return typicality(vectors, populations, self.tensors, self.record["typical"])
 
     def _can_be_centred(self, populations: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Say which units are of a population with enough others to know its mean, if that is needed."""
+        """Return which units have a population large enough to estimate its mean, if the probe is centred."""
         if not self.is_centred:
             return np.ones(len(active), bool)
         names, index = np.unique(populations, return_inverse=True)
@@ -296,17 +299,17 @@ class SavedProbe:
 
 
 def named(record: Mapping[str, Any]) -> str:
-    """Name a probe by its kind: ``linear``, or ``linear, centred``."""
+    """Return the name of a probe's kind: ``linear``, or ``linear, centred``."""
     return str(record.get("kind", "linear")) + (", centred" if record.get("centred") else "")
 
 
 def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
-    """Say what a probe scored on units that it had not learned from: a row of its model's card.
+    """Return the scores of a probe on held-out units, as a row of the model card.
 
     Parameters
     ----------
     probe
-        Of :func:`load_probe`.
+        The probe.
     model
         Hash of the model.
 
@@ -327,7 +330,7 @@ def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
 
 
 def save_probe(path: Path, probe: SavedProbe) -> None:
-    """Write ``path`` (``.safetensors``) and the ``.json`` beside it, each whole or not at all."""
+    """Write ``path`` (``.safetensors``) and the ``.json`` file beside it, each completely or not at all."""
     write_tensors(
         path, probe.tensors, {**probe.record, "classes": list(probe.classes), "versions": versions()}
     )
@@ -339,14 +342,14 @@ def load_probe(path: Path | str) -> SavedProbe:
     Raises
     ------
     ModelError
-        If a file is missing or damaged, or the two do not belong together.
+        If a file is missing or damaged, or the two files do not belong together.
     """
     path, remedy = Path(path), "train it again with `nuclr train-probe`"
     tensors, record = read_tensors(path, "probe", remedy)
     try:
         classes = tuple(map(str, record.pop("classes")))
     except (KeyError, TypeError) as error:
-        raise ModelError(f"{path}: not a probe ({error}); {remedy}") from None
+        raise ModelError(f"{path}: its record is not that of a probe ({error}); {remedy}") from None
     probe = SavedProbe(classes, tensors, record=record)
     answers = record.get("answers", [{}])
     if (
@@ -356,5 +359,5 @@ def load_probe(path: Path | str) -> SavedProbe:
         or ("conformal" in record and not is_conformal(record["conformal"], classes))
         or not all("at_least" in row for row in answers)
     ):
-        raise ModelError(f"{path}: not a whole probe; {remedy}")
+        raise ModelError(f"{path}: the probe is incomplete or damaged; {remedy}")
     return probe

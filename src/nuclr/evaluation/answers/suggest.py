@@ -1,4 +1,4 @@
-"""Which units to label first: those that stand for many others."""
+"""Suggest which units to label first: those that represent many others."""
 
 from __future__ import annotations
 
@@ -16,42 +16,44 @@ if TYPE_CHECKING:
 
 
 def suggest(embeddings: Embeddings, number: int) -> pd.DataFrame:
-    """Choose the units whose labels would tell most, when there are none yet.
+    """Choose the units whose labels are most informative, when no labels exist yet.
 
-    Embeddings, without the mean of their population, are divided into as many groups by k-means; the unit
-    nearest to the middle of each is chosen. A probe that learns from these is better than one that learns
-    from as many units drawn at random, and than from units that lie as far apart as can be, which are
-    outliers (``docs/own_recordings.md`` has the figures).
+    The embeddings, without the mean of their population, are clustered with k-means, and the unit nearest to
+    the centre of each cluster is chosen. A probe trained on these units is better than one trained on as many
+    random units, or on units that are as far apart as possible, which are outliers
+    (``docs/own_recordings.md`` has the figures).
 
     Parameters
     ----------
     embeddings
-        Units that were never active are passed over.
+        The embeddings; units that were never active are ignored.
     number
-        How many units to choose.
+        Number of units to choose.
 
     Returns
     -------
     DataFrame
-        ``unit_id, population, recording, animal`` and ``stands_for``, how many units its group has; the
-        largest first.
+        ``unit_id, population, recording, animal`` and ``stands_for``, the number of units in the cluster;
+        the largest first.
 
     Raises
     ------
     DataError
-        If there are not as many active units.
+        If there are fewer active units than requested.
     """
     from sklearn.cluster import KMeans
     from sklearn.preprocessing import StandardScaler
 
     rows = np.flatnonzero(~np.isnan(embeddings.vectors).any(axis=1))
     if not 0 < number <= len(rows):
-        raise DataError(f"suggest: {number} units asked for, and {len(rows)} are active")
+        raise DataError(
+            f"suggest: {number} units are requested, but {len(rows)} units are active; lower --number"
+        )
     vectors = centred(embeddings.vectors, populations_of(embeddings.units))[rows]
     scaled = StandardScaler().fit_transform(vectors)
     groups = KMeans(number, n_init=1, random_state=0).fit(scaled)
     distance = np.linalg.norm(scaled - groups.cluster_centers_[groups.labels_], axis=1)
-    # The nearest of each group, the first of equals.
+    # The nearest unit of each cluster; of equally near ones the first.
     order = np.lexsort((distance, groups.labels_))
     found, first = np.unique(groups.labels_[order], return_index=True)
     chosen = order[first]

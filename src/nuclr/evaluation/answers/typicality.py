@@ -1,9 +1,9 @@
-"""Whether a recording looks like those that a probe learned from: of one that does not, answers mean nothing.
+"""Detect recordings that are unlike those that a probe was trained on, for which its answers mean nothing.
 
-Embeddings are whitened by all units that the probe knows. A recording is then two numbers: how far the mean
-of its units lies from that of all, and how widely they are spread. Each is compared with what recordings show
-when they are held out (Student's t, for one more recording). Distances to nearest neighbours would not do:
-units without any structure lie in the middle of all others, near to many.
+Embeddings are whitened with all units that the probe was trained on. Each recording is summarised by two
+numbers: the distance of its units' mean from the mean of all units, and the spread of its units. Both are
+compared with their values in held-out recordings (Student's t, for one more recording). Distances to nearest
+neighbours would not work: units without any structure lie in the middle of all others, near to many.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-# So many recordings say how much recordings differ.
+# Fewest recordings that show how much recordings differ.
 FEWEST_RECORDINGS = 5
-# Recordings like the others that are called unlike them; of the two numbers each has half of it.
+# Rate of false alarms; each of the two numbers has half of it.
 FALSE_ALARMS = 0.01
-# Units of a recording of which less can be said.
+# Recordings with fewer units are not judged.
 FEWEST_UNITS = 10
 PERCENTILES = np.linspace(0, 100, 101)
 
@@ -26,23 +26,23 @@ PERCENTILES = np.linspace(0, 100, 101)
 def reference(
     vectors: np.ndarray, populations: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """Describe the recordings that a probe learns from.
+    """Summarise the recordings that a probe is trained on, to compare other recordings with.
 
     Parameters
     ----------
     vectors
-        Embeddings of all their units, ``(unit, dim)``; NaN for those that were never active.
+        Embeddings of all units, ``(unit, dim)``; NaN for those that were never active.
     populations
-        Name of each unit's, ``(unit,)``.
+        Population of each unit, ``(unit,)``.
 
     Returns
     -------
     tensors
         ``typical_mean`` ``(dim,)`` and ``typical_whitening`` ``(dim, dim)``.
     record
-        ``recordings``, how many; ``shift`` and ``spread``, mean and standard deviation over these when each
-        is held out; ``distances``, percentiles of the distance of held-out units.
-        None of it where there are fewer than five recordings of ten active units.
+        ``recordings``, their number; ``shift`` and ``spread``, mean and standard deviation over recordings,
+        each held out in turn; ``distances``, percentiles of the distance of held-out units.
+        The result is None with fewer than five recordings of ten active units.
     """
     active = ~np.isnan(vectors).any(axis=1)
     x, names = vectors[active].astype(np.float64), populations[active]
@@ -64,19 +64,19 @@ def reference(
 
 
 def _whitening(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of some units, and the matrix that makes all directions of the others equally wide."""
+    """Return the mean of some units, and the matrix that whitens their covariance."""
     covariance = np.atleast_2d(np.cov(x.T))
-    # Directions in which hardly anything varies say nothing, and would decide everything.
+    # Without regularisation, directions with hardly any variance would dominate.
     covariance += 1e-3 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     return x.mean(axis=0), np.linalg.inv(np.linalg.cholesky(covariance)).T
 
 
 def _numbers(x: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Log of a recording's shift and of its spread, squared; distance of each unit from the mean of all."""
+    """Return the log of a recording's squared shift and spread, and each unit's distance from the mean."""
     white = (x - mean) @ whitening
     centre = white.mean(axis=0)
     spread = float(((white - centre) ** 2).sum(axis=1).mean()) * len(x) / max(1, len(x) - 1)
-    # A mean of few units lies apart by chance alone.
+    # The mean of few units is shifted by chance alone.
     shift = max(float((centre**2).sum()) - spread / len(x), 0.01 * len(mean))
     return float(np.log(shift)), float(np.log(max(spread, 1e-12))), np.sqrt((white**2).sum(axis=1))
 
@@ -84,22 +84,22 @@ def _numbers(x: np.ndarray, mean: np.ndarray, whitening: np.ndarray) -> tuple[fl
 def typicality(
     vectors: np.ndarray, populations: np.ndarray, tensors: Mapping[str, np.ndarray], record: Mapping[str, Any]
 ) -> tuple[np.ndarray, dict[str, str]]:
-    """Compare recordings with those that a probe learned from.
+    """Compare recordings with those that a probe was trained on.
 
     Parameters
     ----------
     vectors, populations
-        Of the recordings to judge, as for :func:`reference`.
+        Embeddings and populations of the recordings to judge, as for :func:`reference`.
     tensors, record
-        Of :func:`reference`.
+        Result of :func:`reference`.
 
     Returns
     -------
     typical
-        Of each unit, the share of units in recordings held out that lay as far from the others or further,
+        For each unit, the share of units in held-out recordings that were at least as far from the others,
         ``(unit,)``; NaN for a unit that was never active.
     unlike
-        Populations that are unlike those that were learned from, each with what is strange about it.
+        Populations that are unlike the training recordings, each with the difference in words.
     """
     typical, unlike = np.full(len(vectors), np.nan), {}
     active = ~np.isnan(vectors).any(axis=1)
@@ -127,7 +127,7 @@ def typicality(
 
 
 def is_reference(tensors: Mapping[str, np.ndarray], record: Any) -> bool:
-    """Whether arrays and record are what :func:`reference` returns, for embeddings of the probe's width."""
+    """Return whether arrays and record have the form of :func:`reference`, for the probe's dimension."""
     dim = tensors["mean"].shape
     try:
         numbers = [*record["shift"], *record["spread"], record["recordings"], *record["distances"]]
