@@ -79,7 +79,9 @@ def _slurm(jobs: int) -> Any:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError:
-        raise ConfigError('machine.dask: slurm needs dask-jobqueue: pip install "nuclr[slurm]"') from None
+        raise ConfigError(
+            'machine.dask: slurm needs dask-jobqueue; install it: pip install "nuclr[slurm]"'
+        ) from None
     given = dask.config.get("jobqueue.slurm", {})
     cluster = SLURMCluster(
         cores=given.get("cores") or 1,
@@ -107,12 +109,17 @@ def _would_be_taken(script: str) -> None:
     try:
         asked = subprocess.run(command, input=script, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
-        raise ConfigError("machine.dask: slurm: there is no sbatch on this machine") from None
+        raise ConfigError(
+            "machine.dask: slurm: there is no sbatch on this machine; run on a node of the cluster, or set "
+            "machine.dask: threads"
+        ) from None
     except subprocess.TimeoutExpired:
-        raise ConfigError(f"machine.dask: slurm: SLURM does not answer ({' '.join(command)})") from None
+        raise ConfigError(
+            f"machine.dask: slurm: SLURM did not answer within 60 s ({' '.join(command)}); try again later"
+        ) from None
     if asked.returncode:
         reason = " ".join(asked.stderr.split())
         raise ConfigError(
-            f"machine.dask: slurm: SLURM refuses its jobs ({reason}); Dask's own configuration, "
-            "~/.config/dask/jobqueue.yaml, has their queue, account, walltime and memory"
+            f"machine.dask: slurm: SLURM refuses the jobs ({reason}); correct their queue, account, walltime "
+            "and memory in Dask's configuration, ~/.config/dask/jobqueue.yaml"
         )

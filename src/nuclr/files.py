@@ -80,7 +80,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def _unwritable(path: Path, error: OSError) -> NuclrError:
     return NuclrError(
-        f"{path}: cannot be written ({error.strerror or error}); free space, or write elsewhere"
+        f"{path}: cannot be written ({error.strerror or error}); free disk space, or write to another folder"
     )
 
 
@@ -95,7 +95,7 @@ def check_writable(folder: Path) -> None:
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         reason = "is not a folder" if not there.is_dir() else "cannot be written to"
-        raise NuclrError(f"{folder}: {there} {reason}; write elsewhere with the key results")
+        raise NuclrError(f"{folder}: {there} {reason}; choose another folder with the key results")
 
 
 def sha256_of(path: Path, only: Sequence[Path] = ()) -> str:

@@ -189,7 +189,7 @@ def test_a_run_of_recordings_names_them_and_their_animals(folder: Path, tmp_path
 def test_a_recording_that_is_left_out_is_done_without(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leave_out(tmp_path / "z", "z_1", "z", "the server says 404")
+    leave_out(tmp_path / "z", "z_1", "z", "the server answered 404")
     output = tmp_path / "out" / "model.safetensors"
     arguments: dict[str, Any] = {"output": output, "checkpoints": tmp_path / "c"}
     left_out = members_left_out([folder, tmp_path / "z"], "animal")

@@ -53,7 +53,7 @@ def test_four_animals_and_files_that_hold_nothing(tmp_path: Path) -> None:
         "nuclr: probe.tasks: brain_region",
         "nuclr: split: test_animals: 0, label_animals: 0 (of 4 animals with labels",
         "nuclr: probe.protocols: transductive_zero_shot, transductive",
-        "nuclr: left out: imaged.nwb (calcium of 0.1 s a frame, where most are spikes: one model cannot read",
+        "nuclr: left out: imaged.nwb (calcium imaging with frames of 0.1 s, but most recordings are spikes: one model",
     )
     assert all(line in dry.stdout for line in said)
     config = configured(tmp_path, scaling={"seeds": 1, "animal_counts": [4]})  # two runs will do
@@ -112,7 +112,7 @@ def test_a_damaged_file_is_left_out_where_that_is_asked_for(tmp_path: Path) -> N
     (tmp_path / "nwb" / "e.nwb").write_bytes((tmp_path / "nwb" / "a.nwb").read_bytes()[:9000])
     refused = snakemake(tmp_path, "-n", configfile=configured(tmp_path))
     assert refused.returncode != 0
-    assert "e.nwb: not a whole NWB file" in refused.stdout
+    assert "e.nwb: damaged, truncated, or not an NWB file" in refused.stdout
     assert "(nwb.on_damaged: leave_out goes on without it)" in refused.stdout
     nwb = {"folder": str(tmp_path / "nwb"), "on_damaged": "leave_out"}
     done = snakemake(
@@ -120,5 +120,5 @@ def test_a_damaged_file_is_left_out_where_that_is_asked_for(tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stdout
     page = (tmp_path / "results" / "nwb" / "report.html").read_text()
-    assert "left out: e.nwb (not a whole NWB file" in page
+    assert "left out: e.nwb (damaged, truncated, or not an NWB file" in page
     assert "left out: recording d (" in page

@@ -32,7 +32,7 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
         If there is no store, or a ``unit_id`` stands in two populations.
     """
     if not paths:
-        raise DataError("catalog: no population stores there; run `nuclr chunk` on the recordings first")
+        raise DataError("catalog: no population stores found; run `nuclr chunk` on the recordings first")
     units, populations = [], []
     for path in paths:
         population = open_population(path)
@@ -59,9 +59,8 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     if len(twice):
         first, second = twice[twice["unit_id"] == twice["unit_id"].iloc[0]]["recording"].iloc[:2]
         raise DataError(
-            f"unit_id {twice['unit_id'].iloc[0]} stands in recordings {first} and {second}: the "
-            "files have the same "
-            "subject_id and session_id; remove one, or give them session ids of their own"
+            f"unit_id {twice['unit_id'].iloc[0]} occurs in recordings {first} and {second}, whose files have "
+            "the same subject_id and session_id; remove one of the files, or give them different session ids"
         )
     return labels_as_text(table), pd.DataFrame(populations)
 

@@ -71,8 +71,8 @@ def chunk_recording(
     names = [raw.population.lower() for raw in populations]
     if twice := [raw.population for raw in populations if names.count(raw.population.lower()) > 1]:
         raise DataError(
-            f"{populations[0].path}: populations {', '.join(twice)} would overwrite one another's stores; "
-            "give them names that differ"
+            f"{populations[0].path}: populations {', '.join(twice)} would be written to the same store; "
+            "give them different names"
         )
     source = {
         "file": populations[0].path.name,
@@ -82,7 +82,7 @@ def chunk_recording(
         **({"licence": licence} if licence else {}),
     }
     if made := _made_before(populations, folder, identity, source):
-        logger.info("%s: chunked before, in the same way: nothing to do", populations[0].path)
+        logger.info("%s: already chunked with the same settings; nothing to do", populations[0].path)
         return made
     kept, left_out = [], []
     for raw in populations:
@@ -94,7 +94,7 @@ def chunk_recording(
             kept.append(population)
     if not kept:
         raise NothingToLearn(
-            f"{populations[0].path}: no unit left; lower chunk.min_rate_hz or leave the file out"
+            f"{populations[0].path}: no units are left; lower chunk.min_rate_hz, or leave the file out"
         )
     if left_out:
         source["left_out"] = ", ".join(left_out)
@@ -152,9 +152,9 @@ def _made_before(
 def why_left_out(population: Population, options: Chunk) -> str:
     """Say why nothing can be learned from a population; "" where something can."""
     if not len(population.valid_spans):
-        return "silent throughout"
+        return "no unit ever fires"
     if not len(population.units):
-        return f"no unit fires at chunk.min_rate_hz = {options.min_rate_hz:g}"
+        return f"no unit fires at chunk.min_rate_hz = {options.min_rate_hz:g} or more"
     return ""
 
 
@@ -196,7 +196,11 @@ def to_population(
 def _waveforms(raw: SpikeTrains, kept: np.ndarray) -> np.ndarray | None:
     """Read the mean waveforms of some units; None, with a warning, where there are none."""
     if raw.waveforms is None:
-        logger.warning("%s: population %s: no mean waveforms (chunk.waveforms)", raw.path, raw.population)
+        logger.warning(
+            "%s: population %s: no mean waveforms in the file; none are stored (chunk.waveforms)",
+            raw.path,
+            raw.population,
+        )
         return None
     return raw.waveforms.only(kept).read()
 
@@ -226,8 +230,8 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     start, stop = raw.valid_spans[0, 0], raw.valid_spans[-1, 1]
     if stop - start < options.bin_s:
         raise DataError(
-            f"{raw.path}: population {raw.population}: {stop - start:.3g} s long, less than a bin of "
-            f"{options.bin_s:g} s; are times in seconds?"
+            f"{raw.path}: population {raw.population}: the session lasts {stop - start:.3g} s, less than one "
+            f"bin of {options.bin_s:g} s; check that spike times are in seconds"
         )
     bins = max(1, int(np.ceil((stop - start) / options.bin_s - 1e-6)))
     _, shard = shard_bins(bins, options.bin_s, options.chunk_s, options.shard_s, len(raw.units))
@@ -235,10 +239,15 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     found = raw.spikes.survey(grid, raw.valid_spans, list(raw.units["unit_id"]))
     if found.unsorted:
         what = "units" if isinstance(raw.spikes, SpikesByUnit) else "files"
-        logger.warning("%s: spike times of %d %s were not ascending: sorted", raw.path, found.unsorted, what)
+        logger.warning(
+            "%s: spike times of %d %s were not in ascending order; they were sorted",
+            raw.path,
+            found.unsorted,
+            what,
+        )
     if found.outside and not raw.cut:
         logger.warning(
-            "%s: %d of %d spikes lie outside the session [%g, %g] s (negative or beyond its end): left out",
+            "%s: %d of %d spikes are outside the session [%g, %g] s (negative or beyond its end); left out",
             raw.path,
             found.outside,
             found.total,
@@ -251,7 +260,7 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
         spans = remove_spans(spans, silent)
         inside = raw.spikes.inside(spans)
         logger.warning(
-            "%s: population %s is silent as a whole for %.0f s, which are not used",
+            "%s: population %s: all units are silent for %.0f s, which are not used",
             raw.path,
             raw.population,
             np.diff(raw.valid_spans).sum() - np.diff(spans).sum(),
@@ -261,7 +270,7 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     kept = np.flatnonzero(rate >= options.min_rate_hz)
     if 0 < len(kept) < len(rate):
         logger.info(
-            "%s: population %s: %d of %d units fire less than chunk.min_rate_hz = %g: left out",
+            "%s: population %s: %d of %d units fire less than chunk.min_rate_hz = %g; left out",
             raw.path,
             raw.population,
             len(rate) - len(kept),
@@ -271,7 +280,8 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     if found.densest > 65535:
         raise DataError(
             f"{raw.path}: population {raw.population}: a unit has {found.densest} spikes in one bin of "
-            f"{options.bin_s:g} s, too many to count; are times in seconds? Or lower chunk.bin_s"
+            f"{options.bin_s:g} s, more than 65535; check that spike times are in seconds, or lower "
+            "chunk.bin_s"
         )
     dtype = np.uint8 if found.densest <= 255 else np.uint16
     blocks = [
@@ -338,8 +348,9 @@ def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.n
     """
     if not FRAMES_S[0] <= raw.frame_s <= FRAMES_S[1]:
         raise DataError(
-            f"{raw.path}: population {raw.population}: frames of {raw.frame_s:.3g} s; imaging.rate_hz gives "
-            "the frames in a second"
+            f"{raw.path}: population {raw.population}: a frame length of {raw.frame_s:.3g} s is not "
+            "plausible; "
+            "set imaging.rate_hz to the frame rate"
         )
     check_seconds(raw.valid_spans, raw.path)
     _, shard = shard_bins(raw.count, raw.frame_s, options.chunk_s, options.shard_s, 4 * len(raw.units))
@@ -353,7 +364,7 @@ def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.n
     kept, spans = np.flatnonzero(ever), raw.valid_spans
     if len(kept) < len(ever) and len(kept):
         logger.warning(
-            "%s: population %s: %s NaN throughout: left out",
+            "%s: population %s: %s NaN in all frames; left out",
             raw.path,
             raw.population,
             counted(int((~ever).sum()), "ROI is", "ROIs are"),
@@ -369,7 +380,7 @@ def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.n
         )
     left = missing - raw.count * int((~ever).sum()) - int(dark.sum()) * len(kept)
     if left > 0 and len(kept):
-        logger.warning("%s: population %s: %d samples are NaN: set to 0", raw.path, raw.population, left)
+        logger.warning("%s: population %s: %d samples are NaN; set to 0", raw.path, raw.population, left)
     chosen = raw.only(ever)
     blocks = [
         da.from_delayed(

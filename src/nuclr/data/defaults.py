@@ -75,9 +75,10 @@ def completed(
     if protocols is None:
         if len(animals) == 1 and tasks:
             raise SplitError(
-                f"one animal alone ({next(iter(animals))}) shows nothing of others. `nuclr pretrain` and "
-                "`nuclr embed` give its units' embeddings, `nuclr predict` what a probe of other animals "
-                "says of them; or set probe.protocols: [transductive] to test some units by the others"
+                f"there is only one animal ({next(iter(animals))}), so no other animal can be tested. Use "
+                "`nuclr pretrain` and `nuclr embed` to compute its embeddings and `nuclr predict` with a "
+                "probe "
+                "of other animals, or set probe.protocols: [transductive] to test some units by the others"
             )
         apart = sets_apart(made)
         protocols = _protocols(apart)

@@ -39,7 +39,7 @@ def binning(bin_s: float | None, min_rate_hz: float | None, model: Reads | None)
         If both a model and a bin are given, or a number is out of range.
     """
     if model is not None and bin_s is not None:
-        raise DataError(f"bin_s: the model reads bins of {model.bin_s:g} s; leave out bin_s, or the model")
+        raise DataError(f"bin_s: the model requires bins of {model.bin_s:g} s; give either bin_s or a model")
     said = {"bin_s": model.bin_s, "min_rate_hz": model.min_rate_hz} if model is not None else {}
     said |= {
         name: value for name, value in (("bin_s", bin_s), ("min_rate_hz", min_rate_hz)) if value is not None
@@ -66,8 +66,9 @@ def scaled(population: Population) -> Population:
     scale = summary_of(population).scale
     if not scale > 0:
         raise DataError(
-            f"population {population.population}: the 99th percentile of dF/F is {scale:g}, so it cannot be "
-            "scaled; is it dF/F?"
+            f"population {population.population}: the 99th percentile of dF/F is {scale:g}, but must be "
+            "above "
+            "0; check that the traces are dF/F"
         )
     return replace(population, activity=population.activity / np.float32(scale))
 
@@ -100,7 +101,13 @@ def absent_members(
     there = {getattr(population, member) for population in populations}
     absent = sorted((set(members) & set(left_out)) - there)
     if absent:
-        logger.warning("nothing of %s: %d of %d %ss", ", ".join(absent), len(absent), len(members), member)
+        logger.warning(
+            "no recording of %s could be used: %d of %d %ss are missing",
+            ", ".join(absent),
+            len(absent),
+            len(members),
+            member,
+        )
     return absent
 
 
@@ -131,7 +138,7 @@ def check_apart(populations: Sequence[Population]) -> None:
     """
     names = [population.population for population in populations]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"population {twice[0]} is in two of the stores; give each recording once")
+        raise DataError(f"population {twice[0]} is given twice; give each recording once")
 
 
 def same_bin(a: float, b: float) -> bool:
@@ -151,8 +158,9 @@ def common_bin_s(populations: Sequence[Population]) -> float:
     for other in populations:
         if other.modality != first.modality or not same_bin(other.bin_s, first.bin_s):
             raise DataError(
-                f"population {other.population} is {other.modality} at {other.bin_s:.4g} s a bin, but "
-                f"{first.population} is {first.modality} at {first.bin_s:.4g} s; use them in data "
-                "sets of their own"
+                f"population {other.population} is {other.modality} in bins of {other.bin_s:.4g} s, but "
+                f"{first.population} is {first.modality} in bins of {first.bin_s:.4g} s; use them in "
+                "separate "
+                "data sets"
             )
     return first.bin_s

@@ -135,12 +135,12 @@ def find(paths: Sequence[Path | Remote], download: Download | None = None) -> li
         elif reason_left_out(path) is None:
             found += _find(path)
     if not found:
-        raise DataError(f"{', '.join(map(str, paths))}: nothing there; all is left out")
+        raise DataError(f"{', '.join(map(str, paths))}: all recordings are left out; give others")
     seen: dict[str, Path | Remote] = {}
     for recording in found:
         name, file = recording.recording, recording.path
         if recording.form is not None and seen.setdefault(name, file) != file:
-            raise DataError(f"{file} and {seen[name]} would both be recording {name}; rename one")
+            raise DataError(f"{file} and {seen[name]} have the same recording name, {name}; rename one")
     return found
 
 
@@ -158,18 +158,18 @@ def _find_on_server(place: Remote, download: Download) -> list[Found]:
 
 def _find(path: Path) -> list[Found]:
     if not path.exists():
-        raise DataError(f"{path}: not there; give {FORMS}, or a folder of them")
+        raise DataError(f"{path}: does not exist; give {FORMS}, or a folder of them")
     if (itself := _recognised(path)) is not None:
         return [itself]
     if path.is_file():
-        raise DataError(f"{path}: not {FORMS}")
+        raise DataError(f"{path}: not recognised; give {FORMS}")
     inside = [
         recording
         for recording in recognised_below(path, _recognised)
         if recording.form is not None or not is_half_made(recording.local, path)
     ]
     if not inside:
-        raise DataError(f"{path}: nothing in it that is {FORMS}")
+        raise DataError(f"{path}: no recordings found in this folder; give a folder that contains {FORMS}")
     return _files_before_stores(path, inside)
 
 
@@ -191,7 +191,7 @@ def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:
         kept.append(recording)
     if len(kept) < len(inside):
         copies = counted(len(inside) - len(kept), "store")
-        logger.info("%s: %s made of recordings: the recordings themselves are read", path, copies)
+        logger.info("%s: %s made from recordings are not read; the recordings themselves are", path, copies)
     return kept
 
 
@@ -235,7 +235,7 @@ class _LeftOut:
             f"{len(self._reasons)} of {counted(len(self._found), 'recording')}: {'; '.join(self._reasons)}"
         )
         if len(self._reasons) == len(self._found):
-            raise NothingToLearn(f"nothing to learn from in {listed}")
+            raise NothingToLearn(f"no recording can be used: {listed}")
         logger.warning("left out: %s", listed)
 
 
@@ -305,7 +305,7 @@ def open_what_can_be(
                 animal, sure = animal_of(recording.path, recording.form, options)
             populations = list(_open(recording, animal, options, chunk))
             if not populations:
-                raise NothingToLearn(f"{recording.path}: nothing to show: no unit is left")
+                raise NothingToLearn(f"{recording.path}: no units are left to show")
         except NuclrError as error:
             yield recording, [], error
             continue

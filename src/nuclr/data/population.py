@@ -99,9 +99,9 @@ class Population:
             refuse("the unit table has no column unit_id")
         if self.units["unit_id"].duplicated().any():
             twice = self.units["unit_id"][self.units["unit_id"].duplicated()].iloc[0]
-            refuse(f"unit_id {twice} stands twice; unit ids must be unique")
+            refuse(f"unit_id {twice} occurs twice; unit ids must be unique")
         if self.waveforms is not None and len(self.waveforms) != len(self.units):
-            refuse(f"{len(self.waveforms)} waveforms of {len(self.units)} units")
+            refuse(f"{len(self.waveforms)} waveforms for {len(self.units)} units")
         if not self.bin_s > 0:
             refuse(f"bin_s must be above 0, not {self.bin_s}")
         spans = self.valid_spans
@@ -111,7 +111,7 @@ class Population:
             refuse("valid spans must ascend and not overlap")
         kind = self.activity.dtype.kind
         if kind != {"spikes": "u", "calcium": "f"}[self.modality]:
-            refuse(f"activity of type {self.activity.dtype} does not suit modality {self.modality}")
+            refuse(f"activity of type {self.activity.dtype} does not fit the modality {self.modality}")
 
     def summarised(self, summary: Summary) -> Population:
         """Give a copy that knows a summary of its activity."""

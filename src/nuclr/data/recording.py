@@ -273,12 +273,13 @@ def check_seconds(spans: np.ndarray, path: Path | Remote) -> None:
     start, stop = float(spans[0, 0]), float(spans[-1, 1])
     if not (-LATEST_S <= start <= stop <= LATEST_S):
         raise DataError(
-            f"{path}: goes from {start:.6g} to {stop:.6g} s; spike times must be in seconds, are these "
-            "samples or ms?"
+            f"{path}: the session is from {start:.6g} to {stop:.6g} s; times must be in seconds, not in "
+            "samples or milliseconds"
         )
     if (length := stop - start) > LONGEST_S:
         raise DataError(
-            f"{path}: {length:.0f} s long; spike times must be in seconds, are these samples or ms?"
+            f"{path}: the session lasts {length:.0f} s; times must be in seconds, not in samples or "
+            "milliseconds"
         )
 
 

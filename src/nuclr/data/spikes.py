@@ -183,8 +183,8 @@ class SpikesByUnit:
         for unit, times in enumerate(self.trains()):
             if not np.isfinite(times).all():
                 raise DataError(
-                    f"{self.times.path}: unit {names[unit]}: spike times hold NaN or infinity; "
-                    "mend or remove the unit"
+                    f"{self.times.path}: unit {names[unit]}: spike times contain NaN or infinity; "
+                    "correct or remove the unit"
                 )
             if (times[1:] < times[:-1]).any():
                 in_order[unit] = False
@@ -298,14 +298,15 @@ class SpikesByTime:
         length, other = len(self.times), len(self.clusters)
         if length != other:
             raise DataError(
-                f"{self.times.path}: {length} spike times but {other} in {self.clusters.path.name}; "
-                "fetch both again"
+                f"{self.times.path}: {length} spike times, but {other} entries in {self.clusters.path.name}; "
+                "copy or download both files again"
             )
         in_order, last = True, -np.inf
         for part in self.times.parts(PART):
             if not np.isfinite(part).all():
                 raise DataError(
-                    f"{self.times.path}: spike times hold NaN or infinity; mend or fetch the file again"
+                    f"{self.times.path}: spike times contain NaN or infinity; correct or download the file "
+                    "again"
                 )
             in_order = in_order and part[0] >= last and not (part[1:] < part[:-1]).any()
             last = part[-1]

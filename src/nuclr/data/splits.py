@@ -58,16 +58,20 @@ class Splits:
 
     def __post_init__(self) -> None:
         if self.member not in ("animal", "recording"):
-            raise SplitError(f"splits: {self.member}: neither animal nor recording; make splits.json again")
+            raise SplitError(
+                f"splits: member is {self.member}, but must be animal or recording; make splits.json again"
+            )
         groups = [*self.test, *self.label, *(self.orders[0] if self.orders else [])]
         if len(set(groups)) != len(groups):
             twice = next(animal for animal in groups if groups.count(animal) > 1)
             raise SplitError(f"splits: {self.member} {twice} is in two groups; make splits.json again")
         if any(sorted(order) != sorted(self.orders[0]) for order in self.orders):
-            raise SplitError(f"splits: the orders are not of the same {self.member}s; make splits.json again")
+            raise SplitError(f"splits: the orders contain different {self.member}s; make splits.json again")
         for name in (name for names in self.recordings.values() for name in names):
             if Path(name).name != name or name in ("", ".", ".."):
-                raise SplitError(f"splits: recording {name} is not a folder's name; make splits.json again")
+                raise SplitError(
+                    f"splits: recording {name} is not a valid folder name; make splits.json again"
+                )
 
     @property
     def sets_apart(self) -> bool:
@@ -93,17 +97,17 @@ class Splits:
             sizes = {0: 0, **dict(self.published)}
             if animals not in sizes:
                 raise SplitError(
-                    f"scaling.animal_counts: {animals}: the published sets have "
-                    f"{', '.join(str(known) for known, _ in self.published)} animals"
+                    f"scaling.animal_counts: {animals} is not a published number of animals; use "
+                    f"{', '.join(str(known) for known, _ in self.published)}"
                 )
             return self.orders[0][: sizes[animals]]
         if not 0 <= seed < len(self.orders):
-            raise SplitError(f"splits: seed {seed}: there are orders for seeds 0 to {len(self.orders) - 1}")
+            raise SplitError(f"splits: no order for seed {seed}; use seeds 0 to {len(self.orders) - 1}")
         order = self.orders[seed]
         if animals > len(order):
             raise SplitError(
-                f"scaling.animal_counts: {animals} animals asked for, but only {len(order)} are left for "
-                f"pretraining beside {len(self.test)} test and {len(self.label)} label animals"
+                f"scaling.animal_counts: {animals} animals requested, but only {len(order)} are left for "
+                f"pretraining without the {len(self.test)} test and {len(self.label)} label animals"
             )
         return order[:animals]
 
@@ -230,7 +234,7 @@ def read_splits(path: Path) -> Splits:
         content = Splits(**_with_member(json.loads(path.read_text())))
         return replace(content, published=tuple((int(a), int(r)) for a, r in content.published))
     except (OSError, ValueError, TypeError) as error:
-        raise SplitError(f"{path}: cannot be read ({error}); make it again with `nuclr split`") from None
+        raise SplitError(f"{path}: cannot be read ({error}); write it again with `nuclr split`") from None
 
 
 def _with_member(content: object) -> dict[str, Any]:

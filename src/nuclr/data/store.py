@@ -124,14 +124,14 @@ def open_population(path: Path) -> Population:
         If there is no store, or it is damaged or of another version.
     """
     if not path.exists():
-        raise StoreError(f"{path}: no such store; run `nuclr chunk` on its recording")
+        raise StoreError(f"{path}: no such population store; run `nuclr chunk` on the recording")
     try:
         content = xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=3)
         attrs: dict[str, Any] = content.attrs
         if attrs.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(
-                f"{path}: schema version {attrs.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
-                "delete the store and chunk again"
+                f"{path}: schema version {attrs.get('schema_version')}, but this version of nuclr reads "
+                f"{SCHEMA_VERSION}; delete the store and chunk the recording again"
             )
         units = pd.DataFrame(
             {
@@ -155,7 +155,9 @@ def open_population(path: Path) -> Population:
         scale = float("nan") if attrs["scale"] is None else float(attrs["scale"])
         return population.summarised(Summary(content["mean_activity"].to_numpy(), scale))
     except (KeyError, ValueError, OSError) as error:
-        raise StoreError(f"{path}: damaged ({error}); delete the store and chunk again") from None
+        raise StoreError(
+            f"{path}: damaged ({error}); delete the store and chunk the recording again"
+        ) from None
 
 
 def _activity(path: Path) -> da.Array:

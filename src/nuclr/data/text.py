@@ -100,13 +100,15 @@ def read_table(path: Path, named: str) -> dict[str, list[str]]:
     """
     rows = _rows_of_workbook(path, named) if path.suffix.lower() == ".xlsx" else _rows_of_text(path, named)
     if not rows:
-        raise DataError(f"{named}: empty; its first line names the columns")
+        raise DataError(f"{named}: the table is empty; its first line must name the columns")
     header = [name.lower() for name in rows[0]]
     if len(set(header)) < len(header):
-        raise DataError(f"{named}: a column stands twice: {', '.join(header)}")
+        raise DataError(f"{named}: two columns have the same name ({', '.join(header)}); rename one")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) > len(header) and any(row[len(header) :]):
-            raise DataError(f"{named}: row {number} has {len(row)} columns, the first row {len(header)}")
+            raise DataError(
+                f"{named}: row {number} has {len(row)} columns, but the first row has {len(header)}"
+            )
     return {
         name: [row[place] if place < len(row) else "" for row in rows[1:]]
         for place, name in enumerate(header)
@@ -125,7 +127,7 @@ def _rows_of_text(path: Path, named: str) -> list[list[str]]:
     try:
         return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
     except csv.Error as error:
-        raise DataError(f"{named}: not a table ({error})") from None
+        raise DataError(f"{named}: not a readable table ({error}); save it as csv") from None
 
 
 def _rows_of_workbook(path: Path, named: str) -> list[list[str]]:
@@ -133,14 +135,14 @@ def _rows_of_workbook(path: Path, named: str) -> list[list[str]]:
         import openpyxl  # type: ignore[import-untyped]
     except ImportError:
         raise DataError(
-            f"{named}: an Excel workbook needs openpyxl (pip install openpyxl); or save it as csv"
+            f"{named}: reading an Excel workbook needs openpyxl; pip install openpyxl, or save it as csv"
         ) from None
     try:
         workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
         cells = list(workbook.worksheets[0].iter_rows(values_only=True))
         workbook.close()
     except Exception as error:  # openpyxl raises what it likes on a damaged workbook
-        raise DataError(f"{named}: not a whole Excel workbook ({error})") from None
+        raise DataError(f"{named}: damaged, or not an Excel workbook ({error}); save it again") from None
     rows = [["" if cell is None else str(cell).strip() for cell in row] for row in cells]
     return [row for row in rows if any(row)]
 
@@ -180,7 +182,7 @@ def match_ids(given: Sequence[str], ids: Sequence[str], named: str) -> list[int 
         rows = [exact[name]] if name in exact else by_ending.get(name.lower(), [])
         if len(rows) > 1:
             raise DataError(
-                f"{named}: {name} could be {ids[rows[0]]} or {ids[rows[1]]}; write the ids in full"
+                f"{named}: {name} fits both {ids[rows[0]]} and {ids[rows[1]]}; write the full ids"
             )
         found.append(rows[0] if rows else None)
     return found

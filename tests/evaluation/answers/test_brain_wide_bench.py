@@ -131,7 +131,7 @@ def test_what_the_benchmark_would_refuse_is_refused_here(tmp_path: Path) -> None
     for changed, said in (
         (table.rename(columns={"p_TH": "p_thalamus"}), "tells thalamus apart, the benchmark wants Cosmos"),
         (table.filter(regex="^[^p]").assign(population="a"), "tells nothing apart"),
-        (table.assign(unit_id=["a", "b", "a", "c"]), "unit_id a stands twice"),
+        (table.assign(unit_id=["a", "b", "a", "c"]), "unit_id a occurs twice"),
         (table.assign(unit_id=["a", "b", "é", "c"]), "ids must be ASCII"),
         (table.assign(unit_id=["a", "b", "", "c"]), "ids must be ASCII and not empty"),
         (table.drop(columns="depth_um"), "no column depth_um"),

@@ -33,7 +33,7 @@ def reading(path: Path | Remote, place: str = "") -> Iterator[None]:
     except NuclrError:
         raise
     except FileNotFoundError:
-        raise DataError(f"{path}: not there; copy it again") from None
+        raise DataError(f"{path}: file not found; copy it again") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         where = f"{path}: {place}" if place else f"{path}"

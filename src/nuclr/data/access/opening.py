@@ -50,8 +50,9 @@ def looked_at(place: Remote) -> Remote:
     file.seek(0)
     if file.read(len(HDF5)) != HDF5:
         raise DataError(
-            f"{place}: neither an NWB file nor an NWB folder (.nwb.zarr); recordings of other forms are read "
-            "from a disk: download it first"
+            f"{place}: neither an NWB file nor an NWB folder (.nwb.zarr); download other recordings first, "
+            "and "
+            "give the file"
         )
     name = file.filename or place.name or "session"
     return replace(place, file=f"{name.removesuffix('.nwb')}.nwb")

@@ -105,7 +105,7 @@ class _Reader(pickle.Unpickler):
         try:
             return KNOWN[module, name]
         except KeyError:
-            raise ValueError(f"it asks for {module}.{name}, which is not read") from None
+            raise ValueError(f"the pickle refers to {module}.{name}, which is not allowed") from None
 
 
 def read_dictionary(path: Path) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def read_dictionary(path: Path) -> dict[str, Any]:
                 read = np.lib.format.read_array_header_2_0
             shape, _, kind = read(file)
             if kind != np.dtype(object) or shape != ():
-                raise ValueError("no dictionary in it")
+                raise ValueError("it contains no dictionary")
             found = _Reader(io.BytesIO(file.read())).load()
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from None
@@ -147,7 +147,7 @@ def read_dictionary(path: Path) -> dict[str, Any]:
         raise ValueError(f"damaged ({type(error).__name__})") from None
     content = found.content if isinstance(found, _Array) else None
     if not isinstance(content, dict):
-        raise ValueError("no dictionary in it")
+        raise ValueError("it contains no dictionary")
     return _plain(content, DEEPEST)
 
 

@@ -90,7 +90,7 @@ def ask(url: str, title: str, part: str = "", *, only_part: bool = False) -> Ans
             with _session().get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
                 status = answer.status_code
                 if status in PASSING:
-                    reason = f"the server says {status} {answer.reason}"
+                    reason = f"the server answered {status} {answer.reason}"
                     asked = answer.headers.get("Retry-After", "")
                     pause = float(asked) if asked.isdigit() else pause
                 else:
@@ -100,28 +100,30 @@ def ask(url: str, title: str, part: str = "", *, only_part: bool = False) -> Ans
                         raise requests.ConnectionError
                     return Answer(status, answer.headers, content, answer.url)
         except requests.Timeout:
-            reason = "the server does not answer"
+            reason = "the server did not answer"
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-            reason = f"no connection to {urlsplit(url).hostname}, or it broke"
+            reason = f"the connection to {urlsplit(url).hostname} failed"
         except (requests.RequestException, ValueError):
-            raise DataError(f"{title}: not an address that can be asked; look at it") from None
+            raise DataError(f"{title}: not a valid address; correct it") from None
         if tried < TRIES - 1:
             time.sleep(min(pause, LONGEST_PAUSE_S))
     raise DataError(
-        f"{title}: {reason}, {TRIES} times; look at the address and the connection, and try again"
+        f"{title}: {reason} ({TRIES} attempts); check the address and the connection, and try again"
     )
 
 
 def refused(status: int, title: str) -> DataError:
     """Say why a server gives nothing."""
     if status in (404, 410):
-        return DataError(f"{title}: not found ({status}); look at the address")
+        return DataError(f"{title}: not found ({status}); check the address")
     if status in (401, 403):
         return DataError(
-            f"{title}: not public, or not there ({status}); look at the address, or download it with your "
+            f"{title}: not public, or not found ({status}); check the address, or download it with your "
             "credentials and give the file"
         )
-    return DataError(f"{title}: the server says {status}; look at the address, or download it first")
+    return DataError(
+        f"{title}: the server answered with status {status}; check the address, or download it first"
+    )
 
 
 class Kept:
@@ -226,10 +228,12 @@ class RangedFile(io.RawIOBase):
         answer = self._ask(start, stop)
         if len(answer.content) != stop - start:
             raise DataError(
-                f"{self._title}: the server sent another part than was asked for; download it first"
+                f"{self._title}: the server sent a part of the file that was not requested; download it first"
             )
         if _version(answer) != self._version:
-            raise DataError(f"{self._title}: changed on the server while it was read; read it again")
+            raise DataError(
+                f"{self._title}: the file changed on the server while it was read; run the command again"
+            )
         for i in range(count):
             self._kept.put(block + i, answer.content[i * BLOCK : (i + 1) * BLOCK])
         self._next = block + count
@@ -242,17 +246,17 @@ class RangedFile(io.RawIOBase):
             answer = ask(self._url, self._title, part, only_part=True)
         whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
         if answer.status == 416:
-            raise DataError(f"{self._title}: empty; look at the address")
+            raise DataError(f"{self._title}: the file is empty; check the address")
         if answer.status == 200 or (answer.status == 206 and not whole.isdigit()):
             raise DataError(
-                f"{self._title}: its server sends whole files only (no HTTP ranges); download it first, and "
-                "give the file"
+                f"{self._title}: the server sends only whole files (no HTTP range requests); download it "
+                "first, and give the file"
             )
         if answer.status != 206:
             raise refused(answer.status, self._title)
         if not answer.headers["Content-Range"].startswith(f"bytes {start}-"):
             raise DataError(
-                f"{self._title}: the server sent another part than was asked for; download it first"
+                f"{self._title}: the server sent a part of the file that was not requested; download it first"
             )
         # A redirect, to where an archive has its files, is followed once.
         self._answers_at = answer.url

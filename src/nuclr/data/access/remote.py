@@ -74,7 +74,9 @@ def place_of(place: Path | str) -> Path | Remote:
     found = ADDRESS.match(text)
     if found is None:
         if OTHER_ADDRESS.match(text):
-            raise DataError(f"{text}: not an address that is read; give https://, s3://, dandi:// or a path")
+            raise DataError(
+                f"{text}: this kind of address is not supported; give https://, s3://, dandi:// or a path"
+            )
         return Path(place)
     scheme, rest = found[1].lower(), text[found.end() :]
     if scheme == "dandi":
@@ -82,7 +84,7 @@ def place_of(place: Path | str) -> Path | Remote:
     if scheme == "s3":
         bucket, _, key = rest.partition("/")
         if not key.strip("/"):
-            raise DataError(f"{text}: names no file; give s3://bucket/key of one")
+            raise DataError(f"{text}: the address names no file; give it as s3://bucket/key")
         # The certificate of the buckets' servers is not valid for names with dots.
         host = f"s3.amazonaws.com/{bucket}" if "." in bucket else f"{bucket}.s3.amazonaws.com"
         return Remote(f"https://{host}/{quote(key)}", f"s3://{rest}")
@@ -91,7 +93,7 @@ def place_of(place: Path | str) -> Path | Remote:
     except ValueError:
         named = None
     if not named:
-        raise DataError(f"{text}: not an address; give it as https://server/file.nwb")
+        raise DataError(f"{text}: not a valid address; give it as https://server/file.nwb")
     return Remote(f"{scheme}://{rest}")
 
 
@@ -106,7 +108,7 @@ def on_disk(place: Path | str) -> Path:
     found = place_of(place)
     if isinstance(found, Remote):
         raise DataError(
-            f"{found}: on a server, but recordings are read many times here: download it first (`nuclr "
+            f"{found}: on a server, but this command reads recordings many times; download it first (`nuclr "
             "download` with nwb.dandi, or a browser), and give the file"
         )
     return found

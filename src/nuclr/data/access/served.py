@@ -33,7 +33,7 @@ class ServedFolder(MemoryStore):
         self._kept, self._missing = Kept(), set[str]()
         if self._content(".zmetadata") is None and b"consolidated" not in (self._content("zarr.json") or b""):
             if self._content(".zgroup") is None and self._content("zarr.json") is None:
-                raise DataError(f"{title}: no Zarr folder found there (no .zmetadata); look at the address")
+                raise DataError(f"{title}: no Zarr folder found (no .zmetadata); check the address")
             raise self._unlisted()
 
     def __eq__(self, other: object) -> bool:
@@ -43,8 +43,8 @@ class ServedFolder(MemoryStore):
 
     def _unlisted(self) -> DataError:
         return DataError(
-            f"{self._title}: its metadata are not consolidated (.zmetadata), and a server lists no folders; "
-            "download it first, and give the folder"
+            f"{self._title}: the Zarr folder has no consolidated metadata (.zmetadata), and servers do not "
+            "list folders; download it first, and give the folder"
         )
 
     def _content(self, key: str, part: str = "") -> bytes | None:

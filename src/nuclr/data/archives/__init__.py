@@ -148,7 +148,7 @@ def _read_own(recording: Recording, options: Reading) -> Raw:
     from nuclr.data.formats import FORMATS, format_of
 
     if (form := format_of(recording.path)) is None:
-        raise DataError(f"{recording.path}: not {', '.join(form.name for form in FORMATS)}")
+        raise DataError(f"{recording.path}: not recognised; give {', '.join(form.name for form in FORMATS)}")
     return form.read(recording.path, options, recording.animal)
 
 
@@ -169,7 +169,9 @@ def every_recording(config: Config) -> list[Recording]:
     names = [recording.recording for recording in found]
     if unknown := [name for name in config.split.leave_out if name not in names]:
         remedy = did_you_mean(unknown[0], names, f"it has {len(names)}, from {min(names)} to {max(names)}")
-        raise ConfigError(f"split.leave_out: data set {config.dataset} has no {unknown[0]}; {remedy}")
+        raise ConfigError(
+            f"split.leave_out: data set {config.dataset} has no recording {unknown[0]}; {remedy}"
+        )
     return [recording for recording in found if recording.recording not in config.split.leave_out]
 
 
@@ -213,12 +215,14 @@ def recording_at(config: Config, path: Path) -> Recording:
         from nuclr.data.formats import animal_of, format_of
 
         if (form := format_of(path)) is None:
-            raise DataError(f"{path}: not a recording of any form that is read")
+            raise DataError(
+                f"{path}: not a recording in any form that nuclr reads; see `nuclr inspect --help`"
+            )
         return Recording(path, form.recording_of(path), animal_of(path, form, config.reading)[0])
     for recording in recordings(config):
         if recording.path.name == path.name:
             return Recording(path, recording.recording, recording.animal, recording.origin)
-    raise DataError(f"{path}: data set {config.dataset} has no recording of this name")
+    raise DataError(f"{path}: data set {config.dataset} has no recording with this file name")
 
 
 def read_recording(config: Config, recording: Recording) -> Raw:
@@ -230,7 +234,7 @@ def read_recording(config: Config, recording: Recording) -> Raw:
         If a file is damaged, or lacks what the configuration names.
     """
     if not recording.path.exists():
-        raise DataError(f"{recording.path}: not there; `nuclr download` fetches what can be fetched")
+        raise DataError(f"{recording.path}: file not found; download it with `nuclr download`")
     return data_set(config).read(recording)
 
 
@@ -247,7 +251,7 @@ def _note_licence(chosen: DataSet, recording: Recording, folder: Path, fetcher: 
     try:
         note_licence(folder, chosen.licence(recording, fetcher))
     except DownloadError as error:
-        logger.warning("recording %s: its licence is not known (%s)", recording.recording, error)
+        logger.warning("recording %s: its licence could not be read (%s)", recording.recording, error)
 
 
 def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) -> list[Recording]:
@@ -277,7 +281,9 @@ def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) 
     """
     chosen = data_set(config)
     if chosen.download is None:
-        raise ConfigError(f"dataset: {config.dataset} is not downloaded")
+        raise ConfigError(
+            f"dataset: {config.dataset} has nothing to download; choose a public data set, or set nwb.dandi"
+        )
     known = {recording.recording: recording for recording in chosen.recordings()}
     if unknown := [name for name in names if name not in known]:
         remedy = did_you_mean(unknown[0], known, f"it has {len(known)}, from {min(known)} to {max(known)}")
@@ -295,7 +301,7 @@ def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) 
             message = f"recording {recording.recording}: {error}"
             if not config.download.go_on_without:
                 raise DownloadError(message) from None
-            logger.warning("%s; left out, as download.go_on_without says", message)
+            logger.warning("%s; left out (download.go_on_without)", message)
             leave_out(recording.path, recording.recording, recording.animal, message)
             lacking.append(recording)
         else:

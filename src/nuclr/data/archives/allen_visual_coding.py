@@ -110,8 +110,9 @@ def _link(links: Path, session: str) -> str:
         return str(table.set_index("session")["url"][session])
     except (OSError, KeyError, ValueError):
         raise DownloadError(
-            f"{links}: does not say where session {session} is; let snakemake make it again (it asks "
-            "allensdk), or set allen_visual_coding.archive to dandi"
+            f"{links}: no address for session {session}; delete this file, so that the workflow makes it "
+            "again "
+            "with allensdk, or set allen_visual_coding.archive: dandi"
         ) from None
 
 
@@ -139,7 +140,9 @@ def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
     found = []
     for trains in populations:
         if not isinstance(trains, SpikeTrains) or REGION not in trains.units:
-            raise DataError(f"{path}: no units with regions in it; is it a session of Visual Coding?")
+            raise DataError(
+                f"{path}: no units with brain regions; check that it is a session of Visual Coding"
+            )
         units = trains.units
         good = (
             (units["quality"] == "good")
@@ -157,14 +160,15 @@ def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
             spans = intersect_spans(spans, np.array([[-np.inf, pulses[:, 0].min() - BEFORE_LIGHT_S]]))
         if not len(spans):
             raise DataError(
-                f"{path}: nothing is left before the first pulse of light and {BEFORE_LIGHT_S:g} s"
+                f"{path}: no valid time is left, because only the time until {BEFORE_LIGHT_S:g} s before the "
+                "first light pulse is used; leave it out with split.leave_out"
             )
         labelled = chosen.units.drop(columns="quality").join(_cell_types(chosen, pulses, genotype, options))
         found.append(replace(chosen, path=recording.path, units=labelled, valid_spans=spans, cut=True))
     if not found:
         raise DataError(
             f"{path}: no good unit in a region that begins with {options.regions}; "
-            "look at allen_visual_coding.regions"
+            "change allen_visual_coding.regions"
         )
     return found
 
@@ -251,7 +255,7 @@ def _from_table(labels: Path, unit_ids: pd.Series) -> np.ndarray:
     named = f"allen_visual_coding.labels: {labels}"
     table = read_table(labels, named)
     if lacking := {"unit_id", "cell_type"} - set(table):
-        raise DataError(f"{named}: no column {min(lacking)}; it has {', '.join(table)}")
+        raise DataError(f"{named}: no column {min(lacking)}; the columns are {', '.join(table)}")
     found = np.full(len(unit_ids), "", object)
     seen: set[int] = set()
     for name, row, kind in zip(
@@ -263,7 +267,7 @@ def _from_table(labels: Path, unit_ids: pd.Series) -> np.ndarray:
         if row is None:
             continue
         if row in seen:
-            raise DataError(f"{named}: unit_id {name} stands twice")
+            raise DataError(f"{named}: unit_id {name} occurs twice; remove one of the rows")
         seen.add(row)
         found[row] = kind
     return found

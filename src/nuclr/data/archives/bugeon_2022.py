@@ -55,7 +55,7 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
 
     archives = [file for file in files_of(ARTICLE, server, fetcher) if file.name.endswith(".zip")]
     if not archives:
-        raise DownloadError(f"{server}: article {ARTICLE} has no zip archive")
+        raise DownloadError(f"{server}: article {ARTICLE} has no zip archive; check download.figshare")
     # Versions of the archive stand beside each other; the last is the newest.
     archive = fetcher.fetch(archives[-1], folder)
     animal, date = recording.origin.split("/")
@@ -64,7 +64,10 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
         return path.name in FILES and (animal, date) in zip(path.parts, path.parts[1:], strict=False)
 
     if not unpack(archive, folder / recording.recording, of_session):
-        raise DownloadError(f"{archive}: no session {recording.origin} in it")
+        raise DownloadError(
+            f"{archive}: the archive does not contain session {recording.origin}; delete it and download it "
+            "again"
+        )
 
 
 def licence(server: str, fetcher: Fetcher) -> str:
@@ -100,7 +103,7 @@ def read(recording: Recording) -> list[Traces]:
     folder = recording.path
     types_file = next(iter(sorted(folder.rglob(TYPES))), None)
     if types_file is None:
-        raise DataError(f"{folder}: no {TYPES}; delete the folder and fetch the recording again")
+        raise DataError(f"{folder}: no {TYPES}; delete the folder and download the recording again")
     session = types_file.parent
     ttype = np.array([line.strip() for line in types_file.read_text().splitlines()], object)
     units = pd.DataFrame(
@@ -119,7 +122,11 @@ def read(recording: Recording) -> list[Traces]:
         if _fits(path, len(ttype), recording.recording)
     ]
     if not experiments:
-        raise DataError(f"{folder}: no experiment with {ACTIVITY} of its {len(ttype)} neurons")
+        raise DataError(
+            f"{folder}: no experiment has {ACTIVITY} of the session's {len(ttype)} neurons; delete the "
+            "folder and "
+            "download the recording again"
+        )
     times = [np.asarray(alf.load(path, TIMES), float) for path in experiments]
     for path, own in zip(experiments, times, strict=True):
         alf.check_lengths(path, (ACTIVITY, TIMES), (alf.load(path, ACTIVITY), own))
@@ -147,7 +154,7 @@ def _fits(activity: Path, neurons: int, recording: str) -> bool:
     if traces.ndim == 2 and traces.shape[1] == neurons and len(traces) > 1:
         return True
     logger.warning(
-        "%s: experiment %s has traces of shape %s, not of %d neurons: left out",
+        "%s: experiment %s has traces of shape %s, not of %d neurons; left out",
         recording,
         "/".join(activity.parts[-3:-1]),
         traces.shape,
@@ -159,9 +166,11 @@ def _fits(activity: Path, neurons: int, recording: str) -> bool:
 def _check_times(path: Path, times: np.ndarray) -> None:
     gaps = np.diff(times)
     if not np.isfinite(times).all() or (gaps <= 0).any():
-        raise DataError(f"{path / TIMES}: frame times hold NaN or do not ascend; fetch the recording again")
+        raise DataError(
+            f"{path / TIMES}: frame times contain NaN or do not ascend; download the recording again"
+        )
     uneven = int((np.abs(gaps - np.median(gaps)) > 0.5 * np.median(gaps)).sum())
     if uneven:
         logger.warning(
-            "%s: %d frames came early or late by half a frame: taken as even", path / TIMES, uneven
+            "%s: %d frames are early or late by half a frame; treated as evenly spaced", path / TIMES, uneven
         )

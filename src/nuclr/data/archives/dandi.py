@@ -49,7 +49,9 @@ def _dandiset(identifier: str, server: str) -> Iterator[Any]:
         from dandi.dandiapi import DandiAPIClient
         from dandi.exceptions import NotFoundError
     except ImportError:
-        raise DownloadError('DANDI needs its client: pip install "nuclr[dandi]"') from None
+        raise DownloadError(
+            'reading from DANDI needs its client; install it: pip install "nuclr[dandi]"'
+        ) from None
     logging.getLogger("dandi").setLevel(logging.CRITICAL)  # it logs whole tracebacks of what is raised too
     # The client would try for minutes to reach a server that is not there.
     requests.get(server, timeout=TIMEOUT, stream=True).close()
@@ -62,7 +64,7 @@ def _dandiset(identifier: str, server: str) -> Iterator[Any]:
         try:
             yield client.get_dandiset(number, version or None)
         except NotFoundError:
-            raise DownloadError(f"{server}: no dandiset {identifier} there; look at its number") from None
+            raise DownloadError(f"{server}: no dandiset {identifier} found; check its number") from None
 
 
 def recordings(raw: Path, dandisets: Sequence[str], server: str, fetcher: Fetcher) -> list[Recording]:
@@ -94,7 +96,11 @@ def recordings(raw: Path, dandisets: Sequence[str], server: str, fetcher: Fetche
         if row["dandiset"] not in dandisets:
             continue
         if name in found:
-            raise DataError(f"nwb.dandi: {path} of {row['dandiset']} and {found[name].origin} have one name")
+            raise DataError(
+                f"nwb.dandi: {path} of {row['dandiset']} and {found[name].origin} have the same name; use "
+                "them in "
+                "separate data sets"
+            )
         # Every file of a dandiset is in a folder sub-{subject_id}.
         animal = path.parts[0].removeprefix("sub-")
         found[name] = Recording(raw / name, name, animal, origin=f"{row['dandiset']} {path}")
@@ -108,7 +114,7 @@ def _paths(dandiset: str, server: str, fetcher: Fetcher) -> list[str]:
 
     paths: list[str] = fetcher.patiently(ask, f"{server}: dandiset {dandiset}")
     if not paths:
-        raise DataError(f"nwb.dandi: dandiset {dandiset} has no NWB file")
+        raise DataError(f"nwb.dandi: dandiset {dandiset} has no NWB files; choose another")
     return paths
 
 
@@ -186,7 +192,9 @@ def _ask_of(identifier: str, path: str, server: str, fetcher: Fetcher, what: Cal
                 # The path is also the beginning of the paths of others.
                 found = [asset for asset in dandiset.get_assets_with_path_prefix(path) if asset.path == path]
             if len(found) != 1:
-                raise DownloadError(f"{server}: dandiset {identifier} has {len(found)} files {path}, not one")
+                raise DownloadError(
+                    f"{server}: dandiset {identifier} has {len(found)} files {path}, not exactly one"
+                )
             return what(found[0])
 
     answer: Asked = fetcher.patiently(ask, f"{server}: dandiset {identifier}")
@@ -207,7 +215,7 @@ def _address_of_zarr(asset: Any) -> str:
     for url in asset.get_raw_metadata().get("contentUrl", []):
         if asset.zarr in urlsplit(url).path:
             return str(url).rstrip("/")
-    raise DownloadError(f"{asset.path}: DANDI does not say where this Zarr folder is (contentUrl)")
+    raise DownloadError(f"{asset.path}: DANDI gives no address for this Zarr folder (contentUrl)")
 
 
 @dataclass(frozen=True)
@@ -226,14 +234,14 @@ def _zarr_folder(asset: Any) -> _ZarrFolder:
         inside = PurePosixPath(key)
         if inside.is_absolute() or {"..", ".", ""} & set(entry.parts) or "\\" in key or ":" in key:
             raise DownloadError(
-                f"{asset.path}: its file {key} would lie outside of its folder; nothing was fetched"
+                f"{asset.path}: its file {key} would be written outside its folder; nothing was downloaded"
             )
         # S3's tag of a file is its md5, except of one that was sent in several parts.
         tag = entry.digest.value.strip('"')
         digest = f"md5:{tag}" if re.fullmatch("[0-9a-f]{32}", tag) else None
         files[key] = Remote(f"{address}/{quote(key)}", inside.name, entry.size, digest)
     if not files:
-        raise DownloadError(f"{asset.path}: DANDI lists no file in this Zarr folder")
+        raise DownloadError(f"{asset.path}: DANDI lists no files in this Zarr folder")
     return _ZarrFolder(asset.path, files)
 
 
@@ -294,8 +302,9 @@ def find(address: str, server: str, fetcher: Fetcher) -> list[Streamed]:
     named = ADDRESS.fullmatch(address)
     if named is None:
         raise DataError(
-            f"{address}: not an address on DANDI; give it as dandi://000006/sub-x/sub-x_ses-y.nwb, or with a "
-            "version, dandi://000006@0.220126.1855/..."
+            f"{address}: not a valid DANDI address; give it as dandi://000006/sub-x/sub-x_ses-y.nwb, or with "
+            "a "
+            "version as dandi://000006@0.220126.1855/..."
         )
     number, version = named["number"], named["version"] or named["other"]
     path = (named["path"] or "").strip("/")
@@ -310,7 +319,7 @@ def find(address: str, server: str, fetcher: Fetcher) -> list[Streamed]:
 
     found: list[Streamed] = fetcher.patiently(ask, f"{server}: dandiset {identifier}")
     if not found:
-        raise DownloadError(f"{address}: dandiset {identifier} has no NWB file there; look at the path")
+        raise DownloadError(f"{address}: dandiset {identifier} has no NWB file at this path; check the path")
     return sorted(found, key=str)
 
 

@@ -138,15 +138,18 @@ class Fetcher:
                 reason = _reason(error)
                 if not _may_pass(error):
                     raise DownloadError(
-                        f"{url}: {reason}; look at the address, or whether it moved"
+                        f"{url}: {reason}; check whether the address is correct or has moved"
                     ) from None
                 if tried == self.tries:
                     raise DownloadError(
-                        f"{url}: {reason}, {tried} times; run the same command again later, "
-                        "it goes on from here"
+                        f"{url}: {reason} ({tried} attempts); run the same command again later, which "
+                        "resumes "
+                        "the download"
                     ) from None
                 pause = _pause(error, self.pause_s * 2 ** (tried - 1))
-                logger.info("%s: %s; again in %.0f s (%d of %d)", url, reason, pause, tried + 1, self.tries)
+                logger.info(
+                    "%s: %s; next attempt in %.0f s (%d of %d)", url, reason, pause, tried + 1, self.tries
+                )
                 time.sleep(pause)
         raise AssertionError  # unreachable: the last try returns or raises
 
@@ -172,7 +175,7 @@ class Fetcher:
             resumed = answer.status_code == 206
             if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 partial.unlink()
-                raise _WrongContent("the server sent another part than was asked for")
+                raise _WrongContent("the server sent a part of the file that was not requested")
             have = have if resumed else 0
             _remember(validator, answer)
             coming = answer.headers.get("Content-Length")
@@ -213,7 +216,7 @@ def _length_of(answer: requests.Response) -> int | None:
 
 def _verify(remote: Remote, partial: Path) -> None:
     size = partial.stat().st_size
-    wrong = f"{size} bytes came, {remote.size} should have" if remote.size not in (None, size) else ""
+    wrong = f"{size} bytes were received instead of {remote.size}" if remote.size not in (None, size) else ""
     if not wrong and remote.digest is not None:
         algorithm, _, expected = remote.digest.partition(":")
         found = digest_of(partial, algorithm)
@@ -243,13 +246,13 @@ def _may_pass(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server says {error.response.status_code} {error.response.reason}"
+        return f"the server answered {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout):
-        return "the server does not answer"
+        return "the server did not answer"
     if isinstance(error, requests.exceptions.JSONDecodeError):
         return "the answer is not JSON"
     if isinstance(error, requests.RequestException):
-        return f"the connection broke ({' '.join(str(error).split())[:120]})"
+        return f"the connection failed ({' '.join(str(error).split())[:120]})"
     return str(error)
 
 
@@ -324,6 +327,8 @@ def _members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator
 def _check_entry(archive: Path, name: str, special: bool) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-        raise DownloadError(f"{archive}: entry {name} would lie outside of its folder; nothing was unpacked")
+        raise DownloadError(
+            f"{archive}: entry {name} would be written outside its folder; nothing was unpacked"
+        )
     if special:
-        raise DownloadError(f"{archive}: entry {name} is a link or no plain file; nothing was unpacked")
+        raise DownloadError(f"{archive}: entry {name} is a link or not a regular file; nothing was unpacked")

@@ -78,7 +78,9 @@ def _alyx(server: str, folder: Path, fetcher: Fetcher) -> Any:
     try:
         from one.webclient import AlyxClient
     except ImportError:
-        raise DownloadError('ibl_brain_wide_map needs ONE-api: pip install "nuclr[ibl]"') from None
+        raise DownloadError(
+            'ibl_brain_wide_map needs ONE-api; install it: pip install "nuclr[ibl]"'
+        ) from None
 
     def connect() -> Any:
         client = AlyxClient(base_url=server, cache_dir=str(folder / ".alyx"), silent=True, cache_rest=None)
@@ -107,7 +109,7 @@ def _files(session: dict[str, Any], probe: str, collection: str) -> list[Remote]
     if missing := [name for name in NEEDED if name not in found]:
         raise DownloadError(
             f"session {session.get('id', '')}: no {missing[0]} in {where}; "
-            "look at ibl_brain_wide_map.collection, or leave the session out with download.go_on_without"
+            "check ibl_brain_wide_map.collection, or leave the session out with download.go_on_without"
         )
     return [found[name] for name in (*NEEDED, *OPTIONAL) if name in found]
 
@@ -137,7 +139,7 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
         label = metrics["label"].reindex(range(len(channels)))
         passed = np.flatnonzero(label.to_numpy(float) == PASSED)
         if not len(passed):
-            logger.warning("%s: no cluster of %s passes all metrics: left out", folder, probe.name)
+            logger.warning("%s: no cluster of %s passes all quality metrics; left out", folder, probe.name)
             continue
         region, cosmos = _regions(sorting, np.asarray(channels, np.int64)[passed])
         units = pd.DataFrame(
@@ -151,10 +153,17 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
         spikes = sorting.spikes(passed)
         span = spikes.span(drop_last_s)
         if not len(span):
-            raise DataError(f"{probe}: shorter than ibl_brain_wide_map.drop_last_s = {drop_last_s:g} s")
+            raise DataError(
+                f"{probe}: the session is shorter than ibl_brain_wide_map.drop_last_s = {drop_last_s:g} s; "
+                "lower it"
+            )
         found.append(SpikeTrains(folder, probe.name, units, spikes, span, cut=drop_last_s > 0))
     if not found:
-        raise DataError(f"{folder}: no cluster of recording {recording.recording} passes all quality metrics")
+        raise DataError(
+            f"{folder}: no cluster of recording {recording.recording} passes all quality metrics; leave it "
+            "out with "
+            "split.leave_out"
+        )
     return found
 
 
@@ -162,7 +171,7 @@ def _metrics(sorting: alf.Sorting) -> pd.DataFrame:
     table = sorting.table("clusters.metrics", ".pqt")
     if missing := [name for name in ("cluster_id", "label") if name not in table]:
         path = sorting.path("clusters.metrics")
-        raise DataError(f"{path}: damaged, or no column label ({missing[0]}); fetch the recording again")
+        raise DataError(f"{path}: no column {missing[0]}; download the recording again")
     return table.set_index("cluster_id")[["label"]]
 
 
@@ -170,21 +179,21 @@ def _uuids(sorting: alf.Sorting) -> np.ndarray:
     table = sorting.table("clusters.uuids", ".csv")
     if "uuids" not in table:
         path = sorting.path("clusters.uuids")
-        raise DataError(f"{path}: no column uuids in it; fetch the recording again")
+        raise DataError(f"{path}: no column uuids; download the recording again")
     return table["uuids"].to_numpy(object)
 
 
 def _regions(sorting: alf.Sorting, channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Acronym and Cosmos acronym of each unit's channel."""
     if LOCATIONS.removesuffix(".npy") not in sorting.files:
-        logger.warning("%s: no %s: its units have no brain_region", sorting.folder, LOCATIONS)
+        logger.warning("%s: no %s; the units have no brain_region", sorting.folder, LOCATIONS)
         return np.full(len(channels), "", object), np.full(len(channels), "", object)
     ids = sorting.array(LOCATIONS.removesuffix(".npy"))
     sorting.check_channels("clusters.channels", channels, LOCATIONS, len(ids))
     try:
         from iblatlas.regions import BrainRegions
     except ImportError:
-        raise DataError('ibl_brain_wide_map needs iblatlas: pip install "nuclr[ibl]"') from None
+        raise DataError('ibl_brain_wide_map needs iblatlas; install it: pip install "nuclr[ibl]"') from None
     regions = BrainRegions()
     # The left hemisphere's ids are negative.
     region = regions.id2acronym(np.abs(np.asarray(ids, np.int64)[channels]))

@@ -101,7 +101,9 @@ def read(recording: Recording) -> list[SpikeTrains]:
     everything = SpikeTrains(folder, "", units, spikes, span)
     found = alf.by_probe(everything, np.asarray(probes), np.asarray(annotation) >= GOOD)
     if not found or not len(span):
-        raise DataError(f"{folder}: no cluster is annotated as good, or none fires")
+        raise DataError(
+            f"{folder}: no cluster is annotated as good, or none fires; leave it out with split.leave_out"
+        )
     return found
 
 
@@ -110,8 +112,8 @@ def _where(folder: Path) -> Path:
     found = sorted(folder.rglob("spikes.times.npy"))
     if len(found) != 1:
         raise DataError(
-            f"{folder}: {len(found)} files spikes.times.npy, there should be one; "
-            "delete the folder and fetch the recording again"
+            f"{folder}: {len(found)} files spikes.times.npy instead of one; "
+            "delete the folder and download the recording again"
         )
     return found[0].parent
 
@@ -122,6 +124,10 @@ def _regions(path: Path) -> np.ndarray:
     try:
         return pd.read_csv(path, sep="\t", keep_default_na=False)["allen_ontology"].to_numpy(object)
     except FileNotFoundError:
-        raise DataError(f"{path}: not there; delete the folder and fetch the recording again") from None
+        raise DataError(
+            f"{path}: file not found; delete the folder and download the recording again"
+        ) from None
     except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: no column allen_ontology in it ({error})") from None
+        raise DataError(
+            f"{path}: no column allen_ontology ({error}); delete the folder and download the recording again"
+        ) from None

@@ -64,7 +64,7 @@ NWB = Format(
     "an NWB file",
     "the suffix `.nwb`, also of a Zarr folder (`.nwb.zarr`)",
     "`subject_id`, or `nwb.animal_pattern` in the path",
-    "electrodes' `location` as `brain_region`, their place as `depth_um`; columns of text or truth values",
+    "electrodes' `location` as `brain_region`, their position as `depth_um`; columns of text or booleans",
     nwb.is_nwb,
     nwb.read_populations,
     name_of,
@@ -76,7 +76,7 @@ FORMATS = (
         "a Kilosort or phy folder",
         "`spike_times.npy` in it",
         "the folder",
-        "`quality`: a person's word, else Kilosort's; `noise` is left out; `depth_um`",
+        "`quality`: a person's label, else Kilosort's; `noise` is left out; `depth_um`",
         kilosort.is_kilosort,
         lambda folder, options, _: kilosort.read_kilosort(folder, options.sorter),
         recording_of,
@@ -85,7 +85,7 @@ FORMATS = (
         "a saved SpikeInterface sorting or SortingAnalyzer",
         "`numpysorting_info.json` or `spikes/` in it, or `sorting/` beside `recording_info/`",
         "the folder",
-        "properties of text; what `quality` calls noise is left out",
+        "properties of text; units whose `quality` is noise are left out",
         spikeinterface.is_spikeinterface,
         lambda folder, options, _: spikeinterface.read_spikeinterface(folder, options.sorter),
         recording_of,
@@ -113,7 +113,7 @@ FORMATS = (
         "CaImAn's results",
         "the suffix `.hdf5` or `.h5`, with `estimates` in it",
         "the file",
-        "none; `idx_components` says which are kept",
+        "none; `idx_components` says which components are kept",
         caiman.is_caiman,
         lambda path, options, _: caiman.read_caiman(path, options),
         caiman.recording_of,
@@ -166,7 +166,9 @@ def animal_by_pattern(path: Path | Remote, pattern: str) -> str:
     found = re.search(pattern, str(path) if isinstance(path, Remote) else path.absolute().as_posix())
     name = (found[1] if found.re.groups else found[0]) if found else ""
     if not (name or "").strip():
-        raise DataError(f"{path}: nwb.animal_pattern: {pattern} finds no animal in this path")
+        raise DataError(
+            f"{path}: nwb.animal_pattern: {pattern} does not match this path; correct the pattern"
+        )
     return name.strip()
 
 
@@ -187,8 +189,8 @@ def warn_of_animals(unknown: Sequence[Path | Remote], of: int) -> None:
         return
     named = ", ".join(path.name for path in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
     logger.warning(
-        "%d of %s (%s) %s no animal (NWB's subject_id): each counts as an animal of its own, by its name; "
-        "nwb.animal_pattern finds the animal in the path",
+        "%d of %s (%s) %s no animal (NWB's subject_id); each counts as a separate animal, named like the "
+        "recording. Set nwb.animal_pattern to find the animal in the path",
         len(unknown),
         counted(of, "recording"),
         named,

@@ -113,10 +113,12 @@ def _chosen(file: h5py.File, path: Path) -> tuple[str, tuple[int, int]]:
     dff, demixed = _traces(file, DFF), _traces(file, DEMIXED)
     if dff is not None:
         if demixed is not None and dff != demixed:
-            raise DataError(f"{path}: F_dff is {dff}, C {demixed} (component, frame); make F_dff again")
+            raise DataError(
+                f"{path}: F_dff has the shape {dff} but C {demixed} (component, frame); compute F_dff again"
+            )
         return DFF, dff
     if demixed is None:
-        raise DataError(f"{path}: neither {DFF} nor {DEMIXED} holds traces; fit them and save again")
+        raise DataError(f"{path}: neither {DFF} nor {DEMIXED} contains traces; fit them and save again")
     return DEMIXED, demixed
 
 
@@ -124,11 +126,13 @@ def _accepted(file: h5py.File, path: Path, count: int) -> np.ndarray | None:
     """Which components passed, ``(component,)``; None where they were not evaluated."""
     found = file.get(ACCEPTED)
     if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu":
-        logger.warning("%s: no %s: all %d components are kept", path, ACCEPTED, count)
+        logger.warning("%s: no %s; all %d components are kept", path, ACCEPTED, count)
         return None
     passed = np.asarray(found[()]).ravel()
     if not (np.isfinite(passed).all() and ((passed >= 0) & (passed < count)).all()):
-        raise DataError(f"{path}: {ACCEPTED} are not all among the {count} components; save it again")
+        raise DataError(
+            f"{path}: {ACCEPTED} refers to components beyond the {count} in the file; save it again"
+        )
     cells = np.zeros(count, bool)
     cells[passed.astype(np.int64)] = True
     return cells
@@ -142,7 +146,7 @@ def _rate_hz(file: h5py.File, path: Path, imaging: Imaging) -> float:
         rate = float(np.asarray(found[()]).ravel()[0])
         if 0 < rate < math.inf:
             return rate
-    raise DataError(f"{path}: no frame rate at {RATE}; imaging.rate_hz gives the frames in a second")
+    raise DataError(f"{path}: no frame rate at {RATE}; set imaging.rate_hz to the frame rate")
 
 
 def _correction(path: Path, name: str, kept: Frames, frame_s: float, imaging: Imaging) -> Correction | None:
@@ -150,18 +154,18 @@ def _correction(path: Path, name: str, kept: Frames, frame_s: float, imaging: Im
     if name == DFF:
         return None
     if not imaging.dff:
-        logger.info("%s: no F_dff in it: C is read as it is (imaging.dff: false)", path)
+        logger.info("%s: no F_dff; C is read as it is (imaging.dff: false)", path)
         return None
     some = kept.read(0, min(kept.count, 1000))
     # Silent components aside, which say nothing.
     above = some.min(axis=1) > BASELINE * some.max(axis=1)
     if above.all():
         logger.warning(
-            "%s: no F_dff in it (CaImAn makes it with estimates.detrend_df_f): dF/F is made of C", path
+            "%s: no F_dff (CaImAn computes it with estimates.detrend_df_f); dF/F is computed from C", path
         )
         return Correction(frame_s)
     logger.warning(
-        "%s: no F_dff in it, and C has no baseline to divide by: C is read as it is; CaImAn makes F_dff with "
+        "%s: no F_dff, and C has no baseline to divide by; C is read as it is. CaImAn computes F_dff with "
         "estimates.detrend_df_f",
         path,
     )

@@ -74,7 +74,7 @@ def find_recordings(folder: Path, options: Reading, kept: Path | None = None) ->
     if not paths:
         names = ", ".join(form.name for form in FORMATS)
         raise DataError(
-            f"{folder}: no recording there ({names}); set nwb.folder to the folder of your recordings"
+            f"{folder}: no recordings found ({names}); set nwb.folder to the folder of your recordings"
         )
     known = _known(paths, options, kept)
     named: dict[str, Path] = {}
@@ -84,15 +84,15 @@ def find_recordings(folder: Path, options: Reading, kept: Path | None = None) ->
         if own.damaged and options.nwb.on_damaged == "leave_out":
             left_out = own.damaged
         elif own.damaged and not own.animal:
-            raise DataError(f"{own.damaged} (nwb.on_damaged: leave_out goes on without it)")
+            raise DataError(f"{own.damaged} (or leave it out with nwb.on_damaged: leave_out)")
         if not left_out and not own.animal:
             unknown.append(path)
         if named.setdefault(name, path) != path:
-            raise DataError(f"{path} and {named[name]} would both be recording {name}; rename one")
+            raise DataError(f"{path} and {named[name]} have the same recording name, {name}; rename one")
         found.append(Recording(path, name, own.animal or name, left_out=left_out, labels=own.labels))
     warn_of_animals(unknown, len(found))
     if all(recording.left_out for recording in found):
-        raise NothingToLearn(f"{folder}: nothing to learn from in {list_left_out(found)}")
+        raise NothingToLearn(f"{folder}: no recording can be used: {list_left_out(found)}")
     return found
 
 
@@ -161,7 +161,7 @@ def _left_out(known: Sequence[Known]) -> Iterator[tuple[Known, str]]:
         if own.nothing or own.damaged or most is None or _alike(own, most):
             yield own, own.nothing
         else:
-            yield own, f"{_kind(own)}, where most are {_kind(most)}: one model cannot read both"
+            yield own, f"{_kind(own)}, but most recordings are {_kind(most)}: one model cannot read both"
 
 
 def _alike(own: Known, other: Known) -> bool:
@@ -171,7 +171,7 @@ def _alike(own: Known, other: Known) -> bool:
 
 
 def _kind(own: Known) -> str:
-    return "spikes" if own.frame_s is None else f"calcium of {own.frame_s:.3g} s a frame"
+    return "spikes" if own.frame_s is None else f"calcium imaging with frames of {own.frame_s:.3g} s"
 
 
 def _state_of(path: Path) -> str:
@@ -182,7 +182,7 @@ def _state_of(path: Path) -> str:
         for depth in ("*", "*/*", "*/*/*") if path.is_dir() else ():
             status += [below.stat() for below in path.glob(depth)]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); remove it, or mend the link") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); remove it, or repair the link") from None
     size, newest = sum(one.st_size for one in status), max(one.st_mtime_ns for one in status)
     return f"{path.absolute()} {len(status)} {size} {newest}"
 

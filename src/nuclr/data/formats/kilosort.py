@@ -54,7 +54,7 @@ def read_kilosort(folder: Path, options: Sorter | None = None) -> list[SpikeTrai
     names = ("spike_clusters.npy", "spike_templates.npy")  # the second where nobody curated
     clusters = next((folder / name for name in names if (folder / name).is_file()), None)
     if clusters is None:
-        raise DataError(f"{folder}: neither {' nor '.join(names)} there; copy the whole folder")
+        raise DataError(f"{folder}: neither {' nor '.join(names)} found; copy the whole folder")
     rate_hz, rate_from = _rate_hz(folder, options)
     spikes = open_column(folder / "spike_times.npy"), open_column(clusters)
     ids = clusters_in(spikes[1])
@@ -70,17 +70,17 @@ def _rate_hz(folder: Path, options: Sorter) -> tuple[float, list[Path]]:
     if options.sample_rate_hz is not None:
         return options.sample_rate_hz, []
     path = folder / "params.py"
-    remedy = "sorter.sample_rate_hz gives the samples in a second"
+    remedy = "set sorter.sample_rate_hz to the sampling rate"
     try:
         found = SAMPLE_RATE.search(path.read_text(errors="replace"))
     except OSError:
-        raise DataError(f"{path}: not there, or cannot be read; {remedy}, or copy the file") from None
+        raise DataError(f"{path}: file not found, or cannot be read; {remedy}, or copy the file") from None
     try:
         rate = float(found[1]) if found else 0.0
     except ValueError:
         rate = 0.0
     if not 0 < rate < np.inf:
-        raise DataError(f"{path}: no line like sample_rate = 30000.; {remedy}")
+        raise DataError(f"{path}: no line such as sample_rate = 30000.; {remedy}")
     return rate, [path]
 
 
@@ -102,13 +102,15 @@ def _quality(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path]]:
             words = {column for column in columns if column in (*PERSON, *KILOSORT)}
             if key is None or not words:
                 raise DataError(
-                    f"{path}: needs the columns cluster_id and group, KSLabel or quality; it has "
-                    f"{', '.join(columns)}"
+                    f"{path}: needs the columns cluster_id and group, KSLabel or quality, but has "
+                    f"{', '.join(columns)}; rename the columns"
                 )
             try:
                 clusters = [int(float(text)) for text in columns[key]]
             except (ValueError, OverflowError):
-                raise DataError(f"{path}: cluster_id: not all are numbers; mend the table") from None
+                raise DataError(
+                    f"{path}: cluster_id: some entries are not numbers; correct the table"
+                ) from None
             for column in sorted(words, key=(*PERSON, *KILOSORT).index):
                 into = person if column in PERSON else kilosort
                 for cluster, word in zip(clusters, columns[column], strict=True):

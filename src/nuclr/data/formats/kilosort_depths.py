@@ -45,7 +45,11 @@ def cluster_depths(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path
     except (OSError, ValueError, EOFError, OverflowError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         logger.info(
-            "%s: depths are not known: %s or %s cannot be used (%s)", folder, POSITIONS, TEMPLATES, reason
+            "%s: depths are unknown, because %s or %s cannot be used (%s)",
+            folder,
+            POSITIONS,
+            TEMPLATES,
+            reason,
         )
         return np.full(len(ids), np.nan), []
 

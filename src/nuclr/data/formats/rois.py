@@ -14,7 +14,7 @@ from nuclr.data.text import labels_as_text
 
 logger = logging.getLogger(__name__)
 
-NO_CELLS = "no ROI is called a cell; imaging.keep_all: true keeps all"
+NO_CELLS = "no ROI is classified as a cell; set imaging.keep_all: true to keep all ROIs"
 
 
 def only_cells(rois: Traces, cells: np.ndarray | None, keep_all: bool) -> Traces:
@@ -22,7 +22,7 @@ def only_cells(rois: Traces, cells: np.ndarray | None, keep_all: bool) -> Traces
     if cells is None or keep_all or cells.all():
         return rois
     logger.info(
-        "%s: %s: %d of %d ROIs are cells, the others are left out; imaging.keep_all: true keeps all",
+        "%s: %s: %d of %d ROIs are cells; the others are left out (imaging.keep_all: true keeps them)",
         rois.path,
         rois.population,
         cells.sum(),
@@ -64,7 +64,7 @@ def join(planes: Sequence[Traces]) -> Traces:
         ]
         before += len(plane.units)
     logger.info(
-        "%s: %s are recorded together: one population; nwb.planes: apart keeps them apart",
+        "%s: %s were recorded together and become one population (nwb.planes: apart separates them)",
         first.path,
         ", ".join(plane.population for plane in planes),
     )

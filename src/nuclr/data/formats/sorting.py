@@ -64,12 +64,13 @@ def sorted_population(
         units["depth_um"] = depth_um
     if not RATES_HZ[0] <= spikes.rate_hz <= RATES_HZ[1]:
         raise DataError(
-            f"{folder}: {spikes.rate_hz:g} samples in a second, which no probe has; sorter.sample_rate_hz "
-            "gives them"
+            f"{folder}: a sampling rate of {spikes.rate_hz:g} Hz is not plausible; set sorter.sample_rate_hz "
+            "to "
+            "the sampling rate"
         )
     span = spikes.span()
     if not len(units) or not len(span):
-        raise DataError(f"{folder}: no spikes in it")
+        raise DataError(f"{folder}: contains no spikes")
     # Samples are counted from the beginning of the recording, and the last one is a sample long.
     span = np.array([[0.0, span[0, 1] + 1 / spikes.rate_hz]])
     everything = SpikeTrains(folder, "sorting", units, spikes, span, files=read)
@@ -77,7 +78,7 @@ def sorted_population(
     if not kept.any():
         raise DataError(f"{folder}: {none_kept(quality, why)}")
     if not kept.all():
-        logger.info("%s: %d of %d clusters are %s: left out", folder, (~kept).sum(), len(units), why)
+        logger.info("%s: %d of %d clusters are %s; left out", folder, (~kept).sum(), len(units), why)
     return [everything.only(kept)]
 
 
@@ -85,15 +86,15 @@ def kept_clusters(quality: np.ndarray, keep: Sequence[str] | None) -> tuple[np.n
     """Say which clusters are kept by what they are called, ``(cluster,)``, and why the others are not."""
     called = np.char.lower(quality.astype(str))
     if keep is None:
-        return called != NOISE, "called noise"
+        return called != NOISE, "labelled noise"
     kept = np.isin(called, [name.lower() for name in keep])
-    return kept, f"not called {' or '.join(keep)} (sorter.keep)"
+    return kept, f"not labelled {' or '.join(keep)} (sorter.keep)"
 
 
 def none_kept(quality: np.ndarray, why: str) -> str:
     """Say what clusters are called of which none is kept."""
-    kinds = sorted({str(name) or "nothing" for name in np.char.lower(quality.astype(str))})
-    return f"all {len(quality)} clusters are {why}; they are called {', '.join(kinds)}"
+    kinds = sorted({str(name) or "(none)" for name in np.char.lower(quality.astype(str))})
+    return f"all {len(quality)} clusters are {why}; their labels are {', '.join(kinds)}"
 
 
 def clusters_in(column: Column) -> np.ndarray:
@@ -110,7 +111,9 @@ def clusters_in(column: Column) -> np.ndarray:
         ids = ids.astype(np.float64)  # of 16 bits, numbers could not be compared with the most
     whole = ids.dtype.kind in "iuf" and np.isfinite(ids).all() and (ids == np.floor(ids)).all()
     if not (whole and (ids <= MOST_CLUSTERS).all()):
-        raise DataError(f"{column.path}: clusters are no whole numbers up to {MOST_CLUSTERS:,}; sort again")
+        raise DataError(
+            f"{column.path}: cluster numbers must be integers up to {MOST_CLUSTERS:,}; sort the spikes again"
+        )
     # A cluster below 0 is none: some sorters put there what they could not sort.
     return ids[ids >= 0].astype(np.int64)
 
@@ -124,7 +127,7 @@ def open_column(path: Path, field: str = "") -> Column:
         If not.
     """
     if not path.is_file():
-        raise DataError(f"{path}: not there; copy the whole folder")
+        raise DataError(f"{path}: file not found; copy the whole folder")
     column = Column(path, field)
     with column.opened() as opened:
         dtype, shape = opened.dtype, tuple(opened.shape)
@@ -135,7 +138,8 @@ def open_column(path: Path, field: str = "") -> Column:
     numeric = own.kind in "iuf" and own.itemsize <= 8 and not own.shape
     if not numeric or not shape or math.prod(shape) != max(shape):
         raise DataError(
-            f"{path}: {own} of shape {shape}, where one column of numbers belongs; copy the whole folder "
-            "again"
+            f"{path}: an array of {own} with shape {shape}, but one column of numbers is needed; copy the "
+            "whole "
+            "folder again"
         )
     return column

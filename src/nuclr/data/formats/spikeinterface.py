@@ -83,10 +83,12 @@ def read_spikeinterface(folder: Path, options: Sorter | None = None) -> list[Spi
     except DataError:
         raise
     except Exception as error:  # NumPy and zarr have no end of errors for damaged files
-        raise DataError(f"{folder}: not a whole SpikeInterface sorting ({error}); save it again") from None
+        raise DataError(f"{folder}: damaged SpikeInterface sorting ({error}); save it again") from None
     if saved.segments != 1:
         raise DataError(
-            f"{folder}: {saved.segments} segments; save each (sorting.select_segments) to a folder of its own"
+            f"{folder}: the sorting has {saved.segments} segments; save each one (sorting.select_segments) "
+            "to a "
+            "separate folder"
         )
     quality = np.full(len(saved.ids), "", object)
     for name in (KILOSORT, QUALITY):
@@ -124,14 +126,14 @@ def _saved(ids: Any, said: Any, columns: tuple[Column, Column], files: tuple[Pat
     """Make sure that what a sorting says of itself can be."""
     rate_hz = float(said["sampling_frequency"])
     if not isinstance(ids, list):
-        raise ValueError("its unit_ids are no list")
+        raise ValueError("unit_ids is not a list")
     if not 0 < rate_hz < np.inf:
         raise ValueError(f"a sampling_frequency of {rate_hz:g}")
     for column in columns:
         with column.opened() as values:
             kind = (values.dtype[column.field] if column.field else values.dtype).kind
             if len(values.shape) != 1 or kind not in "iu":
-                raise ValueError("its spikes are no columns of whole numbers")
+                raise ValueError("the spikes are not columns of integers")
     return _Saved(ids, rate_hz, said["num_segments"], *columns, files)
 
 
@@ -140,7 +142,9 @@ def _array(path: Path) -> Any:
     if path.suffix == ".npy":
         return map_npy(path)
     if "pickle" in codecs_of(json.loads((path / ".zarray").read_text())):
-        raise ValueError(f"{path.name}: an array in it is pickled, which could run anything")
+        raise ValueError(
+            f"{path.name}: contains a pickled array, which is not read because it could execute code"
+        )
     return zarr.open_array(path, mode="r", zarr_format=2)
 
 
@@ -148,7 +152,7 @@ def _text(values: np.ndarray) -> np.ndarray:
     """Give values as text; what damage left of it may be signs that there are none, which stop Python."""
     texts = np.ascontiguousarray(values.astype(str))
     if texts.itemsize and texts.view(np.uint32).max(initial=0) > sys.maxunicode:
-        raise ValueError("signs that are no text")
+        raise ValueError("invalid characters")
     return texts
 
 
@@ -163,7 +167,7 @@ def _properties(inside: Path, count: int) -> dict[str, np.ndarray]:
         try:
             values = _array(path)
             if values.shape[:1] != (count,):
-                raise ValueError(f"{name} is of shape {values.shape}, with {count} units")
+                raise ValueError(f"{name} has the shape {values.shape} for {count} units")
             if values.ndim != 1 or (values.dtype.kind not in "USTb" and not called):
                 continue
             read = np.asarray(values[:])
@@ -173,9 +177,7 @@ def _properties(inside: Path, count: int) -> dict[str, np.ndarray]:
             if name == QUALITY:
                 raise
             # An error of ours is one line, whatever names hold.
-            logger.warning(
-                "%s: passed over", DataError(f"{inside}: property {name} cannot be read ({error})")
-            )
+            logger.warning("%s; ignored", DataError(f"{inside}: property {name} cannot be read ({error})"))
             continue
         if called or names_kinds(read):
             found[name] = read

@@ -91,7 +91,7 @@ def read_suite2p(folder: Path, options: Reading | None = None) -> list[Traces]:
     options = options or Reading()
     planes = _planes_in(folder)
     if planes and (folder / COMBINED / "F.npy").is_file():
-        logger.info("%s: the planes are read; %s, which repeats them, is not", folder, COMBINED)
+        logger.info("%s: the planes are read; %s, which contains the same planes, is not", folder, COMBINED)
     recording = recording_of(folder)
     made = [_plane(folder, path, f"{recording}_{path.name}_", options.imaging) for path in planes]
     if not planes:
@@ -125,14 +125,14 @@ def _plane(folder: Path, path: Path, prefix: str, imaging: Imaging) -> Traces:
     if imaging.dff:
         neuropil = path / "Fneu.npy"
         if not neuropil.is_file():
-            logger.warning("%s: not there: dF/F is made without taking neuropil off", neuropil)
+            logger.warning("%s: file not found; dF/F is computed without subtracting neuropil", neuropil)
             correction = Correction(frame_s)
         else:
             if _array(neuropil).shape != shape:
-                raise DataError(f"{neuropil}: not of the shape {shape} of F.npy; {COPY_AGAIN}")
+                raise DataError(f"{neuropil}: does not have the shape {shape} of F.npy; {COPY_AGAIN}")
             read.append(neuropil)
             correction = Correction(frame_s, Column(neuropil), said.share)
-            logger.info("%s: dF/F is made of F - %g Fneu", path, said.share)
+            logger.info("%s: dF/F is computed from F - %g Fneu", path, said.share)
     every = np.arange(shape[0])
     cells, cells_from = _cells(path, shape[0])
     rois = Traces(
@@ -162,9 +162,11 @@ def _array(path: Path) -> np.ndarray:
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}: damaged ({error}); {COPY_AGAIN}") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub" or values.ndim != 2:
-        raise DataError(f"{path}: not an array of numbers of two dimensions; run Suite2p again")
+        raise DataError(f"{path}: not a two-dimensional array of numbers; run Suite2p again")
     if path.name == "F.npy" and values.shape[1] < 2:
-        raise DataError(f"{path}: {values.shape} (ROI, frame) are no traces; run Suite2p again")
+        raise DataError(
+            f"{path}: the shape {values.shape} (ROI, frame) has fewer than two frames; run Suite2p again"
+        )
     return values
 
 
@@ -172,11 +174,11 @@ def _cells(path: Path, count: int) -> tuple[np.ndarray | None, list[Path]]:
     """Say which ROIs are called cells, and the file that says so; None where nobody did."""
     file = path / "iscell.npy"
     if not file.is_file():
-        logger.warning("%s: not there: all %d ROIs are kept", file, count)
+        logger.warning("%s: file not found; all %d ROIs are kept", file, count)
         return None, []
     values = _array(file)
     if len(values) != count or not values.shape[1]:
-        raise DataError(f"{file}: {values.shape[0]} rows where F.npy has {count} ROIs; {COPY_AGAIN}")
+        raise DataError(f"{file}: {values.shape[0]} rows, but F.npy has {count} ROIs; {COPY_AGAIN}")
     return np.asarray(values[:, 0] > 0), [file]
 
 
@@ -202,14 +204,14 @@ def _settings(path: Path, imaging: Imaging) -> _Settings:
                 share = _number(holder, name)
     if rate_hz is None or rate_hz <= 0:
         raise DataError(
-            f"{path / SETTINGS[0]}: the frame rate is not known{unread or ' (no file, or no fs in it)'}; "
-            "imaging.rate_hz gives the frames in a second"
+            f"{path / SETTINGS[0]}: the frame rate is unknown{unread or ' (no file, or no fs in it)'}; "
+            "set imaging.rate_hz to the frame rate"
         )
     if share is None:
         share = SHARE
         if imaging.dff:
             logger.warning(
-                "%s: the share of neuropil is not known%s: %g is taken; imaging.neuropil_share gives another",
+                "%s: the share of neuropil is unknown%s; %g is used (imaging.neuropil_share changes it)",
                 path,
                 unread,
                 share,

@@ -95,7 +95,7 @@ def _sortings(folder: Path) -> dict[tuple[str, ...], Sorting]:
         }
         if not of_probes:
             raise DataError(
-                f"{inside}: spikes.times and spikes.clusters are not named alike; give both the same name"
+                f"{inside}: the file names of spikes.times and spikes.clusters do not match; rename one"
             )
         for more, own in of_probes.items():
             others = {name: path for name, path in shared.items() if not name.startswith("spikes.")}
@@ -117,20 +117,21 @@ def _spikes(sorting: Sorting, options: Sorter) -> tuple[SpikesByTime, np.ndarray
         rate_hz = options.sample_rate_hz
         if rate_hz is None:
             raise DataError(
-                f"{sorting.folder}: spikes.samples without spikes.times; sorter.sample_rate_hz gives the "
-                "samples in a second"
+                f"{sorting.folder}: spikes.samples without spikes.times; set sorter.sample_rate_hz to the "
+                "sampling rate"
             )
     where = sorting.spikes(np.zeros(0, np.int64), rate_hz)
     kind = sorting.array("spikes.times" if rate_hz is None else "spikes.samples").dtype.kind
     if kind not in ("f" if rate_hz is None else "iuf"):
         raise DataError(
-            f"{where.times.path}: not in seconds; whole numbers of samples belong in spikes.samples.npy, "
-            "with sorter.sample_rate_hz"
+            f"{where.times.path}: times are not in seconds; save samples (integers) as spikes.samples.npy "
+            "and "
+            "set sorter.sample_rate_hz"
         )
     where = replace(where, ids=clusters_in(where.clusters))
     span = where.span()
     if not len(where.ids) or not len(span):
-        raise NothingToLearn(f"{sorting.folder}: no spikes in it")
+        raise NothingToLearn(f"{sorting.folder}: contains no spikes")
     if rate_hz is not None:
         # Samples are counted from the beginning of the recording, and the last one is a sample long.
         return where, np.array([[0.0, span[0, 1] + 1 / rate_hz]])
@@ -155,7 +156,7 @@ def _populations(
     if not kept.any():
         raise NothingToLearn(f"{sorting.folder}: {none_kept(quality, why)}")
     if not kept.all():
-        logger.info("%s: %d of %d clusters are %s: left out", sorting.folder, (~kept).sum(), len(kept), why)
+        logger.info("%s: %d of %d clusters are %s; left out", sorting.folder, (~kept).sum(), len(kept), why)
     named = safe_name(folder.name) if PROBE.fullmatch(folder.name) else "sorting"
     everything = SpikeTrains(folder, "_".join(probe) or named, _typed(units), where, span)
     probes = _probes(sorting, where.ids)
@@ -172,10 +173,12 @@ def _probes(sorting: Sorting, ids: np.ndarray) -> np.ndarray | None:
         return None
     probes = sorting.array(PROBES)
     if probes.ndim != 1 or len(probes) <= ids.max() or probes.dtype.kind not in "iuf":
-        raise DataError(f"{sorting.path(PROBES)}: should have the number of a probe for each cluster, from 0")
+        raise DataError(
+            f"{sorting.path(PROBES)}: must contain a probe number for each cluster, from cluster 0"
+        )
     chosen = np.asarray(probes[ids], float)
     if not np.isfinite(chosen).all():
-        raise DataError(f"{sorting.path(PROBES)}: not all are numbers of probes")
+        raise DataError(f"{sorting.path(PROBES)}: some probe numbers are NaN or infinite; correct the file")
     return chosen
 
 

@@ -55,7 +55,7 @@ def units_of(sorting: Sorting, ids: np.ndarray, keep: Sequence[str] | None) -> p
             units["brain_location_id"] = pd.to_numeric(pd.Series(of_units), errors="coerce")
     if "brain_region" not in units and "brain_location_id" in units:
         logger.info(
-            "%s: no acronyms of brain regions, only numbers: kept as brain_location_id", sorting.folder
+            "%s: brain regions have no acronyms, only numbers; kept as brain_location_id", sorting.folder
         )
     return units
 
@@ -66,13 +66,15 @@ def _values(sorting: Sorting, name: str) -> np.ndarray:
     if path.suffix == ".npy":
         values = sorting.array(name)
         if values.ndim != 1:
-            raise DataError(f"{path}: {values.shape} where one number or name a row should be")
+            raise DataError(
+                f"{path}: an array of shape {values.shape}, but one number or name for each row is needed"
+            )
         return values
     table = sorting.table(name, path.suffix)
     columns = [column for column in (name.partition(".")[2].lower(), *REGION_COLUMNS) if column in table]
     if not columns:
         raise DataError(
-            f"{path}: its first line names none of the columns {', '.join(REGION_COLUMNS)}; name one so"
+            f"{path}: none of the columns {', '.join(REGION_COLUMNS)}; rename the column with regions"
         )
     return as_text(table[columns[0]]).to_numpy(object)
 
@@ -89,7 +91,7 @@ def _rows(sorting: Sorting, name: str, ids: np.ndarray) -> np.ndarray:
     if len(ids) and ids.max() >= len(values):
         raise DataError(
             f"{sorting.files[name]}: {len(values)} rows, but there are spikes of cluster {ids.max()}; "
-            "it should have a row for each cluster, from 0"
+            "the file must have a row for each cluster, from cluster 0"
         )
     return np.asarray(values[ids])
 
@@ -101,14 +103,16 @@ def _by_channel(sorting: Sorting, name: str, ids: np.ndarray) -> np.ndarray | No
             continue
         channels = _rows(sorting, of_clusters, ids)
         if channels.dtype.kind not in "iuf" or not np.isfinite(channels).all():
-            raise DataError(f"{sorting.files[of_clusters]}: not all are numbers of channels")
+            raise DataError(
+                f"{sorting.files[of_clusters]}: some entries are not channel numbers; correct the file"
+            )
         # As Steinmetz et al. 2019 count peak channels.
         channels = channels.astype(np.int64) - first
         values = _values(sorting, name)
         sorting.check_channels(of_clusters, channels, sorting.files[name].name, len(values))
         return np.asarray(values[channels])
     logger.warning(
-        "%s: %s is not used, since there is no clusters.channels", sorting.folder, sorting.files[name].name
+        "%s: %s is not used, because clusters.channels is missing", sorting.folder, sorting.files[name].name
     )
     return None
 
@@ -139,7 +143,7 @@ def _quality(sorting: Sorting, ids: np.ndarray, keep: Sequence[str] | None) -> n
         return np.full(len(ids), "", object)
     if len(known) > 1:
         logger.info(
-            "%s: %s says how good clusters are (also there: %s)",
+            "%s: the quality of clusters is read from %s (not from %s)",
             sorting.folder,
             chosen,
             ", ".join(name for name in known if name != chosen),
@@ -160,7 +164,9 @@ def _called(sorting: Sorting, ids: np.ndarray) -> dict[str, np.ndarray]:
     if "cluster_id" in table:
         numbers = pd.to_numeric(table["cluster_id"], errors="coerce")
         if numbers.isna().any() or numbers.duplicated().any():
-            raise DataError(f"{path}: cluster_id: not all are numbers that differ; mend the table")
+            raise DataError(
+                f"{path}: cluster_id: some entries are not numbers, or occur twice; correct the table"
+            )
         table = table.set_index(numbers.astype(np.int64))
     else:
         table = table.set_axis(range(len(table)))

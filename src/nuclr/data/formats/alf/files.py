@@ -79,13 +79,13 @@ def files_of(folder: Path) -> dict[str, dict[str, Path]]:
             other = own.setdefault((more, name), path)
             if other.suffix == path.suffix and other != path:
                 raise DataError(
-                    f"{path} and {other.name} are both {name}; take one of them out of the folder"
+                    f"{path} and {other.name} are both {name}; remove one of them from the folder"
                 )
             if SUFFIXES.index(path.suffix[1:]) < SUFFIXES.index(other.suffix[1:]):
                 own[more, name] = path
         if own and version != folder:
             logger.info(
-                "%s: of %s the revision %s is read",
+                "%s: %s are read from the revision %s",
                 folder,
                 ", ".join(sorted({n for _, n in own})),
                 version.name,
@@ -148,9 +148,9 @@ def folders_by_probe(session: Path) -> dict[tuple[str, ...], Path]:
     for probe, folders in found.items():
         if len(folders) > 1:
             raise DataError(
-                f"{session}: {'_'.join(probe) or 'it'} has several sortings: "
+                f"{session}: {'_'.join(probe) or 'the session'} has several sortings: "
                 f"{', '.join(folder.relative_to(session).as_posix() for folder in folders)}; "
-                "give the folder of one of them in place of the session"
+                "give the folder of one of them instead of the session"
             )
     return {probe: folders[0] for probe, folders in found.items()}
 

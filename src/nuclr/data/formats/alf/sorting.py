@@ -16,7 +16,7 @@ from nuclr.data.spikes import SpikesByTime
 from nuclr.data.text import read_table
 from nuclr.errors import DataError
 
-FETCH_AGAIN = "delete the folder and fetch the recording again"
+FETCH_AGAIN = "delete the folder and download the recording again"
 
 
 def load(folder: Path, name: str, remedy: str = FETCH_AGAIN) -> np.ndarray:
@@ -31,13 +31,13 @@ def load(folder: Path, name: str, remedy: str = FETCH_AGAIN) -> np.ndarray:
     try:
         values = map_npy(path)
     except FileNotFoundError:
-        raise DataError(f"{path}: not there; {remedy}") from None
+        raise DataError(f"{path}: file not found; {remedy}") from None
     except (ValueError, OSError, EOFError) as error:
         objects = "Object arrays" in str(error) or "Python objects" in str(error)
-        why = "it holds Python objects, which are not read: save it as text or numbers" if objects else error
+        why = "it contains pickled objects, which are not read: save text or numbers" if objects else error
         raise DataError(f"{path}: damaged ({why}); {remedy}") from None
     if values.dtype.kind == "V":
-        raise DataError(f"{path}: holds records of several fields, where numbers or names belong; {remedy}")
+        raise DataError(f"{path}: contains records with several fields instead of numbers or names; {remedy}")
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
@@ -68,7 +68,9 @@ def check_lengths(
     """
     for name, values in zip(names, arrays, strict=True):
         if len(values) != len(arrays[0]):
-            raise DataError(f"{folder}: {names[0]} has {len(arrays[0])} rows, {name} {len(values)}; {remedy}")
+            raise DataError(
+                f"{folder}: {names[0]} has {len(arrays[0])} rows, but {name} has {len(values)}; {remedy}"
+            )
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Sorting:
         """
         path = self.path(name, suffix)
         if not path.exists():
-            raise DataError(f"{path}: not there; {self.remedy}")
+            raise DataError(f"{path}: file not found; {self.remedy}")
         if path.suffix in (".csv", ".tsv"):
             return pd.DataFrame(read_table(path, f"{path}"))
         try:
@@ -132,7 +134,9 @@ class Sorting:
             If not.
         """
         if len(channels) and not 0 <= channels.min() <= channels.max() < count:
-            raise DataError(f"{self.folder}: {name} beyond the {count} channels of {among}")
+            raise DataError(
+                f"{self.folder}: {name} refers to channels beyond the {count} in {among}; {self.remedy}"
+            )
 
     def spikes(self, ids: np.ndarray, rate_hz: float | None = None) -> SpikesByTime:
         """Say where the spikes of some clusters are.
@@ -152,7 +156,7 @@ class Sorting:
         times, clusters = "spikes.times" if rate_hz is None else "spikes.samples", "spikes.clusters"
         for name in (times, clusters):
             if self.array(name).ndim != 1:
-                raise DataError(f"{self.path(name)}: more than one column; {self.remedy}")
+                raise DataError(f"{self.path(name)}: has more than one column; {self.remedy}")
         return SpikesByTime(Column(self.path(times)), Column(self.path(clusters)), ids, rate_hz or 1.0)
 
 

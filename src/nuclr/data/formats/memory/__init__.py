@@ -219,7 +219,7 @@ def read_object(held: Any, options: Nwb, chunk: Chunk) -> list[Population]:
             if why := why_left_out(population, chunk):
                 logger.warning("%s: population %s: %s", names.path, population.population, why)
         if not (kept := [population for population in made if len(population.units)]):
-            raise NothingToLearn(f"{names.path}: no unit is left; lower min_rate_hz")
+            raise NothingToLearn(f"{names.path}: no units are left; lower min_rate_hz")
         return kept
     if is_traces(held):
         names = Names()
@@ -250,16 +250,18 @@ def _of_spikes(
     raw = replace(raw, units=labelled(raw, labels, names.recording))
     rate_hz = np.mean([len(own) for own in held.times]) / float(np.diff(spans).sum())
     if rate_hz < RARE_HZ:
-        logger.warning("%s: units fire %.2g times a second; are times in seconds?", names.path, rate_hz)
+        logger.warning("%s: units fire at only %.2g Hz; check that times are in seconds", names.path, rate_hz)
     return _with_something(names.made(raw, chunk), chunk, names)
 
 
 def _with_something(population: Population, chunk: Chunk, names: Names) -> Population:
     """Make sure that something is left of a population."""
     if population.modality == "calcium" and not len(population.units):
-        raise NothingToLearn(f"{names.path}: all traces are NaN throughout")
+        raise NothingToLearn(f"{names.path}: all traces are NaN in all frames; check the traces")
     if why := why_left_out(population, chunk):
-        raise NothingToLearn(f"{names.path}: {why}; look at spike times and session, or lower min_rate_hz")
+        raise NothingToLearn(
+            f"{names.path}: {why}; check the spike times and the session, or lower min_rate_hz"
+        )
     return population
 
 
@@ -268,7 +270,7 @@ def _session(held: HeldSpikes, limits: tuple[float | None, float | None], names:
     together = np.concatenate(held.times)
     known = together[np.isfinite(together)]
     if not len(known):
-        raise NothingToLearn(f"{names.path}: no spike in it; look at the spike times")
+        raise NothingToLearn(f"{names.path}: contains no spikes; check the spike times")
     start, stop = limits
     if held.spans is None:
         spans = session_span(known.min(), known.max())
@@ -278,7 +280,7 @@ def _session(held: HeldSpikes, limits: tuple[float | None, float | None], names:
         spans = intersect_spans(held.spans, np.array([within], float))
     if not (len(spans) and np.isfinite(spans).all() and (spans[:, 0] < spans[:, 1]).all()):
         raise DataError(
-            f"{names.path}: no time is left between start_s = {start} and stop_s = {stop}; its spikes are "
-            f"from {known.min():g} to {known.max():g} s"
+            f"{names.path}: no time is left between start_s = {start} and stop_s = {stop}; the spikes are "
+            f"between {known.min():g} and {known.max():g} s"
         )
     return spans

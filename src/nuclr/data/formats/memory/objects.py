@@ -105,7 +105,9 @@ def held_spikes(trains: Any) -> HeldSpikes:
         each = _listed(_spiketrains(trains))
         ids = list(range(len(each)))
     if not each:
-        raise DataError("spike times: no unit in it; give an array of spike times (s) for each unit")
+        raise DataError(
+            "spike times: the object contains no units; give an array of spike times (s) for each unit"
+        )
     times = [_seconds(own, str(unit)) for unit, own in zip(ids, each, strict=True)]
     _refuse_samples(times)
     if hasattr(trains, "time_support"):
@@ -120,9 +122,10 @@ def _listed(trains: Any) -> list[Any]:
     numbers = is_traces(trains) or getattr(trains, "dtype", np.dtype(object)) != np.dtype(object)
     if isinstance(trains, str | bytes | pd.DataFrame) or numbers or not isinstance(trains, Iterable):
         raise DataError(
-            f"spike times: {type(trains).__name__} is not read; give a list of arrays of spike times (s), "
+            f"spike times: {type(trains).__name__} is not supported; give a list of arrays of spike times "
+            "(s), "
             "one for each unit, or {id: times}, a pynapple TsGroup, neo SpikeTrains or a SpikeInterface "
-            "sorting; dF/F is given with nuclr.from_traces(array, rate_hz)"
+            "sorting. For dF/F, use nuclr.from_traces(array, rate_hz)"
         )
     return list(trains)
 
@@ -141,7 +144,7 @@ def _seconds(times: Any, unit: str) -> np.ndarray:
     elif type(times) not in (np.ndarray, list, tuple, pd.Series) and (
         hasattr(times, "units") or hasattr(times, "unit")
     ):
-        raise DataError(f"unit {unit}: {type(times).__name__} has a unit of its own; give plain numbers in s")
+        raise DataError(f"unit {unit}: {type(times).__name__} has a physical unit; give plain numbers in s")
     try:
         values = np.asarray(times)
         if values.dtype.kind == "O" or not values.size:
@@ -157,7 +160,7 @@ def _seconds(times: Any, unit: str) -> np.ndarray:
 
 
 def _not_times(unit: str, what: str) -> DataError:
-    return DataError(f"unit {unit}: {what}, where spike times (s) belong: numbers, one for each spike")
+    return DataError(f"unit {unit}: spike times are {what}; give one number (s) for each spike")
 
 
 def _refuse_samples(times: Sequence[np.ndarray]) -> None:
@@ -172,8 +175,9 @@ def _refuse_samples(times: Sequence[np.ndarray]) -> None:
     known = together[np.isfinite(together)]
     if len(known) and known.max() > WHOLE_FROM_S and (known == np.floor(known)).all():
         raise DataError(
-            f"spike times: whole numbers up to {known.max():.0f}, which are samples or ms; times must be in "
-            "seconds: divide samples by the sampling rate, ms by 1000"
+            f"spike times: integers up to {known.max():.0f}, which are probably samples or ms; times must be "
+            "in "
+            "seconds: divide samples by the sampling rate, or ms by 1000"
         )
 
 
@@ -189,7 +193,7 @@ def _intervals(support: Any) -> np.ndarray:
     """Spans of pynapple's ``IntervalSet``, whose ends belong to them."""
     spans = np.asarray(support.values, np.float64).reshape(-1, 2)
     if not len(spans) or not (spans[:, 0] <= spans[:, 1]).all():
-        raise DataError("time_support: it is empty or not in order; restrict to some epoch")
+        raise DataError("time_support: it is empty or not in order; restrict the object to an epoch")
     return merge_spans(np.stack([spans[:, 0], np.nextafter(spans[:, 1], np.inf)], axis=1))
 
 
@@ -209,7 +213,8 @@ def _spiketrains(held: Any) -> Any:
     if hasattr(held, "segments"):
         if len(held.segments) != 1:
             raise DataError(
-                f"neo: a Block of {counted(len(held.segments), 'segment')}; give one: block.segments[0]"
+                f"neo: a Block with {counted(len(held.segments), 'segment')}; give one of them, such as "
+                "block.segments[0]"
             )
         held = held.segments[0]
     return getattr(held, "spiketrains", held)
@@ -220,7 +225,9 @@ def _of_neo(trains: Sequence[Any], ids: list[str] | None, times: list[np.ndarray
     spans = np.array([[_one(train.t_start), np.nextafter(_one(train.t_stop), np.inf)] for train in trains])
     common = np.array([[spans[:, 0].max(), spans[:, 1].min()]])
     if not common[0, 0] < common[0, 1]:
-        raise DataError("neo: spike trains that end before others begin (t_start, t_stop); give one session")
+        raise DataError(
+            "neo: some spike trains end before others begin (t_start, t_stop); give those of one session"
+        )
     names = [str(train.name or "") for train in trains]
     notes = [dict(train.annotations or {}) for train in trains]
     shared = [name for name in notes[0] if all(np.ndim(own.get(name, [])) == 0 for own in notes)]
@@ -240,11 +247,12 @@ def _of_spikeinterface(sorting: Any) -> HeldSpikes:
     segments = int(sorting.get_num_segments())
     if segments != 1:
         raise DataError(
-            f"sorting: {segments} segments; select one: sorting.select_segments([0]), and read each by itself"
+            f"sorting: {segments} segments; select one with sorting.select_segments([0]), and read each "
+            "separately"
         )
     ids = list(sorting.unit_ids)
     if not ids:
-        raise DataError("sorting: no unit in it")
+        raise DataError("sorting: contains no units")
     columns = {str(name): np.asarray(sorting.get_property(name)) for name in sorting.get_property_keys()}
     columns = {name: own for name, own in columns.items() if own.shape == (len(ids),)}
     table = pd.DataFrame(columns, index=range(len(ids)))
@@ -252,10 +260,12 @@ def _of_spikeinterface(sorting: Any) -> HeldSpikes:
     if "quality" in table:
         kept = (table["quality"].astype(str).str.lower() != NOISE).to_numpy()
         if not kept.all():
-            logger.info("sorting: %d of %d units are called noise: left out", (~kept).sum(), len(ids))
+            logger.info("sorting: %d of %d units are labelled noise; left out", (~kept).sum(), len(ids))
     chosen = [unit for unit, own in zip(ids, kept, strict=True) if own]
     if not chosen:
-        raise DataError(f"sorting: all {len(ids)} units are called noise (quality)")
+        raise DataError(
+            f"sorting: all {len(ids)} units are labelled noise (property quality); change their labels"
+        )
     times = [
         np.asarray(sorting.get_unit_spike_train(unit, segment_index=0, return_times=True), np.float64)
         for unit in chosen
@@ -303,15 +313,15 @@ def held_traces(traces: Any) -> HeldTraces:
         return HeldTraces(np.asarray(traces))
     except (TypeError, ValueError):
         kind = type(traces).__name__
-        raise DataError(f"traces: {kind} is no array; give one of (unit, time)") from None
+        raise DataError(f"traces: {kind} is not an array; give an array (unit, time)") from None
 
 
 def _of_xarray(array: Any) -> HeldTraces:
     dims = [str(dim) for dim in array.dims]
     if len(dims) != 2 or "time" not in dims:
         raise DataError(
-            f"DataArray of dimensions ({', '.join(dims)}), where (unit, time) belong; rename them, or choose "
-            "one of the others (isel)"
+            f"DataArray: the dimensions are ({', '.join(dims)}), but must be (unit, time); rename them, or "
+            "select along the others (isel)"
         )
     (unit,) = [dim for dim in dims if dim != "time"]
     own = {str(name): each for name, each in array.coords.items() if each.dims == (unit,)}
@@ -333,6 +343,6 @@ def _clock(times: Any) -> np.ndarray:
         return values / np.timedelta64(1, "s")
     if values.dtype.kind not in "iuf" or named not in SECONDS:
         raise DataError(
-            f"DataArray: time is {named or values.dtype}; give it as numbers in s from the session's start"
+            f"DataArray: time is in {named or values.dtype}; give numbers in s from the start of the session"
         )
     return values.astype(np.float64)

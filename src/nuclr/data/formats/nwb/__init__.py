@@ -89,7 +89,7 @@ def populations_of(
     imaged = traces(root, prefix, options.nwb, options.imaging)
     if not imaged:
         raise NothingToLearn(
-            f"{root.file}: neither units nor dF/F (RoiResponseSeries) in it; spike-sort it first"
+            f"{root.file}: contains neither units nor dF/F (RoiResponseSeries); spike-sort it first"
         )
     return imaged
 

@@ -42,7 +42,7 @@ def opened(path: Path | Remote) -> Iterator[Node]:
         If it is not there, damaged, not NWB, or of a version that is not read.
     """
     if isinstance(path, Path) and not path.exists():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: file not found; check the path")
     try:
         if path.is_dir():
             root = Node(path, open_zarr(path), "")
@@ -66,9 +66,7 @@ def opened(path: Path | Remote) -> Iterator[Node]:
 def damaged(path: Path | Remote, error: Exception | str) -> DataError:
     """Say that a file cannot be read, and why."""
     reason = " ".join(str(error).split())[:200]
-    return DataError(
-        f"{path}: not a whole NWB file (truncated, or not NWB: {reason}); fetch or write it again"
-    )
+    return DataError(f"{path}: damaged, truncated, or not an NWB file ({reason}); download or write it again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +132,15 @@ class Node:
         number = str(version).removeprefix("NWB-").strip()
         if number.startswith(("0", "1")):
             raise NothingToLearn(
-                f"{self.file}: NWB {number}, which no current software writes; export it to NWB 2 (pynwb, "
-                "MatNWB or NeuroConv), or give its spike times with nuclr.from_spike_times"
+                f"{self.file}: NWB {number} is not supported; export it to NWB 2 (pynwb, MatNWB or "
+                "NeuroConv), "
+                "or give its spike times with nuclr.from_spike_times"
             )
         if number.startswith("2.0b"):
             raise NothingToLearn(
-                f"{self.file}: NWB {number}, a beta of NWB 2 with tables of another form; export it again "
-                "with a current pynwb, or give its spike times with nuclr.from_spike_times"
+                f"{self.file}: NWB {number}, a beta version of NWB 2, is not supported; export it again with "
+                "a "
+                "current pynwb, or give its spike times with nuclr.from_spike_times"
             )
         if not number and self.kind != "NWBFile":
             raise damaged(self.file, "it has no nwb_version")
@@ -194,11 +194,11 @@ class Node:
         path, source = str(link.get("path", "")), str(link.get("source", "."))
         if source not in (".", "") and Path(source).name != self.file.name:
             raise DataError(
-                f"{self.file}: {self.path} lies in another file, {source}, which is not read; "
+                f"{self.file}: {self.path} is a link into another file, {source}, which is not read; "
                 "export the session to one file"
             )
         if self.links == MOST_LINKS:
-            raise damaged(self.file, f"{self.path}: links that lead to links without end")
+            raise damaged(self.file, f"{self.path}: more than {MOST_LINKS} links that lead to links")
         root = Node(self.file, open_zarr(self.file), "", self.links + 1)
         return root.get(path) if path.strip("/") else root
 
@@ -293,7 +293,9 @@ class Node:
             hdf5 = isinstance(self.raw, h5py.Dataset)
             stored = self.raw.id.get_storage_size() if hdf5 else self.raw.nbytes_stored()
         if size > DENSEST * stored:
-            raise damaged(self.file, f"{self.path}: {stored} bytes cannot be numbers of shape {self.shape}")
+            raise damaged(
+                self.file, f"{self.path}: {stored} bytes cannot contain an array of shape {self.shape}"
+            )
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -74,7 +74,7 @@ def traces(root: Node, prefix: str, named: Nwb, imaging: Imaging) -> list[Traces
     found = [node for node in root.nodes() if node.is_group and node.kind == SERIES]
     if not found:
         if named.series:
-            raise DataError(f"{root.file}: nwb.series: no {SERIES} in it")
+            raise DataError(f"{root.file}: nwb.series: the file contains no {SERIES}; leave nwb.series empty")
         return []
     chosen = [_opened(node) for node in _chosen(root, found, named.series)]
     # In the order of their places, which differ where names do not; populations stay in the file's order.
@@ -100,7 +100,7 @@ def _chosen(root: Node, found: list[Node], named: Sequence[str]) -> list[Node]:
         by_name = [[node for node in found if name.strip("/") in (node.name, node.path)] for name in named]
         for name, nodes in zip(named, by_name, strict=True):
             if not nodes:
-                raise DataError(f"{root.file}: nwb.series: no {name} in it; its series: {places}")
+                raise DataError(f"{root.file}: nwb.series: no series {name}; the file contains {places}")
         return [node for node in found if any(node in nodes for nodes in by_name)]
     sets: dict[str, list[Node]] = {}
     for node in found:
@@ -119,7 +119,7 @@ def _chosen(root: Node, found: list[Node], named: Sequence[str]) -> list[Node]:
         others = [node.path for node in nodes if node not in taken]
         if others:
             logger.warning(
-                "%s: of the same ROIs %s is read, not %s; nwb.series names another",
+                "%s: of several series of the same ROIs, %s is read and not %s (nwb.series names another)",
                 root.file,
                 ", ".join(node.path for node in taken),
                 ", ".join(others),
@@ -127,7 +127,9 @@ def _chosen(root: Node, found: list[Node], named: Sequence[str]) -> list[Node]:
         chosen += taken
     if not chosen:
         raise DataError(
-            f"{root.file}: neither dF/F nor fluorescence in it, but {places}; nwb.series names what to read"
+            f"{root.file}: contains neither dF/F nor fluorescence, but {places}; name the series to read "
+            "with "
+            "nwb.series"
         )
     return [node for node in found if node in chosen]
 
@@ -170,7 +172,7 @@ def _opened(node: Node) -> _Series:
     parts = data is not None and rois is not None and not (data.is_group or rois.is_group)
     if not parts or target is None or not target.is_group:
         raise DataError(
-            f"{node.file}: {node.path} lacks its data, or the table of its ROIs; write the file again"
+            f"{node.file}: {node.path} has no data, or no table of its ROIs; write the file again"
         )
     assert data is not None
     assert rois is not None
@@ -193,7 +195,7 @@ def _population(
     frame_s, start_s = _timing(node, count, imaging.rate_hz)
     frames = Frames(data.column(), np.arange(len(rows)), np.arange(len(rows)), 0, count, by_roi)
     if _rank(root, node) == 1 and imaging.dff and frames.raw():
-        logger.info("%s: dF/F is made of %s (imaging.dff: false reads it as it is)", path, node.name)
+        logger.info("%s: dF/F is computed from %s (imaging.dff: false reads it as it is)", path, node.name)
         frames = replace(frames, correction=Correction(frame_s))
     made = Traces(
         path=path,
@@ -220,11 +222,13 @@ def _by_roi(series: _Series) -> bool:
     if shape and shape[0] and math.prod(shape[1:]) == count:
         return False
     if len(shape) == 2 and shape[0] == count and shape[1] > 1:
-        logger.warning("%s: %s is (ROI, frame) where NWB has (frame, ROI): turned", series.node.file, name)
+        logger.warning(
+            "%s: %s is (ROI, frame), but NWB requires (frame, ROI); transposed", series.node.file, name
+        )
         return True
     raise DataError(
-        f"{series.node.file}: {name} has traces {shape} of {counted(count, 'ROI')}; they should "
-        "be (frame, ROI)"
+        f"{series.node.file}: {name} has traces of shape {shape} for {counted(count, 'ROI')}; they must be "
+        "(frame, ROI); write the file again"
     )
 
 
@@ -257,25 +261,22 @@ def _timing(node: Node, count: int, rate_hz: float | None) -> tuple[float, float
         rate = starting.attribute("rate", None) if rate_hz is None else rate_hz
         if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf:
             raise DataError(
-                f"{path}: {node.name} has a rate of {rate} Hz; imaging.rate_hz gives the frames in a "
-                "second, or set the rate or timestamps in the file"
+                f"{path}: {node.name} has a rate of {rate} Hz; set imaging.rate_hz to the frame rate, or the "
+                "rate or timestamps in the file"
             )
         return 1.0 / rate, start_s
     if rate_hz is not None:
         return 1.0 / rate_hz, start_s
     if stamps is None or stamps.is_group:
         raise DataError(
-            f"{path}: {node.name} has neither a rate nor timestamps; imaging.rate_hz gives the "
-            "frames in a second"
+            f"{path}: {node.name} has neither a rate nor timestamps; set imaging.rate_hz to the frame rate"
         )
     times = numbers(stamps, f"{path}: timestamps of {node.name}")
     if len(times) < 2 or len(times) != count:
         raise DataError(
             f"{path}: {node.name} has {counted(len(times), 'timestamp')} for "
-            f"{counted(count, 'frame')}; it should have one for each, of two or more"
+            f"{counted(count, 'frame')}; it must have one for each frame, and at least two"
         )
     if (frame_s := frame_length(np.diff(times))) is None:
-        raise DataError(
-            f"{path}: frames of {node.name} are not evenly spaced; split it at the gaps, one file each"
-        )
+        raise DataError(f"{path}: frames of {node.name} are not evenly spaced; split the file at the gaps")
     return frame_s, float(times[0])

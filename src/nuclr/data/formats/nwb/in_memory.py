@@ -59,8 +59,8 @@ def read_populations(nwbfile: Any, options: Nwb) -> tuple[list[SpikeTrains], Ses
     path, table = Path(session.recording), nwbfile.units
     if table is None or not len(table) or "spike_times" not in table.colnames:
         raise NothingToLearn(
-            f"{path}: no units with spike times in this NWBFile; of imaging, or units elsewhere, save it "
-            "first (pynwb.NWBHDF5IO) and read the file"
+            f"{path}: this NWBFile has no units with spike times; to read imaging, or units in a processing "
+            "module, save it first (pynwb.NWBHDF5IO) and read the file"
         )
     try:
         found = _read(nwbfile, table, session, options)
@@ -86,7 +86,7 @@ def _read(nwbfile: Any, table: Any, session: Session, options: Nwb) -> list[Spik
     path, count = Path(session.recording), len(table)
     ids = np.asarray(table.id[:])
     if len(np.unique(ids)) < count:
-        raise DataError(f"{path}: ids of its units stand twice; give each unit an id of its own")
+        raise DataError(f"{path}: two units have the same id; give each unit a different id")
     trains = [np.asarray(table.get_unit_spike_times(row), np.float64) for row in range(count)]
     units = pd.DataFrame({"unit_id": [f"{session.prefix}{own}" for own in ids]})
     units = units.assign(**dict(_columns(table, options, path)))
@@ -130,9 +130,13 @@ def _one_a_unit(column: Any) -> bool:
 
 def _column(table: Any, name: str, path: Path) -> np.ndarray:
     if name not in table.colnames:
-        raise DataError(f"{path}: no column {name} in table units; it has {', '.join(table.colnames)}")
+        raise DataError(
+            f"{path}: no column {name} in table units; the columns are {', '.join(table.colnames)}"
+        )
     if not _one_a_unit(table[name]):
-        raise DataError(f"{path}: column {name} of table units is not one value a row; leave it out")
+        raise DataError(
+            f"{path}: column {name} of table units does not have one value for each row; leave it out"
+        )
     values = np.asarray(table[name][:])
     return values if values.dtype.kind in "biuf" else values.astype(str).astype(object)
 
@@ -162,7 +166,7 @@ def _ran(nwbfile: Any, times: np.ndarray, path: Path) -> np.ndarray:
     """Say when a session ran; trials, epochs and other intervals widen it."""
     known = times[np.isfinite(times)]
     if not len(known):
-        raise NothingToLearn(f"{path}: no spike in it; look at spike_times")
+        raise NothingToLearn(f"{path}: contains no spikes; check spike_times")
     tables = [nwbfile.trials, nwbfile.epochs, *dict(nwbfile.intervals or {}).values()]
     return widened(session_span(known.min(), known.max()), _intervals(tables))
 

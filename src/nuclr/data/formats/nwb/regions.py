@@ -50,19 +50,21 @@ def regions(locations: np.ndarray, key: str | None, file: Path | Remote) -> np.n
     keys = list(dict.fromkeys(name for found in dictionaries for name in found))
     if key is not None and _plain(key) not in map(_plain, keys):
         raise DataError(
-            f"{file}: nwb.region_key: no {key} in the electrodes' location; it has {', '.join(keys)}"
+            f"{file}: nwb.region_key: no key {key} in the electrodes' location; the keys are "
+            f"{', '.join(keys)}"
         )
     chosen = [key] if key is not None else [name for name in KEYS if name in map(_plain, keys)]
     if not chosen:
         logger.warning(
-            "%s: the electrodes' location is a dictionary of %s, of which none is known to be the region: no "
-            "region is read; nwb.region_key names it",
+            "%s: the electrodes' location is a dictionary with the keys %s, none of which is a usual name "
+            "for the "
+            "region; no region is read (set nwb.region_key)",
             file,
             ", ".join(keys),
         )
         return np.full(len(texts), "", object)
     logger.info(
-        "%s: the region is %s of the electrodes' location; nwb.region_key names another", file, chosen[0]
+        "%s: the region is %s of the electrodes' location (nwb.region_key names another key)", file, chosen[0]
     )
     return np.array(
         [text if parsed[text] is None else _first(parsed[text], chosen) for text in texts], object

@@ -79,7 +79,8 @@ class Table:
         """
         if name not in self._children:
             raise DataError(
-                f"{self.file}: no column {name} in table {self.name}; it has {', '.join(self.columns)}"
+                f"{self.file}: no column {name} in table {self.name}; the columns are "
+                f"{', '.join(self.columns)}"
             )
         return self._children[name]
 
@@ -94,7 +95,9 @@ class Table:
         dataset = self.dataset(name)
         if f"{name}_index" in self._children or dataset.shape != (len(self),):
             raise DataError(
-                f"{self.file}: column {name} of table {self.name} is not one value a row; leave it out"
+                f"{self.file}: column {name} of table {self.name} does not have one value for each row; "
+                "leave "
+                "it out"
             )
         values = dataset.read()
         # EnumData: the column holds places in a list of names.
@@ -103,8 +106,8 @@ class Table:
             names = elements.read()
             if names.dtype.kind != "O" or names.ndim != 1:
                 raise DataError(
-                    f"{self.file}: column {name} of table {self.name} has no texts for its numbers "
-                    "(elements); write it again"
+                    f"{self.file}: column {name} of table {self.name} has no names for its numbers "
+                    "(elements); write the file again"
                 )
             within = (values >= 0) & (values < len(names))
             return np.where(within, names[np.where(within, values, 0)], "") if len(names) else values
@@ -132,8 +135,8 @@ class Table:
             or (len(stops) and (stops[-1] > len(dataset) or starts[0] < 0))
         ):
             raise DataError(
-                f"{self.file}: the index of column {name} of table {self.name} points outside it; "
-                "write it again"
+                f"{self.file}: the index of column {name} of table {self.name} points outside the column; "
+                "write the file again"
             )
         return starts, stops, dataset
 
@@ -148,7 +151,8 @@ class Table:
         rows = whole_numbers(rows, named)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise DataError(
-                f"{named}: a reference to row {rows.max()} of table {self.name}, which has {len(self)}"
+                f"{named}: a reference to row {rows.max()} of table {self.name}, which has {len(self)} rows; "
+                "write the file again"
             )
         return rows
 
@@ -185,10 +189,10 @@ def whole_numbers(values: np.ndarray, named: str) -> np.ndarray:
         values = values.astype(np.float64)
         good = np.isfinite(values) & (values == np.floor(values))
         if not good.all():
-            raise DataError(f"{named}: {values[~good][0]} is no whole number; write the file again")
+            raise DataError(f"{named}: {values[~good][0]} is not an integer; write the file again")
     # Compared as they are: beyond 2**63 a number would become negative without a word.
     if len(values) and (values.max() > 2.0**62 or values.min() < -(2.0**62)):
-        raise DataError(f"{named}: {values.max()} is beyond any row; write the file again")
+        raise DataError(f"{named}: {values.max()} is larger than any row number; write the file again")
     return values.astype(np.int64)
 
 
@@ -206,7 +210,8 @@ def check_numbers(data: Any, named: str, shape: tuple[int, ...]) -> None:
     if not fits or data.dtype.kind not in "biuf":
         wanted = ", ".join("any" if size == -1 else str(size) for size in shape)
         raise DataError(
-            f"{named}: {data.dtype} of shape {tuple(data.shape)}, where numbers of shape ({wanted}) belong; "
+            f"{named}: {data.dtype} of shape {tuple(data.shape)}, but numbers of shape ({wanted}) are "
+            "needed; "
             "write the file again"
         )
 
@@ -241,7 +246,9 @@ def without_invalid(root: Node, spans: np.ndarray) -> np.ndarray:
 def without_holes(spans: np.ndarray, holes: np.ndarray, path: Path | Remote) -> np.ndarray:
     """Take ``invalid_times``, ``(interval, 2)``, out of the spans; see :func:`without_invalid`."""
     if not (holes[:, 0] <= holes[:, 1]).all():
-        raise DataError(f"{path}: invalid_times: an interval is not a number or ends before it begins")
+        raise DataError(
+            f"{path}: invalid_times: an interval is NaN or ends before it begins; correct the file"
+        )
     return remove_spans(spans, holes)
 
 
@@ -255,8 +262,10 @@ def with_time(found: list[SpikeTrains] | list[Traces], path: Path | Remote) -> A
     """
     for raw in found:
         if not len(raw.valid_spans):
-            logger.warning("%s: population %s: invalid_times cover all of it; left out", path, raw.population)
+            logger.warning(
+                "%s: population %s: invalid_times cover the whole session; left out", path, raw.population
+            )
     kept = [raw for raw in found if len(raw.valid_spans)]
     if found and not kept:
-        raise DataError(f"{path}: invalid_times cover everything that was recorded; look at them")
+        raise DataError(f"{path}: invalid_times cover the whole recording; check them")
     return kept

@@ -58,7 +58,7 @@ def units_table(root: Node, named: str | None) -> Table | None:
         node = root.get(named)
         if node is None or not node.is_group:
             there = ", ".join(node.path for node in _tables(root)) or "none"
-            raise DataError(f"{root.file}: nwb.units_table: no {named} in it; its Units tables: {there}")
+            raise DataError(f"{root.file}: nwb.units_table: no table {named}; the Units tables are: {there}")
         return Table(node)
     own = root.get(UNITS)
     if own is not None and own.is_group and len(Table(own)):
@@ -66,10 +66,10 @@ def units_table(root: Node, named: str | None) -> Table | None:
     found = [table for table in map(Table, _tables(root)) if len(table) and "spike_times" in table]
     if not found:
         return None
-    logger.info("%s: its units are in %s", root.file, found[0].node.path)
+    logger.info("%s: units are read from %s", root.file, found[0].node.path)
     if len(found) > 1:
         logger.warning(
-            "%s: several Units tables (%s): the first is read; nwb.units_table names another",
+            "%s: several Units tables (%s); the first is read (nwb.units_table names another)",
             root.file,
             ", ".join(table.node.path for table in found),
         )
@@ -101,12 +101,12 @@ def spike_trains(root: Node, table: Table, prefix: str, named: Nwb) -> list[Spik
     """
     path = root.file
     if "spike_times" not in table:
-        raise DataError(f"{path}: its units have no spike_times; spike-sort it first")
+        raise DataError(f"{path}: the units have no spike_times; spike-sort it first")
     starts, stops, times = table.ragged("spike_times")
     check_numbers(times, f"{path}: spike_times", (-1,))
     ids = table.ids
     if len(ids) != len(np.unique(ids)):
-        raise DataError(f"{path}: ids of its units stand twice; give each unit an id of its own")
+        raise DataError(f"{path}: two units have the same id; give each unit a different id")
     units = pd.DataFrame({"unit_id": [f"{prefix}{i}" for i in ids]})
     columns = labels_of(table) if named.unit_columns is None else named.unit_columns
     units = units.assign(**{name: table.column(name) for name in columns})
@@ -270,7 +270,7 @@ def _session(root: Node, times: Node) -> np.ndarray:
         known = part[np.isfinite(part)]
         first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
     if not first <= last:
-        raise DataError(f"{root.file}: no spike in it; look at spike_times")
+        raise DataError(f"{root.file}: contains no spikes; check spike_times")
     session = session_span(first, last)
     tables = root.get(INTERVALS)
     for name, node in (tables.children() if tables is not None else {}).items():
@@ -296,7 +296,7 @@ def _first_electrodes(table: Table, electrodes: Table) -> np.ndarray | None:
             # The Allen Institute's files name the electrode by its id.
             ids = pd.Index(electrodes.ids)
             if not ids.is_unique:
-                raise DataError(f"{table.file}: ids of its electrodes stand twice; write the file again")
+                raise DataError(f"{table.file}: two electrodes have the same id; write the file again")
             return ids.get_indexer(table.column("peak_channel_id"))
         return None
     named = f"{table.file}: electrodes of its units"
@@ -349,8 +349,9 @@ def observed_spans(
         # Asked so that what is not a number is refused too.
         if not ((np.abs(own) <= LATEST_S).all() and (own[:, 0] <= own[:, 1]).all()):
             raise DataError(
-                f"{path}: obs_intervals of unit {ids[unit]}: one is not finite or ends before it begins, or "
-                f"lies beyond {LATEST_S:g} s"
+                f"{path}: obs_intervals of unit {ids[unit]}: an interval is not finite, ends before it "
+                "begins, "
+                f"or is beyond {LATEST_S:g} s; correct the file"
             )
         key = own.tobytes()
         if key not in merged:
@@ -393,7 +394,7 @@ def _observed_together(
     little = known & (lengths < np.median(lengths[known]) / 2)
     if little.any():
         logger.warning(
-            "%s: %s observed for less than half as long as the others (obs_intervals): left out",
+            "%s: %s observed for less than half as long as the others (obs_intervals); left out",
             named,
             counted(int(little.sum()), "unit"),
         )
@@ -403,7 +404,7 @@ def _observed_together(
         common = intersect_spans(common, own)
     if not len(common):
         raise DataError(
-            f"{named}: its units were never observed at the same time (obs_intervals); write one file "
+            f"{named}: the units were never observed at the same time (obs_intervals); write one file "
             "for each part of the session"
         )
     return chosen & ~little, common
