@@ -1,9 +1,10 @@
 """Bugeon et al. 2022 (Nature 607:330): calcium imaging of mouse V1 with transcriptomic types.
 
-17 sessions of 4 mice. Figshare article 19448531, one zip: ``SB025/2019-10-04/neuron.ttype.txt`` and others
-of a session, ``SB025/2019-10-04/Blank/01/frame.neuralActivity.npy`` (frame, neuron) and ``frame.times.npy``
-of an experiment. The experiments of a session share its neurons; they are joined an hour apart, so that no
-window spans two of them.
+The data set has 17 sessions of 4 mice. Figshare article 19448531 is one zip archive, with files of a session
+such as ``SB025/2019-10-04/neuron.ttype.txt``, and files of an experiment such as
+``SB025/2019-10-04/Blank/01/frame.neuralActivity.npy`` (frame, neuron) and ``frame.times.npy``. The
+experiments of a session have the same neurons; they are joined with gaps of an hour, so that no window spans
+two of them.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ ACTIVITY, TIMES = "frame.neuralActivity.npy", "frame.times.npy"
 DEPTHS = "neuron.depth.npy"
 FILES = (TYPES, ACTIVITY, TIMES, DEPTHS)
 APART_S = 3600.0
-# Neurons with fewer genes than tell a type are only excitatory or inhibitory; Serpinf1 has too few cells.
+# With too few detected genes, neurons are only excitatory or inhibitory; Serpinf1 has too few cells.
 NO_SUBCLASS = ("EC", "IN", "Serpinf1", "")
 
 
 def recordings(raw: Path) -> list[Recording]:
-    """List all sessions; each is a folder below ``raw`` once it is downloaded."""
+    """Return all sessions; each becomes a folder below ``raw`` when it is downloaded."""
     return [
         Recording(raw / name, name, row["animal"], origin=row["session"])
         for row in manifest("bugeon_2022")
@@ -43,12 +44,12 @@ def recordings(raw: Path) -> list[Recording]:
 
 
 def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) -> None:
-    """Unpack a session into ``folder / recording``; the archive, fetched once, stays in the folder.
+    """Unpack a session into ``folder / recording``; the archive is downloaded once and stays in the folder.
 
     Raises
     ------
     DownloadError
-        If the archive cannot be had, is damaged, or lacks a session.
+        If the archive cannot be downloaded, is damaged, or does not contain the session.
     """
     from nuclr.data.archives.download import unpack
     from nuclr.data.archives.figshare import files_of
@@ -56,7 +57,7 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
     archives = [file for file in files_of(ARTICLE, server, fetcher) if file.name.endswith(".zip")]
     if not archives:
         raise DownloadError(f"{server}: article {ARTICLE} has no zip archive; check download.figshare")
-    # Versions of the archive stand beside each other; the last is the newest.
+    # The article contains several versions of the archive; the last is the newest.
     archive = fetcher.fetch(archives[-1], folder)
     animal, date = recording.origin.split("/")
 
@@ -71,12 +72,12 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
 
 
 def licence(server: str, fetcher: Fetcher) -> str:
-    """Say under which licence the article is given.
+    """Return the licence of the article.
 
     Raises
     ------
     DownloadError
-        If the server does not say.
+        If the server states none.
     """
     from nuclr.data.archives.figshare import licence_of
 
@@ -86,13 +87,13 @@ def licence(server: str, fetcher: Fetcher) -> str:
 def read(recording: Recording) -> list[Traces]:
     """Read the population of a session.
 
-    Labels: ``ttype`` as the archive has it; ``ei`` (EC or IN), ``subclass`` (Lamp5, Pvalb, Vip, Sncg, Sst)
-    and ``class`` (their subtypes), "" where not known.
+    The labels are ``ttype`` as in the archive, ``ei`` (EC or IN), ``subclass`` (Lamp5, Pvalb, Vip, Sncg, Sst)
+    and ``class`` (their subtypes), "" if unknown.
 
     Raises
     ------
     DataError
-        If a file is missing or damaged, or files do not fit each other.
+        If a file is missing or damaged, or files do not fit together.
     """
     import pandas as pd
 
@@ -147,7 +148,7 @@ def _subclass(ttype: str) -> str:
 
 
 def _fits(activity: Path, neurons: int, recording: str) -> bool:
-    """Whether an experiment has the session's neurons; a few have others, and are left out."""
+    """Return whether an experiment has the neurons of the session; the few that do not are left out."""
     from nuclr.data.formats import alf
 
     traces = alf.load(activity.parent, ACTIVITY)
