@@ -170,7 +170,7 @@ def test_missing_recordings_are_named(folder: Path, tmp_path: Path) -> None:
 def test_a_population_that_is_given_twice_is_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(stores(folder)[0], tmp_path / "copy.zarr")
     arguments = {"output": tmp_path / "m.safetensors", "checkpoints": tmp_path / "c"}
-    with pytest.raises(DataError, match="a/probe is in two of the stores; give each recording once"):
+    with pytest.raises(DataError, match="a/probe is given twice; give each recording once"):
         pretrain_run(Cohort([*stores(folder), tmp_path / "copy.zarr"], ["a", "b"]), small(), 0, **arguments)
 
 

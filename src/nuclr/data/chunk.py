@@ -1,4 +1,4 @@
-"""From recordings to stores, out of core: Dask bins spikes and copies traces shard by shard."""
+"""Conversion of recordings to population stores, out of core: Dask bins spikes and copies traces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
-FRAMES_S = (1e-5, 1e3)  # shorter and longer frames than any camera's
+FRAMES_S = (1e-5, 1e3)  # shortest and longest plausible frame (s)
 
 
 def chunk_recording(
@@ -38,32 +38,32 @@ def chunk_recording(
     options: Chunk,
     licence: str = "",
 ) -> list[str]:
-    """Write the stores of all populations of a recording to ``folder``, all or none.
+    """Write the stores of all populations of a recording to ``folder``, all of them or none.
 
-    Stores that were made from the same file in the same way are left as they are.
+    Stores that were made from the same file with the same settings are kept.
 
     Parameters
     ----------
     populations
-        What the source found in the recording.
+        Populations that were read from the recording.
     folder
-        The recording's folder; one that is there is replaced.
+        Folder of the recording; an existing one is replaced.
     dataset, animal, recording
-        Identity, kept in the stores.
+        Identity, which is stored.
     options
-        Bin, chunk and shard lengths; the least firing rate.
+        Bin, chunk and shard lengths, and the lowest firing rate.
     licence
-        Of the recording, kept in the stores; "" if it is not known.
+        Licence of the recording, which is stored; "" if it is unknown.
 
     Returns
     -------
     list of str
-        Names of the populations written. A population of which no unit is left is left out.
+        Names of the stored populations. A population without units is left out.
 
     Raises
     ------
     DataError
-        If spike times or traces cannot be trusted, no unit is left, or two populations have one name.
+        If spike times or traces are not valid, no unit is left, or two populations have the same name.
     NuclrError
         If the disk is full or the folder cannot be written.
     """
@@ -110,7 +110,7 @@ def chunk_recording(
 
 
 def _sha256_of(raw: SpikeTrains | Traces) -> str:
-    """Hash what was read; of what is on a server its address."""
+    """Return the hash of the files that were read; for a recording on a server, that of its address."""
     if isinstance(raw.path, Remote):
         return hashlib.sha256(raw.path.url.encode()).hexdigest()
     return sha256_of(raw.path, raw.files)
@@ -122,7 +122,7 @@ def _made_before(
     identity: dict[str, str],
     source: dict[str, str],
 ) -> list[str]:
-    """Names of the stores in ``folder`` if they are what these populations would become; else none."""
+    """Return the names of the stores in ``folder`` if they equal what would be written; otherwise none."""
     made = {}
     for path in stores(folder):
         try:
@@ -140,7 +140,7 @@ def _made_before(
         store = made[raw.population]
         same = {**store.source, "left_out": ""} == {**source, "left_out": ""}
         same = same and all(getattr(store, key) == value for key, value in identity.items())
-        # Labels come from columns that the configuration names.
+        # The configuration may have changed which columns are labels.
         if not same or set(raw.units) != set(store.units):
             return []
         units = raw.units[raw.units["unit_id"].isin(store.units["unit_id"])].reset_index(drop=True)
@@ -150,7 +150,7 @@ def _made_before(
 
 
 def why_left_out(population: Population, options: Chunk) -> str:
-    """Say why nothing can be learned from a population; "" where something can."""
+    """Return the reason why a population cannot be used; "" if it can."""
     if not len(population.valid_spans):
         return "no unit ever fires"
     if not len(population.units):
@@ -167,7 +167,7 @@ def to_population(
     options: Chunk,
     source: dict[str, str],
 ) -> Population:
-    """Describe a raw population as a :class:`Population` whose activity is computed when asked for."""
+    """Return a :class:`Population` whose activity is computed lazily from a population in files."""
     waveforms = None
     if isinstance(raw, SpikeTrains):
         activity, kept, spans = bin_spikes(raw, options)
@@ -194,7 +194,7 @@ def to_population(
 
 
 def _waveforms(raw: SpikeTrains, kept: np.ndarray) -> np.ndarray | None:
-    """Read the mean waveforms of some units; None, with a warning, where there are none."""
+    """Read the mean waveforms of some units; None, with a warning, if the file has none."""
     if raw.waveforms is None:
         logger.warning(
             "%s: population %s: no mean waveforms in the file; none are stored (chunk.waveforms)",
@@ -206,25 +206,26 @@ def _waveforms(raw: SpikeTrains, kept: np.ndarray) -> np.ndarray | None:
 
 
 def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, np.ndarray]:
-    """Count spikes per bin, lazily, one task a shard.
+    """Count spikes per bin, lazily, with one Dask task for each shard.
 
-    One pass over the files checks every spike and finds where each shard's spikes are; a task then
-    reads its own spikes only. Times out of order are sorted and times outside the session left out,
-    both with a warning. Seconds in which the whole probe is silent are taken out of the valid spans.
+    One pass over the files checks every spike and finds the position of each shard's spikes; a task then
+    reads only its own spikes. Spike times that are not in order are sorted, and those outside the session are
+    left out, both with a warning. Seconds in which the whole probe is silent are removed from the valid
+    spans.
 
     Returns
     -------
     activity
-        ``(unit, time)``, uint8, or uint16 where a count passes 255.
+        ``(unit, time)``, uint8, or uint16 if a count exceeds 255.
     kept
         Rows of ``raw.units`` that fire at ``options.min_rate_hz`` or more.
     valid_spans
-        Without the silences, ``(interval, 2)``.
+        Valid spans without the silences, ``(interval, 2)``.
 
     Raises
     ------
     DataError
-        If a spike time is NaN or infinite, or a bin holds more spikes than 16 bits can count.
+        If a spike time is NaN or infinite, or a bin contains more spikes than 16 bits can count.
     """
     check_seconds(raw.valid_spans, raw.path)
     start, stop = raw.valid_spans[0, 0], raw.valid_spans[-1, 1]
@@ -296,21 +297,21 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
 
 
 def silences(by_second: np.ndarray, spans: np.ndarray, start_s: float) -> np.ndarray:
-    """Spans in which a whole probe is silent, and a second on either side, ``(interval, 2)``.
+    """Return spans in which a whole probe is silent, with a second on either side, ``(interval, 2)``.
 
-    A silence counts where chance would hardly make one in a session: a population of rate r is
-    silent for k seconds with probability exp(-r k). So one second is enough for most probes, and
-    a few sparse units need a longer one. Of a population that is silent in most seconds nothing can
-    be told (sparse? bursting?) unless it never fires.
+    A silence counts if it is unlikely to occur by chance in a session: a population with the rate r is silent
+    for k seconds with probability exp(-r k). One silent second is therefore enough for most probes, while a
+    few sparse units need a longer silence. If a population is silent in most seconds, it may be sparse or
+    bursting, and no silence counts, unless it never fires.
 
     Parameters
     ----------
     by_second
         Spikes of the population in each whole second, ``(second,)``.
     spans
-        Valid spans (s); seconds that are not wholly inside one are passed over.
+        Valid spans (s); seconds that are not completely inside one are ignored.
     start_s
-        Time of the first second.
+        Start of the first second (s).
     """
     starts = start_s + np.arange(len(by_second))
     span = np.searchsorted(spans[:, 0], starts + 1e-6, side="right") - 1
@@ -327,24 +328,25 @@ def silences(by_second: np.ndarray, spans: np.ndarray, start_s: float) -> np.nda
 
 
 def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.ndarray]:
-    """Read dF/F lazily, one task a shard.
+    """Read dF/F lazily, with one Dask task for each shard.
 
-    One pass over the files finds what is not a number. ROIs that are never one are left out, and frames
-    in which no ROI is one are taken out of the valid spans, both with a warning; what remains becomes 0.
+    One pass over the files finds samples that are NaN or infinite. ROIs without any finite sample are left
+    out, and frames in which no ROI is finite are removed from the valid spans, both with a warning. Other
+    such samples become 0.
 
     Returns
     -------
     activity
         ``(unit, time)``, float32.
     kept
-        Rows of ``raw.units`` that hold a number anywhere.
+        Rows of ``raw.units`` with at least one finite sample.
     valid_spans
-        Without those frames, ``(interval, 2)``.
+        Valid spans without the removed frames, ``(interval, 2)``.
 
     Raises
     ------
     DataError
-        If frames are as long as no camera's, or times can hardly be seconds.
+        If the frame length is not plausible, or times are not in seconds.
     """
     if not FRAMES_S[0] <= raw.frame_s <= FRAMES_S[1]:
         raise DataError(
@@ -394,5 +396,5 @@ def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.n
 
 
 def _read_traces(raw: Traces, first: int, last: int) -> np.ndarray:
-    """Frames of a shard as ``(unit, time)``; 0 where there is none."""
+    """Read the frames of a shard, ``(unit, time)``; 0 for samples that are not finite."""
     return np.nan_to_num(raw.read(first, last), copy=False, nan=0.0, posinf=0.0, neginf=0.0)

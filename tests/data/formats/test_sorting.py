@@ -160,12 +160,12 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     write_spikeinterface(tmp_path / "h", TRAINS, QUALITY, segments=2)
     for name, said in {
         "a": "params.py: file not found",
-        "b": "no line like sample_rate = 30000",
+        "b": "no line such as sample_rate = 30000",
         "c": "neither spike_clusters.npy nor spike_templates.npy",
         "d": "spike_times.npy: damaged",
-        "e": "spike times but 3 in spike_clusters.npy",
+        "e": "spike times, but 3 entries in spike_clusters.npy",
         "f": "needs the columns cluster_id and group",
-        "g": "all 4 clusters are called noise",
+        "g": "all 4 clusters are labelled noise",
         "h": "2 segments; save each",
     }.items():
         with pytest.raises(DataError, match=said):

@@ -1,7 +1,7 @@
 """Kilosort's output, as phy curates it.
 
 Source: phy's data sets (https://phy.readthedocs.io/en/latest/sorting_user_guide). Nothing in the folder is
-run: ``params.py`` is read as text.
+executed; ``params.py`` is read as text.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from nuclr.errors import DataError
 logger = logging.getLogger(__name__)
 
 SAMPLE_RATE = re.compile(r"^\s*sample_rate\s*=\s*([0-9][0-9._eE+]*)\s*(?:#.*)?$", re.MULTILINE)
-# What phy and Kilosort have called the tables of what clusters are: a person's word, then Kilosort's.
+# Tables with quality labels in all versions of phy and Kilosort: by a person, and by Kilosort.
 BY_PERSON, BY_KILOSORT = ("cluster_group", "cluster_groups", "cluster_info"), ("cluster_KSLabel",)
-# Columns of these tables. Kilosort 2.5 to 4 also writes its own word to cluster_group.tsv, headed KSLabel.
+# Columns of these tables. Kilosort 2.5 to 4 also writes its own labels to cluster_group.tsv, as KSLabel.
 PERSON, KILOSORT = ("group", "quality"), ("kslabel",)
-UNSORTED = "unsorted"  # as phy calls a cluster that nobody has judged
+UNSORTED = "unsorted"  # phy's label for clusters that nobody has labelled
 
 
 def is_kilosort(folder: Path) -> bool:
-    """Whether a folder is Kilosort's output."""
+    """Return whether a folder is the output of Kilosort."""
     return (folder / "spike_times.npy").is_file()
 
 
 def read_kilosort(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
-    """Read the clusters of a phy or Kilosort folder; those that are called noise are left out.
+    """Read the clusters of a phy or Kilosort folder, except those labelled noise.
 
     Parameters
     ----------
     folder
-        The sorter's.
+        Folder of the sorter.
     options
-        The sampling rate where ``params.py`` is missing, and which clusters are kept; None: the defaults.
+        The sampling rate if ``params.py`` is missing, and which clusters are kept; None: the defaults.
 
     Raises
     ------
     DataError
-        If a file is missing or damaged, or the sampling rate is not given.
+        If a file is missing or damaged, or the sampling rate is unknown.
     """
     options = options or Sorter()
-    names = ("spike_clusters.npy", "spike_templates.npy")  # the second where nobody curated
+    names = ("spike_clusters.npy", "spike_templates.npy")  # the second is read before curation
     clusters = next((folder / name for name in names if (folder / name).is_file()), None)
     if clusters is None:
         raise DataError(f"{folder}: neither {' nor '.join(names)} found; copy the whole folder")
@@ -66,7 +66,7 @@ def read_kilosort(folder: Path, options: Sorter | None = None) -> list[SpikeTrai
 
 
 def _rate_hz(folder: Path, options: Sorter) -> tuple[float, list[Path]]:
-    """Give the samples in a second, and the file that says so."""
+    """Return the sampling rate (Hz), and the file that contains it."""
     if options.sample_rate_hz is not None:
         return options.sample_rate_hz, []
     path = folder / "params.py"
@@ -85,9 +85,10 @@ def _rate_hz(folder: Path, options: Sorter) -> tuple[float, list[Path]]:
 
 
 def _quality(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path]]:
-    """Say what each cluster is called, ``(cluster,)``, empty where nothing is said; and in which files.
+    """Return the quality label of each cluster, ``(cluster,)``, "" if it has none, and the files read.
 
-    A person's word counts before Kilosort's, cluster by cluster; of several tables the first that says it.
+    The label of a cluster by a person is preferred to Kilosort's; of several tables, the first with a label
+    counts.
     """
     person: dict[int, str] = {}
     kilosort: dict[int, str] = {}

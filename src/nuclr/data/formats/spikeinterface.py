@@ -1,7 +1,7 @@
-"""What SpikeInterface saved, as plain files or Zarr: sortings (0.99 and later), SortingAnalyzers (0.101).
+"""Sortings (0.99 and later) and SortingAnalyzers (0.101) that SpikeInterface saved as plain files or Zarr.
 
-An analyzer's sorting is the folder, or the Zarr group, ``sorting`` inside it. Nothing in these folders is
-run, and SpikeInterface's provenance is not read.
+The sorting of an analyzer is the folder, or the Zarr group, ``sorting`` inside it. Nothing in these folders
+is executed, and SpikeInterface's provenance is not read.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-# What a unit is called: by whoever curated, and by Kilosort.
+# Properties with quality labels: by a person, and by Kilosort.
 QUALITY, KILOSORT = "quality", "KSLabel"
-# SpikeInterface writes nan for what phy's table leaves blank.
+# SpikeInterface writes nan for empty cells of phy's table.
 UNJUDGED = ("", "nan", UNSORTED)
 
 
 @dataclass(frozen=True)
 class _Saved:
-    """A sorting: ids of its units, samples in a second, where its spikes are, and which files say so."""
+    """A saved sorting: unit ids, sampling rate, spikes in files, and the files that were read."""
 
     ids: list[object]
     rate_hz: float
@@ -48,12 +48,12 @@ class _Saved:
 
 
 def is_spikeinterface(folder: Path) -> bool:
-    """Whether a folder is a sorting or a SortingAnalyzer that SpikeInterface saved."""
+    """Return whether a folder is a sorting or a SortingAnalyzer that SpikeInterface saved."""
     return _sorting_in(folder) is not None
 
 
 def _sorting_in(folder: Path) -> Path | None:
-    """Find the sorting itself: the folder, or the one in an analyzer's; None where there is none."""
+    """Return the folder of the sorting: this folder, or the one inside an analyzer; None if there is none."""
     if _is_sorting(folder):
         return folder
     inside = folder / "sorting"
@@ -65,10 +65,10 @@ def _is_sorting(folder: Path) -> bool:
 
 
 def read_spikeinterface(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
-    """Read a sorting or an analyzer; units whose property ``quality`` is noise are left out.
+    """Read a sorting or an analyzer, without units whose property ``quality`` is noise.
 
-    Of units that nobody called anything, Kilosort's word (``KSLabel``) is the quality. Other properties of
-    text or truth values, of which some units share one, become labels.
+    The quality of units without a label by a person is Kilosort's label (``KSLabel``). Other properties that
+    contain text or booleans and group the units become labels.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def read_spikeinterface(folder: Path, options: Sorter | None = None) -> list[Spi
         properties = _properties(inside, len(saved.ids))
     except DataError:
         raise
-    except Exception as error:  # NumPy and zarr have no end of errors for damaged files
+    except Exception as error:  # NumPy and zarr raise various errors for damaged files
         raise DataError(f"{folder}: damaged SpikeInterface sorting ({error}); save it again") from None
     if saved.segments != 1:
         raise DataError(
@@ -123,7 +123,7 @@ def _read_zarr(inside: Path) -> _Saved:
 
 
 def _saved(ids: Any, said: Any, columns: tuple[Column, Column], files: tuple[Path, ...]) -> _Saved:
-    """Make sure that what a sorting says of itself can be."""
+    """Return a sorting after checking its metadata."""
     rate_hz = float(said["sampling_frequency"])
     if not isinstance(ids, list):
         raise ValueError("unit_ids is not a list")
@@ -138,7 +138,7 @@ def _saved(ids: Any, said: Any, columns: tuple[Column, Column], files: tuple[Pat
 
 
 def _array(path: Path) -> Any:
-    """Open an array, a ``.npy`` file or one of Zarr format 2, of which nothing is read yet."""
+    """Open a ``.npy`` file or an array of Zarr format 2 without reading its values."""
     if path.suffix == ".npy":
         return map_npy(path)
     if "pickle" in codecs_of(json.loads((path / ".zarray").read_text())):
@@ -149,7 +149,7 @@ def _array(path: Path) -> Any:
 
 
 def _text(values: np.ndarray) -> np.ndarray:
-    """Give values as text; what damage left of it may be signs that there are none, which stop Python."""
+    """Return values as text; damaged files may contain invalid characters, which would crash Python."""
     texts = np.ascontiguousarray(values.astype(str))
     if texts.itemsize and texts.view(np.uint32).max(initial=0) > sys.maxunicode:
         raise ValueError("invalid characters")
@@ -157,7 +157,7 @@ def _text(values: np.ndarray) -> np.ndarray:
 
 
 def _properties(inside: Path, count: int) -> dict[str, np.ndarray]:
-    """Read what units are called and the properties that are labels, each ``(unit,)``."""
+    """Return the quality labels of units and the properties that are labels, each ``(unit,)``."""
     found = {}
     for path in sorted((inside / "properties").glob("*")):
         name = path.name.removesuffix(".npy")
@@ -176,7 +176,7 @@ def _properties(inside: Path, count: int) -> dict[str, np.ndarray]:
         except Exception as error:
             if name == QUALITY:
                 raise
-            # An error of ours is one line, whatever names hold.
+            # DataError formats the message as one printable line.
             logger.warning("%s; ignored", DataError(f"{inside}: property {name} cannot be read ({error})"))
             continue
         if called or names_kinds(read):

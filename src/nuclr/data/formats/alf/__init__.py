@@ -1,4 +1,4 @@
-"""Folders of ALF files, one array a file, ``object.attribute.npy`` (https://int-brain-lab.github.io/ONE)."""
+"""Folders of ALF files with one array each, ``object.attribute.npy`` (https://int-brain-lab.github.io/ONE)."""
 
 from __future__ import annotations
 
@@ -45,24 +45,23 @@ PROBES = "clusters.probes"
 
 
 def read_alf(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
-    """Read a session, a probe or a sorting in ALF: a population of each probe.
+    """Read a session, a probe or a sorting in ALF, with one population for each probe.
 
-    Units are the clusters with spikes, but for those called noise. Labels: ``brain_region`` of the acronyms
-    of clusters or their channels, ``quality``, ``depth_um``, ``brain_location_id`` (Allen's number of a
+    Units are the clusters with spikes, except those labelled noise. The labels are ``brain_region`` (acronyms
+    of clusters or their channels), ``quality``, ``depth_um`` and ``brain_location_id`` (Allen's number of a
     region).
 
     Parameters
     ----------
     folder
-        The session's, or one in it.
+        Folder of the session, or a folder in it.
     options
-        Which clusters are kept; the sampling rate, where times are in samples alone. None: the defaults.
+        Which clusters are kept, and the sampling rate if times are only in samples. None: the defaults.
 
     Raises
     ------
     DataError
-        If a file is damaged or files do not fit each other, no cluster is kept, or a probe has several
-        sortings.
+        If a file is damaged, files do not fit together, no cluster is kept, or a probe has several sortings.
     """
     options = options or Sorter()
     found = _sortings(folder)
@@ -77,13 +76,13 @@ def read_alf(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
         raise nothing[0]
     for why in nothing:
         logger.warning("%s: left out", why)
-    # Each holds what was read for all: the recording has changed when any of it has.
+    # Each population lists the files of all, so that a change of any file is a change of the recording.
     files = tuple(sorted({path for sorting in found.values() for path in _read_of(sorting)}))
     return [replace(population, files=files) for population in made]
 
 
 def _sortings(folder: Path) -> dict[tuple[str, ...], Sorting]:
-    """Find the sorting of each probe, by what tells probes apart in paths or names of files."""
+    """Return the sorting of each probe, by the parts of paths or file names that distinguish probes."""
     found: dict[tuple[str, ...], Sorting] = {}
     for probe, inside in folders_by_probe(folder).items():
         by_name = files_of(inside)
@@ -105,13 +104,13 @@ def _sortings(folder: Path) -> dict[tuple[str, ...], Sorting]:
 
 
 def _read_of(sorting: Sorting) -> list[Path]:
-    """List what is read of a sorting; waveforms and amplitudes are not."""
+    """Return the files that are read of a sorting; waveforms and amplitudes are not."""
     passed_over = ("spikes.amps", "spikes.depths", "spikes.templates", "clusters.waveforms")
     return [path for name, path in sorting.files.items() if name not in passed_over]
 
 
 def _spikes(sorting: Sorting, options: Sorter) -> tuple[SpikesByTime, np.ndarray]:
-    """Say where the spikes are, and from when to when they were recorded."""
+    """Return the spikes in files, and the span of the session."""
     rate_hz = None
     if "spikes.times" not in sorting.files:
         rate_hz = options.sample_rate_hz
@@ -133,7 +132,7 @@ def _spikes(sorting: Sorting, options: Sorter) -> tuple[SpikesByTime, np.ndarray
     if not len(where.ids) or not len(span):
         raise NothingToLearn(f"{sorting.folder}: contains no spikes")
     if rate_hz is not None:
-        # Samples are counted from the beginning of the recording, and the last one is a sample long.
+        # Samples are counted from the start of the recording, and the last sample has a length too.
         return where, np.array([[0.0, span[0, 1] + 1 / rate_hz]])
     span = session_span(*span[0])
     check_seconds(span, where.times.path)
@@ -143,7 +142,7 @@ def _spikes(sorting: Sorting, options: Sorter) -> tuple[SpikesByTime, np.ndarray
 def _populations(
     folder: Path, probe: tuple[str, ...], sorting: Sorting, options: Sorter
 ) -> list[SpikeTrains]:
-    """Make the population of a probe, or those of all probes that one sorting holds."""
+    """Return the population of a probe, or of all probes in one sorting."""
     where, span = _spikes(sorting, options)
     keep = None if options.keep is None else [word(name) for name in options.keep]
     units = units_of(sorting, where.ids, keep)
@@ -168,7 +167,7 @@ def _populations(
 
 
 def _probes(sorting: Sorting, ids: np.ndarray) -> np.ndarray | None:
-    """Read the number of each cluster's probe, ``(unit,)``; None where one sorting is of one probe."""
+    """Return the probe number of each cluster, ``(unit,)``; None if the sorting is of one probe."""
     if PROBES not in sorting.files:
         return None
     probes = sorting.array(PROBES)
@@ -183,7 +182,7 @@ def _probes(sorting: Sorting, ids: np.ndarray) -> np.ndarray | None:
 
 
 def _typed(units: pd.DataFrame) -> pd.DataFrame:
-    """Give numbers as such: arrays on the disk may have any order of bytes."""
+    """Return numbers in the native byte order, because arrays on the disk may have any."""
     return units.assign(
         **{
             str(name): units[name].astype(float if units[name].dtype.kind == "f" else np.int64)

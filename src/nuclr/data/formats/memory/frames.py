@@ -1,4 +1,4 @@
-"""Traces in memory become recordings: their orientation, and the times of their frames."""
+"""Conversion of traces in memory to recordings: their orientation, and the times of their frames."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def oriented(held: HeldTraces, time_first: bool | None, named: str) -> HeldTraces:
-    """Say whether an array is ``(unit, time)``."""
+    """Return the traces with their orientation, ``(unit, time)`` or not."""
     shape = tuple(np.shape(held.values))
     if len(shape) != 2 or 0 in shape:
         raise DataError(f"{named}: traces have the shape {shape}; give a non-empty array (unit, time)")
@@ -40,7 +40,7 @@ def oriented(held: HeldTraces, time_first: bool | None, named: str) -> HeldTrace
 
 @dataclass(frozen=True)
 class _Piece:
-    """Frames that follow each other: their place in the array, and on the clock, in frames."""
+    """Consecutive frames: their position in the array, and in time, in frames."""
 
     first: int
     count: int
@@ -56,7 +56,7 @@ def traces(
     fluorescence: bool = False,
     options: Nwb = ALL,
 ) -> Traces:
-    """Describe traces as a recording; ``timing`` is the rate and start of those that do not know them."""
+    """Return traces as a recording; ``timing`` is the rate and start of traces without frame times."""
     values, by_unit = held.values, bool(held.by_unit)
     kind = np.dtype(values.dtype).kind
     if kind not in "iuf" or (kind != "f" and not fluorescence):
@@ -69,7 +69,7 @@ def traces(
     rows = np.arange(units)
     frames = []
     for piece in pieces:
-        # An array of h5py that is cut would be read.
+        # Slicing an array of h5py would read it.
         part = values if len(pieces) == 1 else _cut(values, piece, by_unit)
         column = ArrayColumn(named, part)
         frames.append(Frames(column, rows, rows, piece.place, piece.count, by_unit))
@@ -103,7 +103,7 @@ def _cut(values: Any, piece: _Piece, by_unit: bool) -> Any:
 def _timing(
     held: HeldTraces, count: int, timing: tuple[float | None, float | None], named: str
 ) -> tuple[float, float, list[_Piece]]:
-    """Length of a frame and time of the first (s), and which frames follow each other."""
+    """Return the length of a frame, the time of the first one (s), and the pieces of consecutive frames."""
     rate_hz, start_s = timing
     if rate_hz is not None and not 0 < rate_hz < np.inf:
         raise DataError(f"{named}: rate_hz must be above 0, not {rate_hz}")

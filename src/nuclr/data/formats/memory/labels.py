@@ -1,4 +1,4 @@
-"""Labels of units in memory: columns that objects bring along, and those that a person gives."""
+"""Labels of units in memory: metadata of objects, and labels that a user gives."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ logger = logging.getLogger(__name__)
 Labels = Mapping[str, Any] | pd.DataFrame
 ID = "unit_id"
 ALL = Nwb()
-# Columns that every table of units has beside its labels.
+# Columns that every table of units has in addition to its labels.
 TAKEN = ("population", "recording", "animal", "windows", "embedding")
 
 
 def unit_table(ids: Sequence[str], columns: pd.DataFrame, options: Nwb, named: str) -> pd.DataFrame:
-    """Make the table of units of what an object says of them: those columns that are labels.
+    """Return the table of units with the columns of an object's metadata that are labels.
 
     Parameters
     ----------
     ids
-        Of units.
+        Ids of the units.
     columns
-        One row a unit.
+        Metadata, one row for each unit.
     options
-        Which columns are kept (``unit_columns``; None: of text or truth values), and which is the region.
+        Which columns are kept (``unit_columns``; None: columns of text or booleans), and which is the region.
     named
-        What messages call the recording.
+        Name of the recording in messages.
 
     Raises
     ------
     DataError
-        If two units have one id, or a column is not there.
+        If two units have the same id, or a column does not exist.
     """
     if twice := next((unit for unit in ids if list(ids).count(unit) > 1), None):
         raise DataError(f"{named}: two units have the id {twice}; give each unit a different id")
@@ -75,21 +75,21 @@ def _is_label(name: str, values: pd.Series) -> bool:
 
 
 def labelled(raw: SpikeTrains | Traces, labels: Labels | None, named: str) -> pd.DataFrame:
-    """Give the units of a recording with the labels that a person gives.
+    """Return the table of units of a recording with the labels that a user gives.
 
     Parameters
     ----------
     raw
         The recording.
     labels
-        Columns, with rows in the order of the units or indexed by their ids.
+        Label columns, with rows in the order of the units or indexed by their ids.
     named
-        What messages call the recording.
+        Name of the recording in messages.
 
     Raises
     ------
     DataError
-        If rows are missing or too many, or it cannot be told which row is which unit's.
+        If there are too few or too many rows, or the rows cannot be assigned to units.
     """
     units = raw.units
     if labels is None:
@@ -114,7 +114,7 @@ def labelled(raw: SpikeTrains | Traces, labels: Labels | None, named: str) -> pd
 
 
 def _values(name: str, values: Any, ids: list[str], named: str) -> np.ndarray:
-    """Give one label a unit."""
+    """Return the values of a label, one for each unit."""
     if isinstance(values, Mapping):
         values = pd.Series(dict(values), dtype=object)
     if isinstance(values, pd.Series):
@@ -131,7 +131,7 @@ def _values(name: str, values: Any, ids: list[str], named: str) -> np.ndarray:
 
 
 def _by_id(name: str, values: pd.Series, ids: list[str], named: str) -> np.ndarray:
-    """Take the values of units by their ids; of an index that only counts the rows, in their order."""
+    """Return the values of units by their ids, or in their order if the index is the default 0, 1, ..."""
     index = [str(unit) for unit in values.index]
     counts = isinstance(values.index, pd.RangeIndex) and index[:1] in ([], ["0"])
     if counts and (len(values) != len(ids) or not set(ids) <= set(index)):
