@@ -120,7 +120,7 @@ class Frames:
         """Frames from ``first`` to before ``last``, counted within the file, ``(unit, time)``."""
         if self.correction is None:
             return self._read(self.data, first, last)
-        # So many frames around these that their baseline is that of the whole trace.
+        # With enough frames around these that their baseline equals that of the whole trace.
         low = max(0, first - self.correction.margin)
         high = min(self.count, last + self.correction.margin)
         neuropil = self.correction.neuropil

@@ -16,7 +16,7 @@ from nuclr.errors import DataError
 if TYPE_CHECKING:
     import dask.array as da
 
-LARGEST_SHARE = 0.01  # of the samples lie above the 99th percentile
+LARGEST_SHARE = 0.01  # share of the samples above the 99th percentile
 
 
 @dataclass(frozen=True)

@@ -257,7 +257,7 @@ class SpikesByTime:
             known = times[np.isfinite(times)]  # others raise an error when spikes are counted
             first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
         start, stop = max(0.0, float(first)), float(last) - drop_last_s
-        # The last spike belongs to the session: spans are open at their end.
+        # Spans are open at their end, so the end is just after the last spike.
         return np.array([[start, np.nextafter(stop, np.inf)]]) if stop > start else np.zeros((0, 2))
 
     def _in_seconds(self, samples: np.ndarray) -> np.ndarray:
