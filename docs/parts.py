@@ -1,4 +1,4 @@
-"""Writes the parts of pages that say what the package knows: ``python docs/parts.py``."""
+"""Writes the parts of pages that are generated from the package: ``python docs/parts.py``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nuclr.data.formats import FORMATS
 
 
 def formats() -> str:
-    """Write out every form that recordings are read in, from the table that reads them."""
+    """Return a table of all formats of recordings, from the package's own table."""
     rows = [
         f"| {re.sub('^an? ', '', form.name)} | {form.known_by} | {form.animal} | {form.labels} |"
         for form in FORMATS
@@ -22,7 +22,7 @@ def formats() -> str:
 
 
 def reference() -> str:
-    """Write out every key of the configuration, from its own description."""
+    """Return tables of all keys of the configuration, from their descriptions."""
     schema = Config.model_json_schema()
     top, lines = schema["properties"], []
     plain = {name: one for name, one in top.items() if "$ref" not in one}
@@ -40,17 +40,21 @@ def reference() -> str:
 
 
 def table(properties: dict[str, Any]) -> list[str]:
-    """One row a key: what it may be, its default, what it means."""
+    """Return a table with the type, the default and the description of each key."""
     rows = [
         f"| `{name}` | {kind(one)} | `{json.dumps(one['default']) if 'default' in one else ''}` "
         f"| {one.get('description', '').replace('|', chr(92) + '|')} |"
         for name, one in properties.items()
     ]
-    return ["| key | is | default | |", "| --- | --- | --- | --- |", *(row.replace("``", "") for row in rows)]
+    return [
+        "| key | type | default | description |",
+        "| --- | --- | --- | --- |",
+        *(row.replace("``", "") for row in rows),
+    ]
 
 
 def kind(one: dict[str, Any]) -> str:
-    """Say what a key may be, in words."""
+    """Return the type of a key as text."""
     if "anyOf" in one:
         return " or ".join(dict.fromkeys(kind(each) for each in one["anyOf"]))
     if "enum" in one:
@@ -62,11 +66,11 @@ def kind(one: dict[str, Any]) -> str:
     if one.get("type") == "array":
         return f"list of {kind(one['items'])}" if one.get("items") else "list"
     names = {
-        "integer": "whole number",
+        "integer": "integer",
         "number": "number",
         "string": "text",
         "boolean": "true or false",
-        "object": "keys and values",
+        "object": "mapping",
     }
     text = names.get(one.get("type", ""), one.get("type", ""))
     limits = {
@@ -76,11 +80,11 @@ def kind(one: dict[str, Any]) -> str:
         "exclusiveMaximum": "below",
     }
     said = [f"{words} {one[key]:g}" for key, words in limits.items() if key in one]
-    return f"{text}, {', '.join(said)}" if said else "nothing" if text == "null" else text
+    return f"{text}, {', '.join(said)}" if said else text
 
 
 DOCS = Path(__file__).parent
-# What the package knows is between two marks; docs/configuration.md takes the keys from there.
+# Generated parts are between two marks; docs/configuration.md includes the keys from there.
 PAGES = {
     DOCS / "own_recordings.md": (
         "<!-- formats: made from the table in nuclr.data.formats -->",
@@ -96,7 +100,7 @@ PAGES = {
 
 
 def made_anew(page: Path) -> str:
-    """Return one of ``PAGES`` with its part as the package has it now."""
+    """Return one of ``PAGES`` with its generated part up to date."""
     begin, end, part = PAGES[page]
     before, _, rest = page.read_text().partition(begin)
     return f"{before}{begin}\n{part()}\n{end}{rest.partition(end)[2]}"

@@ -92,7 +92,7 @@ def test_what_a_process_warns_of_is_said(tmp_path: Path, caplog: pytest.LogCaptu
     traces = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32)
     traces[7, 1] = np.nan
     chunked(write_traces(tmp_path / "a.nwb", traces), tmp_path / "out", "processes", 1)
-    assert "population dff: 1 samples are NaN: set to 0" in caplog.text
+    assert "population dff: 1 samples are NaN; set to 0" in caplog.text
 
 
 def test_jobs_of_a_cluster_make_the_same_store(
@@ -121,7 +121,7 @@ def test_a_cluster_that_takes_no_jobs_is_not_waited_for(
 ) -> None:
     pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: pip install nuclr[slurm]")
     monkeypatch.chdir(tmp_path)
-    refused = r"refuses its jobs \(sbatch: error: invalid partition specified: nowhere allocation failure\)"
+    refused = r"refuses the jobs \(sbatch: error: invalid partition specified: nowhere allocation failure\)"
     with (
         dask.config.set({"jobqueue.slurm.interface": "lo", "jobqueue.slurm.queue": "nowhere"}),
         pytest.raises(ConfigError, match=refused),

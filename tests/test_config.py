@@ -45,10 +45,10 @@ def test_every_key_stands_in_config_yaml_with_its_description() -> None:
         ({"probe": {"tasks": [{"name": "a", "colum": "b"}]}}, "did you mean column?"),
         ({"pretrain": {"steps": 0}}, "pretrain.steps: Input should be greater than or equal to 1"),
         ({"dataset": "../up"}, "dataset: String should match pattern"),
-        ({"dataset": "mine"}, "nwb.folder: data set mine needs the folder of its NWB files"),
+        ({"dataset": "mine"}, "nwb.folder: data set mine needs either a folder of recordings"),
         (
             {"pretrain": {"pairs_per_step": 7}, "machine": {"devices": 4, "num_nodes": 2}},
-            "pretrain.pairs_per_step: 7 pairs in a step leave some of the 8 processes",
+            "pretrain.pairs_per_step: 7 pairs in a step are fewer than the 8 processes",
         ),
         ({"probe": {"protocols": ["leave_one_out"]}}, "probe.protocols.0: Input should be 'transductive'"),
     ],
@@ -73,9 +73,9 @@ def test_a_task_may_be_the_name_of_a_column() -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("a: [", "not YAML"),
-        ("- 1\n", "must hold keys and values"),
-        ("!!python/object:os.system x", "not YAML"),
+        ("a: [", "not valid YAML"),
+        ("- 1\n", "must contain keys and values"),
+        ("!!python/object:os.system x", "not valid YAML"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: str, said: str) -> None:
@@ -151,5 +151,5 @@ def test_an_ablation_is_one_key(name: str, differs: tuple[str, str, object]) -> 
 
 def test_no_ablation_is_the_whole_and_an_unknown_one_is_refused() -> None:
     assert Config().ablated("") == Config()
-    with pytest.raises(ConfigError, match="no dropout; there are no_population_context"):
+    with pytest.raises(ConfigError, match="unknown ablation dropout; use one of no_population_context"):
         Config().ablated("dropout")

@@ -51,7 +51,9 @@ def test_a_folder_is_replaced_not_added_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize("opened", [whole, whole_folder])
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, opened: type) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(NuclrError, match=r"cannot be written .*; free space, or write elsewhere"):
+    with pytest.raises(
+        NuclrError, match=r"cannot be written .*; free disk space, or write to another folder"
+    ):
         opened(tmp_path / "file" / "below").__enter__()
 
 
@@ -59,7 +61,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_any_work(tmp_path: Path) ->
     check_writable(tmp_path / "new" / "deeper")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("")
-    with pytest.raises(NuclrError, match=r"file is not a folder; write elsewhere with the key results"):
+    with pytest.raises(NuclrError, match=r"file is not a folder; choose another folder with the key results"):
         check_writable(tmp_path / "file" / "below")
 
 

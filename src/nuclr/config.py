@@ -1,6 +1,7 @@
-"""The one description of ``config.yaml``: it validates, documents and completes.
+"""The configuration: every key of ``config.yaml`` with its type, default and description.
 
-A configuration may hold any part of the keys; the rest have the defaults given here.
+The validation, the published schema and the documentation are made from it. A configuration file may contain
+any subset of the keys; the others have the defaults given here.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ Baseline = Literal[
     "which_recording",
 ]
 SINGLE_NEURON: tuple[Baseline, ...] = ("rate_regularity", "isi_histogram", "autocorrelogram")
-# Baselines that put the features of others beside each other.
+# Baselines that concatenate the features of other baselines.
 JOINED: dict[str, tuple[Baseline, ...]] = {
     "single_neuron": SINGLE_NEURON,
     "population": (*SINGLE_NEURON, "population_correlation"),
@@ -53,7 +54,7 @@ JOINED: dict[str, tuple[Baseline, ...]] = {
 Ablation = Literal["no_population_context", "no_unit_dropout", "same_window", "shuffled_units"]
 ProbeKind = Literal["linear", "knn", "mlp"]
 Protocol = Literal["transductive", "transductive_zero_shot", "inductive_zero_shot"]
-# Protocols whose test animals were pretrained on, and the animals that each needs at least.
+# Protocols whose test animals are in pretraining, and the smallest number of animals that each needs.
 TRANSDUCTIVE = {"transductive": 1, "transductive_zero_shot": 2}
 Modality = Literal["spikes", "calcium"]
 Precision = Literal["auto", "fp32"]
@@ -62,12 +63,12 @@ PAPER: dict[Modality, dict[str, float]] = {
     "spikes": {"window_s": 10.0, "patch": 50, "distance_s": 30.0},
     "calcium": {"window_s": 30.0, "patch": 4, "distance_s": 240.0},
 }
-# Batches for one GPU are made by so many processes; each keeps ``pretrain.cache_gb`` of activity.
+# Number of processes that make batches for one GPU; each keeps ``pretrain.cache_gb`` of activity.
 ENOUGH_WORKERS = 4
 
 
 class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors."""
+    """A section of the configuration; unknown keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -78,43 +79,49 @@ class Simulated(Section):
     animals: Count = Field(56, description="animals, one recording each")
     units: Count = Field(25, description="units in a recording")
     duration_s: Positive = Field(60.0, description="length of a recording (s)")
-    seed: int = Field(0, description="another seed draws other animals")
+    seed: int = Field(0, description="seed of the simulation; another seed simulates other animals")
 
 
 class Nwb(Section):
-    """Recordings of one's own: a folder of them, or dandisets; and how NWB files are read."""
+    """Your own recordings (a folder, or dandisets), and how NWB files are read."""
 
     folder: Path | None = Field(
-        None, description="where the recordings are, in any form that is read (searched to any depth)"
+        None, description="folder of recordings, in any form that nuclr reads (searched to any depth)"
     )
-    dandi: list[str] = Field([], description="or dandisets to download, as 000006 or 000006/0.220126.1855")
+    dandi: list[str] = Field(
+        [], description="dandisets to download instead of a folder, such as 000006 or 000006/0.220126.1855"
+    )
     unit_columns: list[str] | None = Field(
         None,
-        description="columns of the unit table to keep; null: those of text or truth values",
+        description="columns of the unit table to keep as labels; null: columns of text or booleans",
     )
     region_column: str | None = Field(
-        None, description="unit column with the brain region; null: the electrodes' location"
+        None, description="column of the unit table with the brain region; null: the electrodes' location"
     )
     region_key: str | None = Field(
-        None, description="where the location is a dictionary: its key with the region; null: by its name"
+        None,
+        description="if the location is a dictionary, its key for the region; null: a key with a usual name",
     )
     units_table: str | None = Field(
-        None, description="where in the file the Units table is; null: units, or the first elsewhere"
+        None, description="path of the Units table in the file; null: units, or else the first one found"
     )
     series: list[str] = Field(
-        [], description="RoiResponseSeries to read, by name or path; none: dF/F, else fluorescence"
+        [], description="RoiResponseSeries to read, by name or path; empty: dF/F, or else fluorescence"
     )
     planes: Literal["together", "apart"] = Field(
-        "together", description="imaging planes recorded together: one population, or each its own (apart)"
+        "together",
+        description="imaging planes recorded together are one population (together) or several (apart)",
     )
     animal_pattern: str | None = Field(
         None,
-        description="regular expression that finds the animal in a file's path; null: its subject_id",
+        description="regular expression that finds the animal in a file's path; null: use subject_id",
     )
     on_damaged: Literal["stop", "leave_out"] = Field(
-        "stop", description="a file that cannot be read stops the analysis, or is left out"
+        "stop", description="a file that cannot be read stops the analysis (stop) or is left out (leave_out)"
     )
-    licence: str = Field("", description="of the recordings, for model cards; empty: as DANDI states it")
+    licence: str = Field(
+        "", description="licence of the recordings, for model cards; empty: as DANDI states it"
+    )
 
     @field_validator("animal_pattern")
     @classmethod
@@ -127,27 +134,36 @@ class Nwb(Section):
 
 
 class Sorter(Section):
-    """Folders of spike sorters."""
+    """How folders of spike sorters are read."""
 
-    sample_rate_hz: Positive | None = Field(None, description="samples in a second; null: as params.py says")
+    sample_rate_hz: Positive | None = Field(
+        None, description="sampling rate of spike times (Hz); null: from params.py"
+    )
     keep: list[str] | None = Field(
-        None, min_length=1, description="kinds of clusters to keep, as [good]; null: all but noise"
+        None,
+        min_length=1,
+        description="quality labels of the clusters to keep, such as [good]; null: all but noise",
     )
 
 
 class Imaging(Section):
-    """Calcium imaging."""
+    """How calcium imaging is read."""
 
-    rate_hz: Positive | None = Field(None, description="frames in a second; null: as the file says")
-    keep_all: bool = Field(False, description="true: ROIs that are not called cells are kept too")
-    dff: bool = Field(True, description="make dF/F of raw fluorescence; false: take it as it is")
+    rate_hz: Positive | None = Field(None, description="frame rate (Hz); null: from the file")
+    keep_all: bool = Field(False, description="true: also keep ROIs that are not classified as cells")
+    dff: bool = Field(
+        True, description="compute dF/F from raw fluorescence; false: use the fluorescence as it is"
+    )
     neuropil_share: float | None = Field(
-        None, ge=0, le=1, description="neuropil taken off fluorescence; null: as ops.npy says, else 0.7"
+        None,
+        ge=0,
+        le=1,
+        description="share of the neuropil subtracted from fluorescence; null: from ops.npy, else 0.7",
     )
 
 
 class Reading(Section):
-    """How recordings are read: the parts of the configuration that formats take."""
+    """How recordings are read: the sections of the configuration that the formats use."""
 
     nwb: Nwb = Nwb()
     sorter: Sorter = Sorter()
@@ -157,62 +173,81 @@ class Reading(Section):
 class IblBrainWideMap(Section):
     """The IBL Brain-Wide Map."""
 
-    collection: str = Field("pykilosort", description="spike sorting to take, a folder below the probe's")
-    drop_last_s: float = Field(300.0, ge=0, description="end of each recording that is not used (s)")
+    collection: str = Field(
+        "pykilosort", description="spike sorting to use, a folder below that of the probe"
+    )
+    drop_last_s: float = Field(
+        300.0, ge=0, description="length of the end of each recording that is not used (s)"
+    )
 
 
 class AllenVisualCoding(Section):
     """Allen Visual Coding, Neuropixels."""
 
     archive: Literal["allensdk", "dandi"] = Field("allensdk", description="where the NWB files come from")
-    regions: str = Field("VIS", description="units are kept whose region begins so; empty: all")
+    regions: str = Field("VIS", description="prefix of the regions whose units are kept; empty: all")
     labels: Path | None = Field(
-        None, description="csv with unit_id and cell_type; null: cell types by response to light"
+        None, description="csv file with unit_id and cell_type; null: cell types from the response to light"
     )
-    light_ratio: Positive = Field(2.0, description="tagged units fire so many times their baseline in light")
-    light_latency_ms: Positive = Field(8.0, description="and fire first within this of its onset (ms)")
-    light_p: float = Field(0.01, gt=0, le=1, description="and differ from baseline at this p (Wilcoxon)")
+    light_ratio: Positive = Field(
+        2.0, description="smallest ratio of a tagged unit's rate in light to its baseline"
+    )
+    light_latency_ms: Positive = Field(
+        8.0, description="longest latency of a tagged unit's response to light (ms)"
+    )
+    light_p: float = Field(
+        0.01, gt=0, le=1, description="largest p-value of a tagged unit's response to light (Wilcoxon)"
+    )
 
 
 class Download(Section):
-    """How public data sets are fetched."""
+    """How public data sets are downloaded."""
 
-    keep_raw: bool = Field(True, description="false: raw files are deleted once chunked")
-    go_on_without: bool = Field(False, description="true: a session that cannot be fetched is left out")
-    tries: Count = Field(8, description="times that a file is asked for, ever longer apart")
-    figshare: str = Field("https://api.figshare.com/v2", description="server, or a mirror of it")
+    keep_raw: bool = Field(True, description="false: delete raw files after chunking")
+    go_on_without: bool = Field(
+        False, description="true: leave out a session that cannot be downloaded, instead of stopping"
+    )
+    tries: Count = Field(8, description="attempts to download a file, with growing pauses")
+    figshare: str = Field("https://api.figshare.com/v2", description="figshare's server, or a mirror")
     alyx: str = Field("https://openalyx.internationalbrainlab.org", description="IBL's database")
     dandi: str = Field("https://api.dandiarchive.org/api", description="DANDI's server")
 
 
 class Chunk(Section):
-    """From spike times to the store."""
+    """How recordings are binned and stored."""
 
-    bin_s: Positive = Field(0.02, description="bin of spike counts (s); calcium keeps its frames")
+    bin_s: Positive = Field(0.02, description="bin width of spike counts (s); calcium keeps its frames")
     chunk_s: Positive = Field(60.0, description="length of a chunk (s)")
     shard_s: Positive = Field(600.0, description="length of a shard, the file of many chunks (s)")
     min_rate_hz: float = Field(
-        0.0, ge=0, description="units that fire less over the valid spans are left out"
+        0.0, ge=0, description="units with a lower mean rate over the valid spans are left out (Hz)"
     )
-    waveforms: bool = Field(False, description="keep mean waveforms of NWB units, which nemo needs")
+    waveforms: bool = Field(
+        False, description="store mean waveforms of NWB units, which the baseline nemo needs"
+    )
 
 
 class Split(Section):
-    """Who trains, who is labelled, who is tested: always whole animals, unless a published split is named."""
+    """Which animals are used for pretraining, for labels and for testing.
+
+    No animal is in two of these groups, except in a published split of sessions.
+    """
 
     by: Literal["animal", "paper"] = Field(
-        "animal", description="paper: the published split of the IBL sessions, which shares animals"
+        "animal", description="paper: the published split of the IBL sessions, whose groups share animals"
     )
     test_animals: int | None = Field(
-        None, ge=0, description="animals that nothing is ever learned from; null: what suits their number"
+        None,
+        ge=0,
+        description="test animals, from which nothing is learned; null: by the number of animals",
     )
     label_animals: int | None = Field(
         None,
         ge=0,
-        description="animals whose labels the probe learns, never in pretraining; null: what suits",
+        description="animals whose labels train probes, not in pretraining; null: by the number of animals",
     )
-    seed: int = Field(0, description="draws the test and label animals")
-    leave_out: list[str] = Field([], description="recordings that are not used, by name")
+    seed: int = Field(0, description="seed of the draw of test and label animals")
+    leave_out: list[str] = Field([], description="names of recordings that are not used")
 
 
 class Model(Section):
@@ -221,126 +256,144 @@ class Model(Section):
     dim: Count = Field(32, description="width of a token and of the embedding (paper: 256)")
     heads: Count = Field(4, description="attention heads")
     dim_head: Count = Field(8, description="width of a head, a multiple of 4 (paper: 64)")
-    temporal_blocks: int = Field(2, ge=0, description="blocks that see each unit alone")
-    spatiotemporal_blocks: int = Field(2, ge=0, description="blocks in which units see each other")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of values dropped in training (paper: 0.2)")
-    across_units: bool = Field(True, description="false: units do not see each other (an ablation)")
+    temporal_blocks: int = Field(
+        2, ge=0, description="blocks that attend along time, for each unit separately"
+    )
+    spatiotemporal_blocks: int = Field(2, ge=0, description="blocks that attend across units and along time")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout probability in training (paper: 0.2)")
+    across_units: bool = Field(True, description="false: no attention across units (an ablation)")
 
 
 class Views(Section):
-    """How windows are cut."""
+    """How windows and views are drawn."""
 
     window_s: Positive | None = Field(
-        None, description="length of a window (s); null: 10 of spikes, 30 of calcium"
+        None, description="length of a window (s); null: 10 for spikes, 30 for calcium"
     )
     patch: Count | None = Field(
-        None, description="bins or frames in a token; null: 50 bins of spikes, 4 frames of calcium"
+        None, description="bins or frames in a token; null: 50 bins for spikes, 4 frames for calcium"
     )
     distance_s: float | None = Field(
         None,
         ge=0,
-        description="the second window starts within this of the first (s); null: 30 or, of calcium, 240",
+        description="largest distance between two windows (s); null: 30 for spikes, 240 for calcium",
     )
     grid_s: Positive | None = Field(
         None, description="windows start at multiples of this (s); null: anywhere"
     )
     unit_dropout: float = Field(0.5, gt=0, le=1, description="smallest share of units that a view keeps")
     shuffle_units: bool = Field(
-        False, description="true: each unit is turned in time by a lag of its own (an ablation)"
+        False, description="true: shift each unit circularly in time by a random lag (an ablation)"
     )
-    max_units: Count | None = Field(None, description="at most so many units in a pair of views, sampled")
+    max_units: Count | None = Field(
+        None, description="largest number of units in a pair of views, drawn at random; null: all units"
+    )
     min_units: Count = Field(11, description="pairs with fewer units in a view are skipped in training")
 
     def of(self, modality: Modality) -> Views:
-        """Fill in what is null, as the paper has it for a modality."""
+        """Return a copy in which keys that are null have the paper's values for a modality."""
         unset = {name: value for name, value in PAPER[modality].items() if getattr(self, name) is None}
         return self.model_copy(update=unset)
 
 
 class Pretrain(Section):
-    """The optimisation."""
+    """Pretraining: optimiser, loss and length."""
 
     steps: Count = Field(1500, description="optimiser steps (paper: about 50,000)")
     epochs: Count | None = Field(
-        None, description="passes over the recordings, in place of steps; null: steps, alike for all runs"
+        None,
+        description="passes over the recordings, instead of steps; null: steps, the same number for all runs",
     )
     pairs_per_step: Count = Field(2, description="pairs of windows in a step, over all devices (paper: 128)")
     learning_rate: Positive = Field(2e-3, description="peak learning rate (paper: 5e-4 at 128 pairs)")
-    weight_decay: float = Field(0.01, ge=0, description="on matrices only")
-    warmup_steps: int | None = Field(None, ge=0, description="linear warm-up; null: one epoch")
-    loss: Literal["contrastive", "vicreg"] = Field("contrastive", description="what is minimised")
-    temperature: Positive = Field(0.2, description="of the contrastive loss")
+    weight_decay: float = Field(0.01, ge=0, description="weight decay, on matrices only")
+    warmup_steps: int | None = Field(None, ge=0, description="steps of linear warm-up; null: one epoch")
+    loss: Literal["contrastive", "vicreg"] = Field(
+        "contrastive", description="loss function, contrastive or vicreg"
+    )
+    temperature: Positive = Field(0.2, description="temperature of the contrastive loss")
     same_view_temperature: Positive = Field(
-        1.0, description="of similarities inside a view (authors' code: 1)"
+        1.0, description="temperature of similarities inside a view (authors' code: 1)"
     )
     clip: Positive = Field(1.0, description="largest norm of the gradient")
     cache_gb: Positive = Field(
-        4.0, description="decoded activity that a process keeps (GB); of more, parts are visited in turn"
+        4.0,
+        description="decoded activity that a process keeps in memory (GB); larger data are loaded in parts",
     )
     probe_every: Count | None = Field(
-        None, description="epochs between probes of the label animals while training; null: none"
+        None, description="epochs between probes of the label animals during training; null: none"
     )
     keep: Literal["last", "best"] = Field(
-        "last", description="the model of the end, or of the best probe of the label animals"
+        "last",
+        description="saved model: the last, or that with the best probe score on the label animals",
     )
 
     @model_validator(mode="after")
     def _check(self) -> Pretrain:
         if self.keep == "best" and self.probe_every is None:
-            raise ValueError("keep: best needs probe_every, the epochs between probes of the label animals")
+            raise ValueError(
+                "keep: best needs probe_every, the number of epochs between probes of the label animals"
+            )
         return self
 
 
 class Machine(Section):
-    """How a run is carried out: changing it trains nothing again.
+    """How and on which devices jobs run. Changing this section does not repeat any training.
 
-    What is learned is the same beyond rounding, but for dropout: each process draws its own masks, and a
-    GPU other ones than a CPU. With ``model.dropout`` above 0, a run on other devices is one more draw, like
-    a run of another seed; ``machine`` in config.json says which devices a model comes from.
+    Up to rounding, the trained model does not depend on this section, except for dropout: each process draws
+    its own masks, and a GPU draws other masks than a CPU. With ``model.dropout`` above 0, a run on other
+    devices is therefore like a run with another seed; ``machine`` in config.json records the devices.
     """
 
-    devices: Count = Field(1, description="GPUs, or CPU processes where there is no GPU")
-    num_nodes: Count = Field(1, description="machines")
+    devices: Count = Field(1, description="number of GPUs, or of CPU processes if there is no GPU")
+    num_nodes: Count = Field(1, description="number of machines")
     accelerator: Literal["auto", "gpu", "cpu"] = Field(
-        "auto", description="gpu: an error where there is none; auto: a GPU where there is one"
+        "auto", description="gpu: stop with an error if there is no GPU; auto: use a GPU if there is one"
     )
     share_gpus: bool = Field(
-        False, description="true: runs may use a GPU that another uses; false: they wait until one is free"
+        False, description="true: runs may share a GPU; false: they wait until one is free"
     )
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
-        "auto", description="processes that make batches, of each device; auto: for a GPU, as cores allow"
+        "auto",
+        description="processes for each device that make batches; auto: up to 4 for a GPU, none for a CPU",
     )
     scratch: Path | None = Field(
         None,
-        description="local folder for decoded activity that processes share, as /dev/shm; null: none",
+        description="local folder, such as /dev/shm, for decoded activity that processes share; null: none",
     )
-    scratch_gb: Positive = Field(100.0, description="at most so much in it; the oldest makes room (GB)")
-    warm: bool = Field(True, description="a workflow's jobs on this machine share the loading of libraries")
+    scratch_gb: Positive = Field(
+        100.0,
+        description="largest size of the folder machine.scratch (GB); the oldest activity is deleted first",
+    )
+    warm: bool = Field(True, description="true: load libraries once for all jobs of a workflow on a machine")
     kernels: Literal["auto", "torch"] = Field(
-        "auto", description="auto: own kernels on NVIDIA GPUs; torch: none but those of PyTorch"
+        "auto", description="auto: this package's kernels on NVIDIA GPUs; torch: only those of PyTorch"
     )
     compile: Literal["auto"] | bool = Field(
-        "auto", description="torch.compile, without own kernels; auto: in long runs on GPUs that have none"
+        "auto",
+        description="torch.compile, if this package's kernels are not used; auto: in long runs on GPUs",
     )
     checkpoint_every: Count = Field(200, description="steps between checkpoints")
-    checkpoint_minutes: Positive = Field(10.0, description="and at most so long between them")
-    dask: DaskOn = Field("threads", description="chunking in threads, in processes, or in slurm jobs")
+    checkpoint_minutes: Positive = Field(10.0, description="longest time between checkpoints (minutes)")
+    dask: DaskOn = Field(
+        "threads", description="run chunking in threads, in processes, or in SLURM jobs (slurm)"
+    )
     dask_workers: Count | None = Field(
-        None, description="how many of them; null: as many as cores, or 4 jobs"
+        None, description="number of Dask workers; null: as many as cores, or 4 SLURM jobs"
     )
     logger: Literal["tensorboard", "wandb"] | None = Field(
-        None, description="tensorboard or wandb, beside metrics.csv"
+        None, description="log to tensorboard or wandb, in addition to metrics.csv"
     )
 
     @field_validator("workers", mode="before")
     @classmethod
     def _is_a_number(cls, workers: Any) -> Any:
-        # Snakemake's --config hands numbers and truth values inside a section over as text.
+        # Snakemake's --config passes numbers and booleans inside a section as text.
         if isinstance(workers, str) and workers.isdecimal():
             return int(workers)
         if workers == "auto" or (type(workers) is int and workers >= 0):
             return workers
-        raise ValueError("must be auto, or a number of processes from 0 on")
+        raise ValueError("must be auto, or a number of processes (0 or more)")
 
     @field_validator("compile", mode="before")
     @classmethod
@@ -351,39 +404,42 @@ class Machine(Section):
         raise ValueError("must be auto, true or false")
 
     def most_workers(self, on_gpu: bool) -> int:
-        """Count the processes that make batches for a device, where there are cores enough."""
+        """Return the number of processes that make batches for a device, if there are enough cores."""
         if self.workers == "auto":
             return ENOUGH_WORKERS if on_gpu else 0
         return self.workers
 
 
 class Embed(Section):
-    """From windows to embeddings."""
+    """How embeddings are computed."""
 
-    precision: Precision = Field("auto", description="auto: bf16 on GPUs that have it; fp32")
+    precision: Precision = Field(
+        "auto", description="auto: bf16 on GPUs that support it, else fp32; fp32: always"
+    )
 
 
 class Scaling(Section):
     """The scaling analysis."""
 
     animal_counts: list[Count] | None = Field(
-        None, min_length=1, description="pretraining animals of the runs; null: 1, 2, 4, ... and all"
+        None, min_length=1, description="numbers of pretraining animals; null: 1, 2, 4, ... and all"
     )
-    seeds: Count = Field(5, description="runs at each count: seeds 0, 1, ...")
+    seeds: Count = Field(5, description="number of runs at each count, with seeds 0, 1, ...")
     largest_seeds: Count | None = Field(
-        None, description="runs at the largest count, and of each ablation; null: as many as at the others"
+        None,
+        description="number of runs at the largest count and of each ablation; null: as many as seeds",
     )
     ablations: list[Ablation] = Field(
         [],
-        description="the largest runs again with a part left out; see nuclr pretrain --help",
+        description="ablations of which the largest runs are repeated; see nuclr pretrain --help",
     )
 
 
 class Task(Section):
-    """What a probe predicts. Where each value of a column is a class, its name alone will do."""
+    """A label that a probe predicts; the name of a column is enough if each of its values is a class."""
 
-    name: str = Field(pattern=NAME, description="names the task's results")
-    column: str = Field("", description="column of the unit table; the task's name where it is not given")
+    name: str = Field(pattern=NAME, description="name of the task in the results")
+    column: str = Field("", description="column of the unit table; default: the name of the task")
     classes: dict[str, list[str]] | None = Field(
         None, description="values of the column that make up each class; null: each value is a class"
     )
@@ -396,49 +452,53 @@ class Task(Section):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Let the schema take a name alone, as :meth:`_complete` does."""
+        """Return a schema that also allows a name alone, as :meth:`_complete` does."""
         return {"anyOf": [{"type": "string", "pattern": NAME}, handler(core)]}
 
 
 class Probe(Section):
-    """What is decoded from the embeddings, and how."""
+    """Which labels are decoded from the embeddings, and how."""
 
     tasks: list[Task] | None = Field(
-        None, description="what to predict; null: the columns of labels that the recordings have"
+        None, description="labels to predict; null: the columns of labels that the recordings have"
     )
     protocols: list[Protocol] | None = Field(
-        None, description="which units a probe may learn from; null: what suits the split"
+        None, description="which units a probe may learn from; null: those that fit the split"
     )
     baselines: list[Baseline] = Field(
         ["single_neuron", "population", "which_recording"],
-        description="what a user would try first; see nuclr baseline --help",
+        description="baselines to compare with; see nuclr baseline --help",
     )
     kinds: list[ProbeKind] = Field(
         ["linear"],
         min_length=1,
-        description="linear, knn, mlp; of several, held-out labels choose, and the first stands beside",
+        description="linear, knn, mlp; of several, held-out labels choose one; the first is also reported",
     )
     centred: list[bool] = Field(
         [False, True],
         min_length=1,
-        description="true: features lose the mean of their recording first; [false, true]: likewise",
+        description="true: features without their recording's mean; [false, true]: held-out labels choose",
     )
-    label_halvings: int = Field(6, ge=0, le=12, description="labels are halved so often: 1, 1/2, ... 1/64")
-    min_units: Count = Field(10, description="classes with fewer units are dropped, and the log says so")
-    folds: int = Field(5, ge=2, description="folds over units in the transductive protocol")
-    bootstrap: Count = Field(1000, description="resamples for the 95 % intervals, and permutations of labels")
+    label_halvings: int = Field(
+        6, ge=0, le=12, description="how often the number of labels is halved: 1, 1/2, ... 1/64"
+    )
+    min_units: Count = Field(10, description="classes with fewer units are left out, with a note in the log")
+    folds: int = Field(5, ge=2, description="cross-validation folds over units in the transductive protocol")
+    bootstrap: Count = Field(
+        1000, description="bootstrap resamples for the 95 % intervals, and permutations of labels"
+    )
 
 
 class Config(Section):
-    """All of ``config.yaml``."""
+    """The whole configuration, ``config.yaml``."""
 
     dataset: str = Field(
         "simulated",
         pattern=NAME,
-        description="name; results go to results/{dataset}",
+        description="name of the data set; results go to results/{dataset}",
     )
     source: Source | None = Field(
-        None, description="where recordings come from; null: named by the data set, else nwb"
+        None, description="where recordings come from; null: by the name of the data set, nwb for other names"
     )
     results: Path = Field(Path("results"), description="folder of all results")
     simulated: Simulated = Simulated()
@@ -461,31 +521,33 @@ class Config(Section):
     @model_validator(mode="after")
     def _check(self) -> Config:
         if "nemo" in self.probe.baselines and not self.chunk.waveforms:
-            raise ValueError("probe.baselines: nemo reads waveforms; set chunk.waveforms: true to keep them")
+            raise ValueError("probe.baselines: nemo needs waveforms; set chunk.waveforms: true")
         if self.source_kind == "nwb" and (self.nwb.folder is None) == (not self.nwb.dandi):
             raise ValueError(
-                f"nwb.folder: data set {self.dataset} needs the folder of its NWB files, or nwb.dandi "
-                "(one of the two)"
+                f"nwb.folder: data set {self.dataset} needs either a folder of recordings (nwb.folder) or "
+                "dandisets (nwb.dandi); set one of the two"
             )
         processes = self.machine.devices * self.machine.num_nodes
         if self.pretrain.pairs_per_step < processes:
             raise ValueError(
-                f"pretrain.pairs_per_step: {self.pretrain.pairs_per_step} pairs in a step leave some of the "
-                f"{processes} processes (machine.devices times machine.num_nodes) without work; raise it, or "
-                "use fewer"
+                f"pretrain.pairs_per_step: {self.pretrain.pairs_per_step} pairs in a step are fewer than the "
+                f"{processes} processes (machine.devices times machine.num_nodes); use more pairs or fewer "
+                "processes"
             )
         if self.split.by == "paper" and self.source_kind != "ibl_brain_wide_map":
-            raise ValueError("split.by: a published split is known of ibl_brain_wide_map alone")
+            raise ValueError(
+                "split.by: only the data set ibl_brain_wide_map has a published split; set split.by: animal"
+            )
         return self
 
     @property
     def source_kind(self) -> Source:
-        """Where recordings come from."""
+        """Source of the recordings: ``source`` or, if that is null, the name of the data set."""
         return self.source or cast(Source, self.dataset if self.dataset in get_args(Source) else "nwb")
 
     @property
     def reading(self) -> Reading:
-        """How recordings are read."""
+        """The sections that say how recordings are read."""
         return Reading(nwb=self.nwb, sorter=self.sorter, imaging=self.imaging)
 
     @property
@@ -497,11 +559,11 @@ class Config(Section):
 
     @property
     def raw(self) -> Path:
-        """Folder of what is simulated or downloaded."""
+        """Folder of simulated or downloaded recordings."""
         return self.results / self.dataset / "raw"
 
     def ablated(self, name: str) -> Config:
-        """Return the configuration of an ablation's runs: one key differs; of none, this one.
+        """Return the configuration of an ablation, in which one key differs; for "" return this one.
 
         Raises
         ------
@@ -515,11 +577,11 @@ class Config(Section):
             "shuffled_units": {"views": {"shuffle_units": True}},
         }
         if name and name not in keys:
-            raise ConfigError(f"scaling.ablations: no {name}; there are {', '.join(keys)}")
+            raise ConfigError(f"scaling.ablations: unknown ablation {name}; use one of {', '.join(keys)}")
         return load_config(self.model_dump(mode="json"), keys.get(name, {}))
 
     def sections(self, *names: str) -> str:
-        """Return the named sections as JSON on one line: what a rule hands to a subcommand."""
+        """Return the named sections as JSON on one line, which rules pass to subcommands."""
         return self.model_dump_json(include=set(names))
 
 
@@ -529,13 +591,13 @@ def load_config(*sources: str | Path | dict[str, Any]) -> Config:
     Parameters
     ----------
     *sources
-        Paths to YAML files, the same as inline JSON (a string that begins with ``{``), or
-        dictionaries; a later one replaces the keys that it holds. None gives the defaults.
+        Paths to YAML files, inline JSON (a string that begins with ``{``), or dictionaries. Later sources
+        override the keys that they contain. Without sources, the defaults are returned.
 
     Raises
     ------
     ConfigError
-        Naming the key, what is wrong with it, and the nearest right key.
+        If a key is unknown or its value is not valid; the message names the key and the nearest valid one.
     """
     values: dict[str, Any] = {}
     where = "config"
@@ -556,15 +618,17 @@ def _read(source: str | Path | dict[str, Any], where: str) -> dict[str, Any]:
             inline = str(source).lstrip().startswith("{")
             values = json.loads(str(source)) if inline else yaml.safe_load(Path(source).read_text()) or {}
         except json.JSONDecodeError as error:
-            raise ConfigError(f"config: not JSON ({error})") from None
+            raise ConfigError(
+                f"config: not valid JSON ({error}); give inline JSON, or the path of a YAML file"
+            ) from None
         except OSError as error:
             raise ConfigError(
                 f"{where}: cannot be read ({error.strerror}); give the path of a YAML file"
             ) from None
         except yaml.YAMLError as error:
-            raise ConfigError(f"{where}: not YAML ({' '.join(str(error).split())})") from None
+            raise ConfigError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{where}: must hold keys and values, as in config.yaml")
+        raise ConfigError(f"{where}: must contain keys and values, as in config.yaml")
     return values
 
 
@@ -573,12 +637,12 @@ def _merge(values: dict[str, Any], more: dict[str, Any]) -> None:
         if isinstance(value, dict) and isinstance(values.get(key), dict):
             _merge(values[key], value)
         else:
-            # Copied, so that merging does not reach into what the caller gave.
+            # Copied, so that merging does not change the caller's dictionaries.
             values[key] = copy.deepcopy(value)
 
 
 def _explain(error: Any) -> str:
-    """One pydantic error in the user's words."""
+    """Return a pydantic error as a message that names the key."""
     path = [str(part) for part in error["loc"]]
     key = ".".join(path)
     if error["type"] == "extra_forbidden":

@@ -1,13 +1,13 @@
-"""What can go wrong, by name. Every message says what, where, and what to do about it."""
+"""Exceptions of nuclr. Every message says what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
 
 class NuclrError(Exception):
-    """Anything that a user can put right. The command line prints it in one line and exits with 1."""
+    """Base class of all errors that a user can correct. Commands print it in one line and exit with 1."""
 
     def __str__(self) -> str:
-        # Names come from files: they may hold line ends, and signs that no terminal shows or that steer it.
+        # Names from files may contain line breaks and control characters, which are escaped for terminals.
         signs = " ".join(super().__str__().splitlines())
         return "".join(
             sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
@@ -20,15 +20,15 @@ class ConfigError(NuclrError):
 
 
 class DownloadError(NuclrError):
-    """A file cannot be fetched, or what came is not what should have come."""
+    """A file cannot be downloaded, or the downloaded file is not the expected one."""
 
 
 class DataError(NuclrError):
-    """A recording cannot be read, or what it holds cannot be trusted."""
+    """A recording cannot be read, or its contents are not valid."""
 
 
 class NothingToLearn(DataError):
-    """A recording is whole, but holds nothing that can be learned from."""
+    """A recording can be read, but contains no units or traces that can be used."""
 
 
 class StoreError(NuclrError):
@@ -36,12 +36,12 @@ class StoreError(NuclrError):
 
 
 class SplitError(NuclrError):
-    """More animals were asked for than there are, or an animal would be in two groups."""
+    """More animals were requested than there are, or an animal would be in two groups of a split."""
 
 
 class ModelError(NuclrError):
-    """A model file is damaged, or does not fit the data that it is given."""
+    """A model file is damaged, or the model cannot be used with the given data."""
 
 
 class TrainingError(NuclrError):
-    """Pretraining cannot start or go on."""
+    """Pretraining cannot start or continue."""

@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Writing of files and folders that are complete or absent, also after a crash."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ PARTIAL = ".partial-"
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file or folder is made before it has its name; after a kill it is still there."""
+    """Return the temporary path at which a file or folder is written; after a kill, it remains."""
     return path.with_name(f"{PARTIAL}{path.name}")
 
 
 def is_half_made(path: Path, below: Path) -> bool:
-    """Whether a path below a folder is, or lies in, what a kill left half-made."""
+    """Return whether a path is, or is inside, an incomplete file or folder that a kill left behind."""
     return any(part.startswith(PARTIAL) for part in path.relative_to(below).parts)
 
 
 @contextmanager
 def whole(path: Path, *, alone: bool = True) -> Iterator[Path]:
-    """Give a path to write to; put the file in its place when it is whole, else leave nothing.
+    """Yield a temporary path to write to, and rename it at the end; after an error, remove it.
 
     Parameters
     ----------
     path
-        The file; one that is there is replaced.
+        The file; an existing one is replaced.
     alone
-        False where another process may write the same file at the same time: the last one stays.
+        False if another process may write the same file at the same time; the last one stays.
 
     Raises
     ------
     NuclrError
         If the disk is full or the folder cannot be written.
     """
-    # The suffix stays, since some writers choose a format by it.
+    # The suffix is kept, because some writers choose a format by it.
     partial = partial_of(path if alone else path.with_name(f"{uuid4().hex}-{path.name}"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +52,13 @@ def whole(path: Path, *, alone: bool = True) -> Iterator[Path]:
     except OSError as error:
         raise _unwritable(path, error) from None
     finally:
-        with suppress(OSError):  # its folder cannot even be read: nothing of ours is there
+        with suppress(OSError):  # if the folder cannot even be read, there is nothing to remove
             partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; put it in its place when it is whole, else leave nothing.
+    """Yield an empty temporary folder to fill, and rename it at the end; after an error, remove it.
 
     Raises
     ------
@@ -80,26 +80,26 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 def _unwritable(path: Path, error: OSError) -> NuclrError:
     return NuclrError(
-        f"{path}: cannot be written ({error.strerror or error}); free space, or write elsewhere"
+        f"{path}: cannot be written ({error.strerror or error}); free disk space, or write to another folder"
     )
 
 
 def check_writable(folder: Path) -> None:
-    """Make sure, before any work, that a folder is or can be made and written to.
+    """Check, before any work, that a folder exists or can be created, and is writable.
 
     Raises
     ------
     NuclrError
-        If not.
+        If it is not.
     """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         reason = "is not a folder" if not there.is_dir() else "cannot be written to"
-        raise NuclrError(f"{folder}: {there} {reason}; write elsewhere with the key results")
+        raise NuclrError(f"{folder}: {there} {reason}; choose another folder with the key results")
 
 
 def sha256_of(path: Path, only: Sequence[Path] = ()) -> str:
-    """Hash of a file's content, or of the names and contents of all (or ``only`` some) files in a folder."""
+    """Return the hash of a file, or of the names and contents of all (or ``only`` some) files in a folder."""
     if path.is_dir():
         below = [file for top in only or (path,) for file in (top, *top.rglob("*"))]
         inside = sorted({file for file in below if file.is_file()})
@@ -110,6 +110,6 @@ def sha256_of(path: Path, only: Sequence[Path] = ()) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that people can read and compare."""
+    """Write indented JSON with sorted keys."""
     with whole(path) as partial:
         partial.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")

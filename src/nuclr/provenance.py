@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, and fingerprints of what went in."""
+"""Provenance of results: versions of packages, and fingerprints of inputs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ PACKAGES = ("nuclr", "torch", "lightning", "numpy", "scikit-learn", "zarr", "xar
 
 
 def versions() -> dict[str, str]:
-    """Return versions of Python and of the packages that move numbers."""
+    """Return the versions of Python and of the packages that influence results."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def fingerprint(content: Any) -> str:
-    """Hash anything that can be written as JSON; the same content gives the same 16 digits."""
+    """Return a hash of 16 digits of anything that can be written as JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,13 +1,13 @@
-"""Which of the processes of a run this one is."""
+"""Rank of this process among the processes of a distributed run."""
 
 from __future__ import annotations
 
 import os
 
-# What torchrun, Lightning, SLURM and LSF say to each of the processes that they start together: its number.
+# Environment variables in which torchrun, Lightning, SLURM and LSF give each process its rank.
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 def rank_told() -> int:
-    """Return the number that this process was told when it was started; 0 where nobody said."""
+    """Return the rank of this process from its environment; 0 if it has none."""
     return next((int(os.environ[name]) for name in RANKS if name in os.environ), 0)

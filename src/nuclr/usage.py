@@ -1,4 +1,4 @@
-"""What a subcommand took, for the report of a workflow."""
+"""Time and memory used by a subcommand, for the report of a workflow."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ TOOK = re.compile(r"^nuclr: took ([\d.]+) s, ([\d.]+) s of processors, ([\d.]+|n
 
 
 def say_usage(began: float) -> None:
-    """Say on standard error what this process and those that it started took; ``TOOK`` reads it.
+    """Print the time and memory used by this process and its children to standard error.
 
-    Of the memory of several processes the largest is said. Snakemake's own benchmarks look at a job every
-    now and then, miss short ones, and would not find one that a warm process carries out.
+    ``TOOK`` parses this line.
+
+    The memory is that of the largest process. Snakemake's benchmarks are not used, because they sample a job
+    at intervals, miss short jobs, and do not see jobs that run in a warm process.
 
     Parameters
     ----------
     began
-        ``time.monotonic()`` at the beginning (s).
+        ``time.monotonic()`` at the start of the subcommand (s).
     """
     if rank_told():
-        return  # of a run on several devices, one process says it
+        return  # in a run on several devices, only one process prints it
     times = os.times()
     cpu = times.user + times.system + times.children_user + times.children_system
     wall = time.monotonic() - began

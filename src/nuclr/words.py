@@ -1,4 +1,4 @@
-"""How things are said to a user."""
+"""Helpers for messages: counts with plurals, and suggestions for misspelt names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def counted(number: int, what: str, several: str = "") -> str:
-    """Say how many of something there are; ``several`` is its plural where that is irregular.
+    """Return a number with its noun in singular or plural; ``several`` is an irregular plural.
 
     >>> counted(1, "animal"), counted(0, "process"), counted(12_000, "unit")
     ('1 animal', '0 processes', '12000 units')
@@ -19,7 +19,7 @@ def counted(number: int, what: str, several: str = "") -> str:
 
 
 def did_you_mean(name: object, known: Iterable[object], otherwise: str = "") -> str:
-    """Ask for the nearest of the names that there are; where none is near, say something else.
+    """Return "did you mean X?" for the most similar known name, or ``otherwise`` if none is similar.
 
     >>> did_you_mean("brain_regions", ["brain_region", "cell_type"])
     'did you mean brain_region?'

@@ -69,7 +69,7 @@ def test_any_nwb_file_is_chunked_without_a_configuration(tmp_path: Path) -> None
     ("arguments", "said"),
     [
         (["chunk", "none.nwb", "-o", "out"], "none.nwb"),
-        (["chunk", "cut.nwb", "-o", "out"], "cut.nwb: not a whole NWB file"),
+        (["chunk", "cut.nwb", "-o", "out"], "cut.nwb: damaged, truncated, or not an NWB file"),
         (
             [
                 "chunk",
@@ -165,5 +165,5 @@ def test_units_that_are_all_left_out_are_no_traceback(tmp_path: Path) -> None:
     write_units(tmp_path / "a.nwb", poisson_trains(5, 30.0), obs_intervals=[[0.0, 30.0]])
     result = nuclr(tmp_path, "inspect", "a.nwb", "-c", '{"chunk": {"min_rate_hz": 99}}')
     assert result.returncode == 1
-    assert "no unit fires at chunk.min_rate_hz = 99; left out" in result.stderr
-    assert "nuclr: error: a.nwb: nothing to show: no unit is left" in result.stderr
+    assert "no unit fires at chunk.min_rate_hz = 99 or more; left out" in result.stderr
+    assert "nuclr: error: a.nwb: no units are left to show" in result.stderr

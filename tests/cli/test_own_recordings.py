@@ -142,7 +142,7 @@ def test_the_api_gives_what_the_command_line_does(folder: Path, tmp_path: Path) 
     again = nuclr.pretrain(folder / "mine", str(tmp_path / "model.safetensors"), config=config)
     assert nuclr.load_model(again).sha256 == model.sha256
     assert {"config.json", "metrics.csv", "README.md"} <= {path.name for path in tmp_path.iterdir()}
-    with pytest.raises(nuclr.NuclrError, match="nowhere: not there"):
+    with pytest.raises(nuclr.NuclrError, match="nowhere: does not exist"):
         nuclr.pretrain([tmp_path / "nowhere"], tmp_path / "none" / "model.safetensors")
     units, vectors, _ = read_embeddings(folder / "e.parquet")
     made = model.embed(nuclr.read(folder / "mine", bin_s=model.bin_s))
@@ -171,7 +171,7 @@ def test_units_that_fire_less_than_what_a_model_learned_from_are_not_embedded(
     embed = ["embed", "mine/a.nwb", "--model", "fast", "-o", "fast.parquet"]
     said = nuclr_(folder, installed, *embed).stderr
     assert "the model was trained on units of at least 10 Hz; units with lower rates are left out" in said
-    assert "16 of 32 units fire less than chunk.min_rate_hz = 10: left out" in said
+    assert "16 of 32 units fire less than chunk.min_rate_hz = 10; left out" in said
     (population,) = nuclr.read(folder / "mine" / "a.nwb", bin_s=model.bin_s, min_rate_hz=model.min_rate_hz)
     embedded = read_embeddings(folder / "fast.parquet")[0]
     assert embedded["unit_id"].tolist() == population.units["unit_id"].tolist()
@@ -180,7 +180,7 @@ def test_units_that_fire_less_than_what_a_model_learned_from_are_not_embedded(
     assert len(read_embeddings(folder / "fast.parquet")[0]) == 32
     nothing = nuclr_(folder, installed, *embed[:-1], "x", "-c", '{"chunk": {"min_rate_hz": 99}}')
     assert nothing.returncode == 1
-    assert "no unit fires at chunk.min_rate_hz = 99; left out" in nothing.stderr
+    assert "no unit fires at chunk.min_rate_hz = 99 or more; left out" in nothing.stderr
     assert "nuclr: error: nothing to embed: the recordings contain no usable unit" in nothing.stderr
     assert not list(folder.glob("x*"))
 
@@ -199,8 +199,14 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
             ["embed", "traces.nwb", "--model", "M", "-o", "x"],
             "calcium in bins of 0.5 s, but the model reads spikes",
         ),
-        (["embed", "none.nwb", "--model", "M", "-o", "x"], "none.nwb: not there; give a population store"),
-        (["embed", "labels.txt", "--model", "M", "-o", "x"], "labels.txt: not a population store"),
+        (
+            ["embed", "none.nwb", "--model", "M", "-o", "x"],
+            "none.nwb: does not exist; give a population store",
+        ),
+        (
+            ["embed", "labels.txt", "--model", "M", "-o", "x"],
+            "labels.txt: not recognised; give a population store",
+        ),
         (
             ["embed", "mine", "--model", "M", "-o", "x", "-c", "GPU"],
             "machine.accelerator is gpu, but this process sees no",

@@ -22,7 +22,7 @@ def write(folder: Path, *made: Population) -> list[Path]:
 
 
 def test_no_store_at_all_is_said() -> None:
-    with pytest.raises(DataError, match="no population stores there; run `nuclr chunk`"):
+    with pytest.raises(DataError, match="no population stores found; run `nuclr chunk`"):
         catalog([])
 
 
@@ -40,5 +40,5 @@ def test_units_and_populations_are_counted(tmp_path: Path) -> None:
 
 def test_a_unit_id_in_two_recordings_is_refused_by_name(tmp_path: Path) -> None:
     one = population(units=3, bins=100)
-    with pytest.raises(DataError, match="unit_id mouse_session_0 stands in recordings session and session"):
+    with pytest.raises(DataError, match="unit_id mouse_session_0 occurs in recordings session and session"):
         catalog(write(tmp_path, one, one))

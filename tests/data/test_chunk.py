@@ -80,7 +80,7 @@ def test_unsorted_spike_times_are_sorted_with_a_warning(
     path = write_units(tmp_path / "a.nwb", shuffled, obs_intervals=[[0.0, 30.0]])
     with caplog.at_level(logging.WARNING):
         (made,) = chunk(path, tmp_path / "out", shard_s=7, chunk_s=7)
-    assert "a.nwb: spike times of 1 units were not ascending: sorted" in caplog.text
+    assert "a.nwb: spike times of 1 units were not in ascending order; they were sorted" in caplog.text
     np.testing.assert_array_equal(np.asarray(made.activity), counts_of(trains, 1500, 0.02))
 
 
@@ -92,7 +92,7 @@ def test_spikes_outside_the_session_are_left_out_with_a_warning(
     )
     with caplog.at_level(logging.WARNING):
         (made,) = chunk(path, tmp_path / "out")
-    assert "2 of 5 spikes lie outside the session [0, 10] s (negative or beyond its end)" in caplog.text
+    assert "2 of 5 spikes are outside the session [0, 10] s (negative or beyond its end)" in caplog.text
     assert int(np.asarray(made.activity).sum()) == 3
 
 
@@ -101,7 +101,9 @@ def test_spike_times_that_are_no_numbers_are_refused(tmp_path: Path, bad: float)
     path = write_units(
         tmp_path / "a.nwb", [np.array([1.0]), np.array([1.0, bad])], obs_intervals=[[0.0, 10.0]]
     )
-    with pytest.raises(DataError, match=r"a\.nwb: unit mouse_session_1: .*NaN or infinity; mend or remove"):
+    with pytest.raises(
+        DataError, match=r"a\.nwb: unit mouse_session_1: .*NaN or infinity; correct or remove"
+    ):
         chunk(path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["a.nwb"]
@@ -116,7 +118,7 @@ def test_silent_units_can_be_left_out(tmp_path: Path) -> None:
     (made,) = chunk(path, tmp_path / "out", min_rate_hz=1.0)
     assert made.units["unit_id"].tolist() == ["mouse_session_1"]
     assert int(np.asarray(made.activity).sum()) == 19
-    with pytest.raises(DataError, match=r"no unit left; lower chunk\.min_rate_hz"):
+    with pytest.raises(DataError, match=r"no units are left; lower chunk\.min_rate_hz"):
         chunk(path, tmp_path / "none", min_rate_hz=50.0)
     assert not (tmp_path / "none").exists()
 
@@ -129,7 +131,7 @@ def test_traces_are_copied_and_gaps_are_filled_with_a_warning(
     path = write_traces(tmp_path / "a.nwb", traces)
     with caplog.at_level(logging.WARNING):
         (made,) = chunk(path, tmp_path / "out", chunk_s=3, shard_s=6)
-    assert "are NaN: set to 0" in caplog.text
+    assert "are NaN; set to 0" in caplog.text
     traces[7, 1] = 0
     np.testing.assert_array_equal(np.asarray(made.activity), traces.T)
     assert (made.modality, made.bin_s) == ("calcium", 0.5)
@@ -137,7 +139,7 @@ def test_traces_are_copied_and_gaps_are_filled_with_a_warning(
 
 def test_populations_of_one_name_are_refused_before_a_store_overwrites_another(tmp_path: Path) -> None:
     (one,) = read_populations(write_units(tmp_path / "a.nwb", poisson_trains(2, 9.0)))
-    with pytest.raises(DataError, match=r"a\.nwb: populations all, ALL would overwrite one another's stores"):
+    with pytest.raises(DataError, match=r"a\.nwb: populations all, ALL would be written to the same store"):
         chunk_recording(
             [one, replace(one, population="ALL")],
             tmp_path / "out",
@@ -184,7 +186,7 @@ def test_chunking_the_same_again_in_the_same_way_does_nothing(
     caplog.set_level(logging.INFO)
     first = chunked()
     assert chunked() == first
-    assert caplog.text.count("chunked before, in the same way: nothing to do") == 1
+    assert caplog.text.count("already chunked with the same settings; nothing to do") == 1
     another = chunked(min_rate_hz=1.0)
     assert another != first
     assert chunked(min_rate_hz=1.0) == another
@@ -214,4 +216,4 @@ def test_a_population_that_was_left_out_is_remembered(
         (made,) = chunk(path, tmp_path / "out", min_rate_hz=1.0)
     assert made.population == "r/a"
     assert caplog.text.count("population silent") == 1
-    assert caplog.text.count("chunked before, in the same way: nothing to do") == 1
+    assert caplog.text.count("already chunked with the same settings; nothing to do") == 1

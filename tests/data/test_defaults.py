@@ -71,7 +71,7 @@ def test_without_labels_nothing_is_tested_and_all_animals_train() -> None:
 
 
 def test_one_animal_alone_is_told_what_it_can_do() -> None:
-    with pytest.raises(SplitError, match=r"one animal alone \(m0\) .* `nuclr embed` .* \[transductive\]"):
+    with pytest.raises(SplitError, match=r"only one animal \(m0\), .* `nuclr embed` .* \[transductive\]"):
         completed(Config(), animals(1), ())
     config, _ = completed(load_config({"probe": {"protocols": ["transductive"]}}), animals(1), ())
     assert [task.name for task in config.probe.tasks or []] == ["brain_region", "cell_type"]

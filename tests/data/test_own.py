@@ -31,7 +31,7 @@ def test_what_holds_nothing_is_left_out_once(session: Path, caplog: pytest.LogCa
     opened = list(open_found(find([session]), READING, Chunk()))
     assert [population.recording for population in opened] == ["a", "b"]
     (said,) = (record.message for record in caplog.records if "left out" in record.message)
-    assert said.startswith("left out: 2 of 4 recordings: lfp.nwb (neither units nor dF/F")
+    assert said.startswith("left out: 2 of 4 recordings: lfp.nwb (contains neither units nor dF/F")
     assert "old.nwb (NWB 1.0.5" in said
     caplog.clear()
     stores = store_found(find([session]), session.parent / "stores", READING, Chunk())
@@ -42,9 +42,9 @@ def test_what_holds_nothing_is_left_out_once(session: Path, caplog: pytest.LogCa
 def test_nothing_at_all_is_an_error(session: Path) -> None:
     for name in "ab":
         (session / f"{name}.nwb").unlink()
-    with pytest.raises(NothingToLearn, match="nothing to learn from in 2 of 2 recordings"):
+    with pytest.raises(NothingToLearn, match="no recording can be used: 2 of 2 recordings"):
         list(open_found(find([session]), READING, Chunk()))
-    with pytest.raises(NothingToLearn, match=r"lfp\.nwb: neither units nor dF/F"):
+    with pytest.raises(NothingToLearn, match=r"lfp\.nwb: contains neither units nor dF/F"):
         list(open_found(find([session / "lfp.nwb"]), READING, Chunk()))
 
 
@@ -52,7 +52,7 @@ def test_a_damaged_file_stops_unless_it_is_to_be_left_out(session: Path) -> None
     write_units(session / "nan.nwb", [np.array([1.0, np.nan])], animal="c")
     cut = write_units(session / "cut.nwb", poisson_trains(9, 60.0), animal="d")
     cut.write_bytes(cut.read_bytes()[:5000])
-    with pytest.raises(DataError, match=r"cut\.nwb: not a whole NWB file"):
+    with pytest.raises(DataError, match=r"cut\.nwb: damaged, truncated, or not an NWB file"):
         list(open_found(find([session]), READING, Chunk()))
     leave_out = Reading(nwb=Nwb(on_damaged="leave_out"))
     opened = list(open_found(find([session]), leave_out, Chunk()))

@@ -61,9 +61,9 @@ def test_without_counts_they_double_up_to_all(most: int, counts: list[int]) -> N
 
 
 def test_too_many_animals_are_refused_before_any_work() -> None:
-    with pytest.raises(SplitError, match=r"8 animals asked for, but only 5"):
+    with pytest.raises(SplitError, match=r"8 animals requested, but only 5"):
         plan(scaling={"animal_counts": [8]})
-    with pytest.raises(SplitError, match="seed 32"):
+    with pytest.raises(SplitError, match="no order for seed 32"):
         plan(scaling={"animal_counts": [1], "seeds": 33})
 
 
@@ -100,7 +100,7 @@ def test_recordings_can_be_left_out_by_name() -> None:
     assert len(everyone) == 9
     assert "sim004" not in everyone
     with pytest.raises(
-        ConfigError, match=r"split\.leave_out: data set simulated has no sim04; did you mean sim"
+        ConfigError, match=r"split\.leave_out: data set simulated has no recording sim04; did you mean sim"
     ):
         plan(split={"leave_out": ["sim04"]})
 

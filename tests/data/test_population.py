@@ -19,7 +19,7 @@ from nuclr.errors import DataError
     [
         ({"activity": np.zeros(5, np.uint8)}, "must be \\(unit, time\\)"),
         ({"activity": np.zeros((3, 5), np.uint8)}, "3 units of activity but 14 rows"),
-        ({"activity": np.zeros((14, 5), np.float32)}, "does not suit modality spikes"),
+        ({"activity": np.zeros((14, 5), np.float32)}, "does not fit the modality spikes"),
         ({"valid_spans": np.array([[2.0, 1.0]])}, "ascend"),
         ({"valid_spans": np.array([[0.0, 2.0], [1.0, 3.0]])}, "not overlap"),
         ({"valid_spans": np.array([[0.0, np.nan]])}, "without NaN"),
@@ -34,7 +34,7 @@ def test_parts_that_do_not_fit_are_refused(change: dict[str, Any], said: str) ->
 def test_a_unit_id_that_stands_twice_is_refused() -> None:
     good = population()
     twice = good.units.assign(unit_id="same")
-    with pytest.raises(DataError, match="unit_id same stands twice"):
+    with pytest.raises(DataError, match="unit_id same occurs twice"):
         replace(good, units=twice)
 
 

@@ -84,16 +84,18 @@ def test_a_dense_bin_widens_the_type_and_a_file_out_of_order_is_said(
     activity, _, _ = bin_spikes(trains_of(alf, tmp_path, 2, 6.0), Chunk())
     assert activity.dtype == np.uint16
     assert int(np.asarray(activity)[0, 50]) == 300
-    assert "spike times of 1 files were not ascending: sorted" in caplog.text
-    assert "1 of 302 spikes lie outside the session" in caplog.text
+    assert "spike times of 1 files were not in ascending order; they were sorted" in caplog.text
+    assert "1 of 302 spikes are outside the session" in caplog.text
 
 
 def test_a_damaged_pair_of_files_is_refused(tmp_path: Path) -> None:
     alf = by_time(tmp_path, [np.array([1.0, np.nan])], [0])
-    with pytest.raises(DataError, match=r"spikes\.times\.npy: spike times hold NaN"):
+    with pytest.raises(DataError, match=r"spikes\.times\.npy: spike times contain NaN"):
         bin_spikes(trains_of(alf, tmp_path, 1, 6.0), Chunk())
     np.save(alf.clusters.path, np.zeros(3, np.uint32))
-    with pytest.raises(DataError, match=r"42 spike times but 3 in spikes\.clusters\.npy; fetch both again"):
+    with pytest.raises(
+        DataError, match=r"42 spike times, but 3 entries in spikes\.clusters\.npy; copy or download both"
+    ):
         bin_spikes(trains_of(alf, tmp_path, 1, 6.0), Chunk())
 
 
@@ -105,7 +107,7 @@ def test_seconds_in_which_a_whole_probe_is_silent_are_not_valid(
     raw = trains_of(by_unit(path), path, 20, 60.0)
     _, _, spans = bin_spikes(raw, Chunk())
     np.testing.assert_array_equal(spans, [[0, 9], [14, 60]])
-    assert "population p is silent as a whole for 5 s, which are not used" in caplog.text
+    assert "population p: all units are silent for 5 s, which are not used" in caplog.text
 
 
 def test_the_silences_of_a_few_sparse_units_are_chance() -> None:

@@ -88,7 +88,7 @@ def test_a_failed_write_leaves_the_old_store_and_nothing_else(tmp_path: Path) ->
 
 
 def test_a_missing_store_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"none\.zarr: no such store"):
+    with pytest.raises(StoreError, match=r"none\.zarr: no such population store"):
         open_population(tmp_path / "none.zarr")
 
 

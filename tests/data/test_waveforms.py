@@ -60,9 +60,9 @@ def test_a_file_without_waveforms_is_chunked_with_a_warning(
 ) -> None:
     write_units(tmp_path / "a.nwb", poisson_trains(5, 30.0), obs_intervals=[[0.0, 30.0]])
     assert chunked(tmp_path / "a.nwb", tmp_path / "store").waveforms is None
-    assert "no mean waveforms (chunk.waveforms)" in caplog.text
+    assert "no mean waveforms in the file; none are stored (chunk.waveforms)" in caplog.text
 
 
 def test_waveforms_of_other_units_are_refused() -> None:
-    with pytest.raises(DataError, match="5 waveforms of 14 units"):
+    with pytest.raises(DataError, match="5 waveforms for 14 units"):
         replace(population(), waveforms=SHAPES)

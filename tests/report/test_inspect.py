@@ -51,9 +51,12 @@ def test_a_store_a_file_and_a_folder_of_either(tmp_path: Path) -> None:
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere: not there"):
+    with pytest.raises(DataError, match="nowhere: does not exist"):
         opened(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"nothing in it that is a population store, an NWB file"):
+    with pytest.raises(
+        DataError,
+        match=r"no recordings found in this folder; .* contains a population store, an NWB file",
+    ):
         opened(tmp_path)
 
 
@@ -77,15 +80,18 @@ def test_of_a_folder_what_cannot_be_used_is_listed_with_the_reason(
     content = json.loads(seen.as_json())
     assert [Path(one["file"]).name for one in content["left_out"]] == ["cut.nwb", "lfp.nwb", "nan.nwb"]
     reasons = [one["reason"] for one in content["left_out"]]
-    assert reasons[0].startswith("not a whole NWB file")
-    assert reasons[1].startswith("neither units nor dF/F")
-    assert "spike times hold NaN" in reasons[2]
+    assert reasons[0].startswith("damaged, truncated, or not an NWB file")
+    assert reasons[1].startswith("contains neither units nor dF/F")
+    assert "spike times contain NaN" in reasons[2]
     assert content["populations"][0]["units"] == 3
     with pytest.raises(DataError, match="no population c; there are a/all, b/all"):
         look(tmp_path, "c")
     for name in "ab":
         (tmp_path / f"{name}.nwb").unlink()
-    with pytest.raises(NothingToLearn, match=r"none of 3 recordings can be used: .*cut\.nwb: not a whole"):
+    with pytest.raises(
+        NothingToLearn,
+        match=r"none of 3 recordings can be used: .*cut\.nwb: damaged, truncated, or not an NWB file",
+    ):
         look(tmp_path)
-    with pytest.raises(DataError, match=r"cut\.nwb: not a whole NWB file"):
+    with pytest.raises(DataError, match=r"cut\.nwb: damaged, truncated, or not an NWB file"):
         look(cut)

@@ -170,7 +170,7 @@ def test_missing_recordings_are_named(folder: Path, tmp_path: Path) -> None:
 def test_a_population_that_is_given_twice_is_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(stores(folder)[0], tmp_path / "copy.zarr")
     arguments = {"output": tmp_path / "m.safetensors", "checkpoints": tmp_path / "c"}
-    with pytest.raises(DataError, match="a/probe is in two of the stores; give each recording once"):
+    with pytest.raises(DataError, match="a/probe is given twice; give each recording once"):
         pretrain_run(Cohort([*stores(folder), tmp_path / "copy.zarr"], ["a", "b"]), small(), 0, **arguments)
 
 
@@ -189,7 +189,7 @@ def test_a_run_of_recordings_names_them_and_their_animals(folder: Path, tmp_path
 def test_a_recording_that_is_left_out_is_done_without(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    leave_out(tmp_path / "z", "z_1", "z", "the server says 404")
+    leave_out(tmp_path / "z", "z_1", "z", "the server answered 404")
     output = tmp_path / "out" / "model.safetensors"
     arguments: dict[str, Any] = {"output": output, "checkpoints": tmp_path / "c"}
     left_out = members_left_out([folder, tmp_path / "z"], "animal")

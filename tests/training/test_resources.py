@@ -71,7 +71,7 @@ def test_own_kernels_where_a_gpu_has_them_else_compiled_if_it_pays(monkeypatch: 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"workers": -1}, "machine.workers: must be auto, or a number of processes from 0 on (got -1)"),
+        ({"workers": -1}, "machine.workers: must be auto, or a number of processes (0 or more) (got -1)"),
         ({"workers": "many"}, "machine.workers: must be auto"),
         ({"workers": True}, "machine.workers: must be auto"),
         ({"compile": "yes"}, "machine.compile: must be auto, true or false (got 'yes')"),

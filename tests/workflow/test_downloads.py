@@ -99,14 +99,17 @@ def test_a_session_that_cannot_be_had_fails_alone_or_is_left_out(tmp_path: Path)
         done = snakemake(tmp_path, *stores, configfile=config)
         assert done.returncode != 0
         assert f"recording {names[0]}: " in done.stdout
-        assert "the server says 404 Not Found; look at the address, or whether it moved" in done.stdout
+        assert (
+            "the server answered 404 Not Found; check whether the address is correct or has moved"
+            in done.stdout
+        )
         there = [(tmp_path / store).exists() for store in stores]
         assert there == [False, True, True]
         download["go_on_without"] = True
         write(config, {"dataset": "steinmetz_2019", "download": download})
         done = snakemake(tmp_path, *stores, configfile=config)
     assert done.returncode == 0, done.stdout
-    assert "left out, as download.go_on_without says" in done.stdout
+    assert "left out (download.go_on_without)" in done.stdout
     note = json.loads((tmp_path / stores[0] / "left_out.json").read_text())
     assert note["animal"] == "Cori"
     assert list((tmp_path / stores[1]).glob("*.zarr"))

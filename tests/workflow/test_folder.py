@@ -53,7 +53,7 @@ def test_four_animals_and_files_that_hold_nothing(tmp_path: Path) -> None:
         "nuclr: probe.tasks: brain_region",
         "nuclr: split: test_animals: 0, label_animals: 0 (of 4 animals with labels",
         "nuclr: probe.protocols: transductive_zero_shot, transductive",
-        "nuclr: left out: imaged.nwb (calcium of 0.1 s a frame, where most are spikes: one model cannot read",
+        "nuclr: left out: imaged.nwb (calcium imaging with frames of 0.1 s, but most recordings are spikes",
     )
     assert all(line in dry.stdout for line in said)
     config = configured(tmp_path, scaling={"seeds": 1, "animal_counts": [4]})  # two runs will do
@@ -100,7 +100,10 @@ def test_one_animal_is_told_what_it_can_do(tmp_path: Path) -> None:
     write_animal(tmp_path, "a")
     done = snakemake(tmp_path, "-n", configfile=configured(tmp_path))
     assert done.returncode != 0
-    assert "one animal alone (a) shows nothing of others. `nuclr pretrain` and `nuclr embed`" in done.stdout
+    assert (
+        "only one animal (a), so no other animal can be tested. Use `nuclr pretrain` and `nuclr embed`"
+        in done.stdout
+    )
     assert "Traceback" not in done.stdout
 
 
@@ -112,13 +115,13 @@ def test_a_damaged_file_is_left_out_where_that_is_asked_for(tmp_path: Path) -> N
     (tmp_path / "nwb" / "e.nwb").write_bytes((tmp_path / "nwb" / "a.nwb").read_bytes()[:9000])
     refused = snakemake(tmp_path, "-n", configfile=configured(tmp_path))
     assert refused.returncode != 0
-    assert "e.nwb: not a whole NWB file" in refused.stdout
-    assert "(nwb.on_damaged: leave_out goes on without it)" in refused.stdout
+    assert "e.nwb: damaged, truncated, or not an NWB file" in refused.stdout
+    assert "(or leave it out with nwb.on_damaged: leave_out)" in refused.stdout
     nwb = {"folder": str(tmp_path / "nwb"), "on_damaged": "leave_out"}
     done = snakemake(
         tmp_path, configfile=configured(tmp_path, nwb=nwb, scaling={"seeds": 1, "animal_counts": [2]})
     )
     assert done.returncode == 0, done.stdout
     page = (tmp_path / "results" / "nwb" / "report.html").read_text()
-    assert "left out: e.nwb (not a whole NWB file" in page
+    assert "left out: e.nwb (damaged, truncated, or not an NWB file" in page
     assert "left out: recording d (" in page

@@ -248,7 +248,7 @@ def test_a_folder_of_nwb_files_goes_to_the_figure_and_warnings_are_repeated(tmp_
     assert done.returncode == 0, done.stdout
     assert "figure: results/mine/scaling/brain_region.transductive_zero_shot.png" in done.stdout
     assert "nuclr: warning: " in done.stdout
-    assert "b.nwb: spike times of 1 units were not ascending: sorted" in done.stdout
+    assert "b.nwb: spike times of 1 units were not in ascending order; they were sorted" in done.stdout
     assert "population c/right has 4 units, fewer than views.min_units = 11: it is skipped" in done.stdout
     # A recording that comes later is seen, and the animals are split again.
     write_units(tmp_path / "nwb" / "d.nwb", poisson_trains(12, 30.0), animal="d", obs_intervals=[[0.0, 30.0]])
@@ -282,7 +282,10 @@ def test_nothing_is_left_of_a_step_that_fails_and_its_error_is_shown(tmp_path: P
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     done = snakemake(tmp_path, configfile=tmp_path / "c.yaml")
     assert done.returncode != 0
-    assert "b.nwb: unit b_session_3: spike times hold NaN or infinity; mend or remove the unit" in done.stdout
+    assert (
+        "b.nwb: unit b_session_3: spike times contain NaN or infinity; correct or remove the unit"
+        in done.stdout
+    )
     left = [path.name for path in (tmp_path / "results" / "mine" / "populations").iterdir()]
     assert "b" not in left
     assert not [name for name in left if "partial" in name]
@@ -292,8 +295,8 @@ def test_nothing_is_left_of_a_step_that_fails_and_its_error_is_shown(tmp_path: P
     ("settings", "said"),
     [
         (["pretrain={stepps: 3}"], "unknown key pretrain.stepps; did you mean steps?"),
-        (["scaling={animal_counts: [1, 9]}"], "9 animals asked for, but only 4 are left for pretraining"),
-        (["dataset=mine"], "nwb.folder: data set mine needs the folder of its NWB files"),
+        (["scaling={animal_counts: [1, 9]}"], "9 animals requested, but only 4 are left for pretraining"),
+        (["dataset=mine"], "nwb.folder: data set mine needs either a folder of recordings"),
         (["dataset=mine", "nwb={folder: nowhere}"], "nowhere: no such folder; set nwb.folder"),
     ],
 )
@@ -308,7 +311,7 @@ def test_results_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file is in the way")
     done = snakemake(tmp_path)
     assert done.returncode != 0
-    assert "results is not a folder; write elsewhere with the key results" in done.stdout
+    assert "results is not a folder; choose another folder with the key results" in done.stdout
 
 
 def test_the_picture_of_the_rules_shows_all_of_them() -> None:

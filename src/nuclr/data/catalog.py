@@ -1,4 +1,4 @@
-"""Stores to tables: what units and populations a data set has."""
+"""Tables of the units and populations in population stores."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from nuclr.words import counted
 
 
 def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Tabulate the units and the populations of some stores.
+    """Return tables of the units and the populations in some stores.
 
     Returns
     -------
     units
-        One row a unit: ``unit_id, population, recording, animal``, the source's labels, and
+        One row for each unit: ``unit_id, population, recording, animal``, the labels of the source, and
         ``rate_hz`` over the valid spans (calcium: the mean of dF/F).
     populations
-        One row a population: identity, ``units``, ``minutes`` that are valid, ``mean_activity`` over units
+        One row for each population: identity, ``units``, valid ``minutes``, ``mean_activity`` over units
         and ``scale`` (:class:`nuclr.data.population.Summary`), ``store``.
 
     Raises
     ------
     DataError
-        If there is no store, or a ``unit_id`` stands in two populations.
+        If there is no store, or a ``unit_id`` occurs in two populations.
     """
     if not paths:
-        raise DataError("catalog: no population stores there; run `nuclr chunk` on the recordings first")
+        raise DataError("catalog: no population stores found; run `nuclr chunk` on the recordings first")
     units, populations = [], []
     for path in paths:
         population = open_population(path)
@@ -59,15 +59,14 @@ def catalog(paths: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     if len(twice):
         first, second = twice[twice["unit_id"] == twice["unit_id"].iloc[0]]["recording"].iloc[:2]
         raise DataError(
-            f"unit_id {twice['unit_id'].iloc[0]} stands in recordings {first} and {second}: the "
-            "files have the same "
-            "subject_id and session_id; remove one, or give them session ids of their own"
+            f"unit_id {twice['unit_id'].iloc[0]} occurs in recordings {first} and {second}, whose files have "
+            "the same subject_id and session_id; remove one of the files, or give them different session ids"
         )
     return labels_as_text(table), pd.DataFrame(populations)
 
 
 def totals(populations: pd.DataFrame) -> str:
-    """Say how much there is in a table of populations with ``animal``, ``units`` and ``minutes``."""
+    """Return the numbers of animals, populations, units and minutes in a table of populations, as text."""
     return ", ".join(
         [
             counted(populations["animal"].nunique(), "animal"),
@@ -79,7 +78,7 @@ def totals(populations: pd.DataFrame) -> str:
 
 
 def unit_table(population: Population) -> pd.DataFrame:
-    """Put a population's identity beside its unit table."""
+    """Return the unit table of a population with columns for population, recording and animal."""
     identity = {name: getattr(population, name) for name in ("population", "recording", "animal")}
     rest = population.units.drop(columns="unit_id")
     return pd.concat(

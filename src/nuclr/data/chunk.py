@@ -1,4 +1,4 @@
-"""From recordings to stores, out of core: Dask bins spikes and copies traces shard by shard."""
+"""Conversion of recordings to population stores, out of core: Dask bins spikes and copies traces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
 
-FRAMES_S = (1e-5, 1e3)  # shorter and longer frames than any camera's
+FRAMES_S = (1e-5, 1e3)  # shortest and longest plausible frame (s)
 
 
 def chunk_recording(
@@ -38,32 +38,32 @@ def chunk_recording(
     options: Chunk,
     licence: str = "",
 ) -> list[str]:
-    """Write the stores of all populations of a recording to ``folder``, all or none.
+    """Write the stores of all populations of a recording to ``folder``, all of them or none.
 
-    Stores that were made from the same file in the same way are left as they are.
+    Stores that were made from the same file with the same settings are kept.
 
     Parameters
     ----------
     populations
-        What the source found in the recording.
+        Populations that were read from the recording.
     folder
-        The recording's folder; one that is there is replaced.
+        Folder of the recording; an existing one is replaced.
     dataset, animal, recording
-        Identity, kept in the stores.
+        Identity, which is stored.
     options
-        Bin, chunk and shard lengths; the least firing rate.
+        Bin, chunk and shard lengths, and the lowest firing rate.
     licence
-        Of the recording, kept in the stores; "" if it is not known.
+        Licence of the recording, which is stored; "" if it is unknown.
 
     Returns
     -------
     list of str
-        Names of the populations written. A population of which no unit is left is left out.
+        Names of the stored populations. A population without units is left out.
 
     Raises
     ------
     DataError
-        If spike times or traces cannot be trusted, no unit is left, or two populations have one name.
+        If spike times or traces are not valid, no unit is left, or two populations have the same name.
     NuclrError
         If the disk is full or the folder cannot be written.
     """
@@ -71,8 +71,8 @@ def chunk_recording(
     names = [raw.population.lower() for raw in populations]
     if twice := [raw.population for raw in populations if names.count(raw.population.lower()) > 1]:
         raise DataError(
-            f"{populations[0].path}: populations {', '.join(twice)} would overwrite one another's stores; "
-            "give them names that differ"
+            f"{populations[0].path}: populations {', '.join(twice)} would be written to the same store; "
+            "give them different names"
         )
     source = {
         "file": populations[0].path.name,
@@ -82,7 +82,7 @@ def chunk_recording(
         **({"licence": licence} if licence else {}),
     }
     if made := _made_before(populations, folder, identity, source):
-        logger.info("%s: chunked before, in the same way: nothing to do", populations[0].path)
+        logger.info("%s: already chunked with the same settings; nothing to do", populations[0].path)
         return made
     kept, left_out = [], []
     for raw in populations:
@@ -94,7 +94,7 @@ def chunk_recording(
             kept.append(population)
     if not kept:
         raise NothingToLearn(
-            f"{populations[0].path}: no unit left; lower chunk.min_rate_hz or leave the file out"
+            f"{populations[0].path}: no units are left; lower chunk.min_rate_hz, or leave the file out"
         )
     if left_out:
         source["left_out"] = ", ".join(left_out)
@@ -110,7 +110,7 @@ def chunk_recording(
 
 
 def _sha256_of(raw: SpikeTrains | Traces) -> str:
-    """Hash what was read; of what is on a server its address."""
+    """Return the hash of the files that were read; for a recording on a server, that of its address."""
     if isinstance(raw.path, Remote):
         return hashlib.sha256(raw.path.url.encode()).hexdigest()
     return sha256_of(raw.path, raw.files)
@@ -122,7 +122,7 @@ def _made_before(
     identity: dict[str, str],
     source: dict[str, str],
 ) -> list[str]:
-    """Names of the stores in ``folder`` if they are what these populations would become; else none."""
+    """Return the names of the stores in ``folder`` if they equal what would be written; otherwise none."""
     made = {}
     for path in stores(folder):
         try:
@@ -140,7 +140,7 @@ def _made_before(
         store = made[raw.population]
         same = {**store.source, "left_out": ""} == {**source, "left_out": ""}
         same = same and all(getattr(store, key) == value for key, value in identity.items())
-        # Labels come from columns that the configuration names.
+        # The configuration may have changed which columns are labels.
         if not same or set(raw.units) != set(store.units):
             return []
         units = raw.units[raw.units["unit_id"].isin(store.units["unit_id"])].reset_index(drop=True)
@@ -150,11 +150,11 @@ def _made_before(
 
 
 def why_left_out(population: Population, options: Chunk) -> str:
-    """Say why nothing can be learned from a population; "" where something can."""
+    """Return the reason why a population cannot be used; "" if it can."""
     if not len(population.valid_spans):
-        return "silent throughout"
+        return "no unit ever fires"
     if not len(population.units):
-        return f"no unit fires at chunk.min_rate_hz = {options.min_rate_hz:g}"
+        return f"no unit fires at chunk.min_rate_hz = {options.min_rate_hz:g} or more"
     return ""
 
 
@@ -167,7 +167,7 @@ def to_population(
     options: Chunk,
     source: dict[str, str],
 ) -> Population:
-    """Describe a raw population as a :class:`Population` whose activity is computed when asked for."""
+    """Return a :class:`Population` whose activity is computed lazily from a population in files."""
     waveforms = None
     if isinstance(raw, SpikeTrains):
         activity, kept, spans = bin_spikes(raw, options)
@@ -194,40 +194,45 @@ def to_population(
 
 
 def _waveforms(raw: SpikeTrains, kept: np.ndarray) -> np.ndarray | None:
-    """Read the mean waveforms of some units; None, with a warning, where there are none."""
+    """Read the mean waveforms of some units; None, with a warning, if the file has none."""
     if raw.waveforms is None:
-        logger.warning("%s: population %s: no mean waveforms (chunk.waveforms)", raw.path, raw.population)
+        logger.warning(
+            "%s: population %s: no mean waveforms in the file; none are stored (chunk.waveforms)",
+            raw.path,
+            raw.population,
+        )
         return None
     return raw.waveforms.only(kept).read()
 
 
 def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, np.ndarray]:
-    """Count spikes per bin, lazily, one task a shard.
+    """Count spikes per bin, lazily, with one Dask task for each shard.
 
-    One pass over the files checks every spike and finds where each shard's spikes are; a task then
-    reads its own spikes only. Times out of order are sorted and times outside the session left out,
-    both with a warning. Seconds in which the whole probe is silent are taken out of the valid spans.
+    One pass over the files checks every spike and finds the position of each shard's spikes; a task then
+    reads only its own spikes. Spike times that are not in order are sorted, and those outside the session are
+    left out, both with a warning. Seconds in which the whole probe is silent are removed from the valid
+    spans.
 
     Returns
     -------
     activity
-        ``(unit, time)``, uint8, or uint16 where a count passes 255.
+        ``(unit, time)``, uint8, or uint16 if a count exceeds 255.
     kept
         Rows of ``raw.units`` that fire at ``options.min_rate_hz`` or more.
     valid_spans
-        Without the silences, ``(interval, 2)``.
+        Valid spans without the silences, ``(interval, 2)``.
 
     Raises
     ------
     DataError
-        If a spike time is NaN or infinite, or a bin holds more spikes than 16 bits can count.
+        If a spike time is NaN or infinite, or a bin contains more spikes than 16 bits can count.
     """
     check_seconds(raw.valid_spans, raw.path)
     start, stop = raw.valid_spans[0, 0], raw.valid_spans[-1, 1]
     if stop - start < options.bin_s:
         raise DataError(
-            f"{raw.path}: population {raw.population}: {stop - start:.3g} s long, less than a bin of "
-            f"{options.bin_s:g} s; are times in seconds?"
+            f"{raw.path}: population {raw.population}: the session lasts {stop - start:.3g} s, less than one "
+            f"bin of {options.bin_s:g} s; check that spike times are in seconds"
         )
     bins = max(1, int(np.ceil((stop - start) / options.bin_s - 1e-6)))
     _, shard = shard_bins(bins, options.bin_s, options.chunk_s, options.shard_s, len(raw.units))
@@ -235,10 +240,15 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     found = raw.spikes.survey(grid, raw.valid_spans, list(raw.units["unit_id"]))
     if found.unsorted:
         what = "units" if isinstance(raw.spikes, SpikesByUnit) else "files"
-        logger.warning("%s: spike times of %d %s were not ascending: sorted", raw.path, found.unsorted, what)
+        logger.warning(
+            "%s: spike times of %d %s were not in ascending order; they were sorted",
+            raw.path,
+            found.unsorted,
+            what,
+        )
     if found.outside and not raw.cut:
         logger.warning(
-            "%s: %d of %d spikes lie outside the session [%g, %g] s (negative or beyond its end): left out",
+            "%s: %d of %d spikes are outside the session [%g, %g] s (negative or beyond its end); left out",
             raw.path,
             found.outside,
             found.total,
@@ -251,7 +261,7 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
         spans = remove_spans(spans, silent)
         inside = raw.spikes.inside(spans)
         logger.warning(
-            "%s: population %s is silent as a whole for %.0f s, which are not used",
+            "%s: population %s: all units are silent for %.0f s, which are not used",
             raw.path,
             raw.population,
             np.diff(raw.valid_spans).sum() - np.diff(spans).sum(),
@@ -261,7 +271,7 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     kept = np.flatnonzero(rate >= options.min_rate_hz)
     if 0 < len(kept) < len(rate):
         logger.info(
-            "%s: population %s: %d of %d units fire less than chunk.min_rate_hz = %g: left out",
+            "%s: population %s: %d of %d units fire less than chunk.min_rate_hz = %g; left out",
             raw.path,
             raw.population,
             len(rate) - len(kept),
@@ -271,7 +281,8 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     if found.densest > 65535:
         raise DataError(
             f"{raw.path}: population {raw.population}: a unit has {found.densest} spikes in one bin of "
-            f"{options.bin_s:g} s, too many to count; are times in seconds? Or lower chunk.bin_s"
+            f"{options.bin_s:g} s, more than 65535; check that spike times are in seconds, or lower "
+            "chunk.bin_s"
         )
     dtype = np.uint8 if found.densest <= 255 else np.uint16
     blocks = [
@@ -286,21 +297,21 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
 
 
 def silences(by_second: np.ndarray, spans: np.ndarray, start_s: float) -> np.ndarray:
-    """Spans in which a whole probe is silent, and a second on either side, ``(interval, 2)``.
+    """Return spans in which a whole probe is silent, with a second on either side, ``(interval, 2)``.
 
-    A silence counts where chance would hardly make one in a session: a population of rate r is
-    silent for k seconds with probability exp(-r k). So one second is enough for most probes, and
-    a few sparse units need a longer one. Of a population that is silent in most seconds nothing can
-    be told (sparse? bursting?) unless it never fires.
+    A silence counts if it is unlikely to occur by chance in a session: a population with the rate r is silent
+    for k seconds with probability exp(-r k). One silent second is therefore enough for most probes, while a
+    few sparse units need a longer silence. If a population is silent in most seconds, it may be sparse or
+    bursting, and no silence counts, unless it never fires.
 
     Parameters
     ----------
     by_second
         Spikes of the population in each whole second, ``(second,)``.
     spans
-        Valid spans (s); seconds that are not wholly inside one are passed over.
+        Valid spans (s); seconds that are not completely inside one are ignored.
     start_s
-        Time of the first second.
+        Start of the first second (s).
     """
     starts = start_s + np.arange(len(by_second))
     span = np.searchsorted(spans[:, 0], starts + 1e-6, side="right") - 1
@@ -317,29 +328,31 @@ def silences(by_second: np.ndarray, spans: np.ndarray, start_s: float) -> np.nda
 
 
 def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.ndarray]:
-    """Read dF/F lazily, one task a shard.
+    """Read dF/F lazily, with one Dask task for each shard.
 
-    One pass over the files finds what is not a number. ROIs that are never one are left out, and frames
-    in which no ROI is one are taken out of the valid spans, both with a warning; what remains becomes 0.
+    One pass over the files finds samples that are NaN or infinite. ROIs without any finite sample are left
+    out, and frames in which no ROI is finite are removed from the valid spans, both with a warning. Other
+    such samples become 0.
 
     Returns
     -------
     activity
         ``(unit, time)``, float32.
     kept
-        Rows of ``raw.units`` that hold a number anywhere.
+        Rows of ``raw.units`` with at least one finite sample.
     valid_spans
-        Without those frames, ``(interval, 2)``.
+        Valid spans without the removed frames, ``(interval, 2)``.
 
     Raises
     ------
     DataError
-        If frames are as long as no camera's, or times can hardly be seconds.
+        If the frame length is not plausible, or times are not in seconds.
     """
     if not FRAMES_S[0] <= raw.frame_s <= FRAMES_S[1]:
         raise DataError(
-            f"{raw.path}: population {raw.population}: frames of {raw.frame_s:.3g} s; imaging.rate_hz gives "
-            "the frames in a second"
+            f"{raw.path}: population {raw.population}: a frame length of {raw.frame_s:.3g} s is not "
+            "plausible; "
+            "set imaging.rate_hz to the frame rate"
         )
     check_seconds(raw.valid_spans, raw.path)
     _, shard = shard_bins(raw.count, raw.frame_s, options.chunk_s, options.shard_s, 4 * len(raw.units))
@@ -353,7 +366,7 @@ def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.n
     kept, spans = np.flatnonzero(ever), raw.valid_spans
     if len(kept) < len(ever) and len(kept):
         logger.warning(
-            "%s: population %s: %s NaN throughout: left out",
+            "%s: population %s: %s NaN in all frames; left out",
             raw.path,
             raw.population,
             counted(int((~ever).sum()), "ROI is", "ROIs are"),
@@ -369,7 +382,7 @@ def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.n
         )
     left = missing - raw.count * int((~ever).sum()) - int(dark.sum()) * len(kept)
     if left > 0 and len(kept):
-        logger.warning("%s: population %s: %d samples are NaN: set to 0", raw.path, raw.population, left)
+        logger.warning("%s: population %s: %d samples are NaN; set to 0", raw.path, raw.population, left)
     chosen = raw.only(ever)
     blocks = [
         da.from_delayed(
@@ -383,5 +396,5 @@ def copy_traces(raw: Traces, options: Chunk) -> tuple[da.Array, np.ndarray, np.n
 
 
 def _read_traces(raw: Traces, first: int, last: int) -> np.ndarray:
-    """Frames of a shard as ``(unit, time)``; 0 where there is none."""
+    """Read the frames of a shard, ``(unit, time)``; 0 for samples that are not finite."""
     return np.nan_to_num(raw.read(first, last), copy=False, nan=0.0, posinf=0.0, neginf=0.0)

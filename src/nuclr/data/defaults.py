@@ -1,6 +1,6 @@
-"""What the configuration leaves open (null), chosen by what the recordings are.
+"""Choice of test animals, tasks and protocols by the recordings, where the configuration leaves them null.
 
-Everything that is chosen is said, so that nobody has to guess what was tested on what.
+All choices are reported, so that it is clear what was tested on what.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nuclr.words import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-# With fewer, none is set apart: each is left out in turn.
+# With fewer animals there are no separate test animals; each animal is left out in turn.
 FEWEST_TO_SET_APART = 8
 MOST_TESTED, MOST_LABELLED = 32, 16
 
@@ -30,28 +30,28 @@ MOST_TESTED, MOST_LABELLED = 32, 16
 def completed(
     config: Config, recordings: Sequence[Recording], labels: Sequence[str]
 ) -> tuple[Config, list[str]]:
-    """Fill in which animals are set apart, which labels are probed, and how.
+    """Return the configuration with the split, the tasks and the protocols filled in where they are null.
 
     Parameters
     ----------
     config
-        What it gives is not touched.
+        The configuration; keys that are not null are kept.
     recordings
-        Of the data set.
+        All recordings of the data set.
     labels
-        Columns that are probed where nothing is known of the recordings' labels.
+        Columns that are probed if the labels of the recordings are unknown.
 
     Returns
     -------
     config
-        Without null in ``split`` and in ``probe.tasks`` and ``probe.protocols``.
+        Without null in ``split``, ``probe.tasks`` and ``probe.protocols``.
     said
-        What was chosen, a line each.
+        The choices, one line each.
 
     Raises
     ------
     SplitError
-        If there is one animal alone, and the configuration does not say what to do with it.
+        If there is only one animal, and the configuration does not choose a protocol for it.
     """
     said = []
     animals = {recording.animal for recording in recordings}
@@ -75,9 +75,10 @@ def completed(
     if protocols is None:
         if len(animals) == 1 and tasks:
             raise SplitError(
-                f"one animal alone ({next(iter(animals))}) shows nothing of others. `nuclr pretrain` and "
-                "`nuclr embed` give its units' embeddings, `nuclr predict` what a probe of other animals "
-                "says of them; or set probe.protocols: [transductive] to test some units by the others"
+                f"there is only one animal ({next(iter(animals))}), so no other animal can be tested. Use "
+                "`nuclr pretrain` and `nuclr embed` to compute its embeddings and `nuclr predict` with a "
+                "probe "
+                "of other animals, or set probe.protocols: [transductive] to test some units by the others"
             )
         apart = sets_apart(made)
         protocols = _protocols(apart)
@@ -89,12 +90,12 @@ def completed(
 
 
 def sets_apart(split: Split) -> bool:
-    """Whether there are animals that no encoder sees, to learn labels from and to be tested."""
+    """Return whether a split has separate animals, not in pretraining, for labels and for testing."""
     return split.by == "paper" or bool(split.test_animals and split.label_animals)
 
 
 def _that_can_be_tested(tasks: Sequence[Task], recordings: Sequence[Recording], config: Config) -> list[Task]:
-    """Keep the tasks that the smallest runs of which any task can be tested, can be tested in."""
+    """Return the tasks that can be tested with the smallest number of animals with which any task can be."""
     animals = [recording.animal for recording in recordings]
     split = config.split
     tested, labelled = split.test_animals or 0, split.label_animals or 0
@@ -111,10 +112,10 @@ def _that_can_be_tested(tasks: Sequence[Task], recordings: Sequence[Recording], 
 def can_be_tested(
     task: Task, recordings: Sequence[Recording], splits: Splits, animals: int, config: Config
 ) -> bool:
-    """Whether a run of so many animals, of any seed, has labels enough for the protocols.
+    """Return whether runs with this number of animals have enough labels for the protocols, for every seed.
 
-    As :func:`nuclr.evaluation.protocols.folds` needs them: classes have ``probe.min_units`` units among those
-    that the run is probed on, and animals that are tested have two of these classes.
+    The conditions are those of :func:`nuclr.evaluation.protocols.folds`: each class has ``probe.min_units``
+    units among those that the run is probed on, and each test animal has two of these classes.
     """
     protocols = config.probe.protocols or _protocols(sets_apart(config.split))
     units = _units_of_classes(task, recordings)
@@ -134,7 +135,7 @@ def can_be_tested(
 
 
 def _units_of_classes(task: Task, recordings: Sequence[Recording]) -> dict[str, Counter[str]]:
-    """Count the units of each class of a task, by animal."""
+    """Return the number of units in each class of a task, by animal."""
     found: dict[str, Counter[str]] = {}
     for recording in recordings:
         own = found.setdefault(recording.animal, Counter())
@@ -145,9 +146,10 @@ def _units_of_classes(task: Task, recordings: Sequence[Recording]) -> dict[str, 
 
 
 def labelled_animals(recordings: Sequence[Recording]) -> set[str]:
-    """Name the animals with two classes of every column that can be probed, or else of any.
+    """Return the animals with two classes in every column that can be probed, or else in any such column.
 
-    None where nothing is known. It does not hang on what is probed, so that who is tested does not either.
+    The result is empty if no labels are known. It does not depend on the chosen tasks, so that the choice of
+    test animals does not depend on them either.
     """
     each = [_units_of_classes(task, recordings) for task in tasks_of(recordings)[0]]
     of_tasks = [{animal for animal, own in units.items() if len(own) > 1} for units in each]
@@ -155,14 +157,14 @@ def labelled_animals(recordings: Sequence[Recording]) -> set[str]:
 
 
 def _classes(values: Iterable[str], task: Task) -> set[str]:
-    """Name the classes of a task that some values are of."""
+    """Return the classes of a task to which some values belong."""
     if task.classes is not None:
         return {name for name, members in task.classes.items() if not set(members).isdisjoint(values)}
     return set(filter(names_class, values))
 
 
 def _split(split: Split, animals: int, probed: bool) -> tuple[Split, str]:
-    """Set animals apart where there are enough; a published split is taken as it is."""
+    """Return the split with its numbers of test and label animals, and the reason; keep a published split."""
     if split.by == "paper":
         return split, ""
     few = animals < FEWEST_TO_SET_APART
@@ -185,23 +187,23 @@ def _protocols(apart: bool) -> list[Protocol]:
 def tasks_of(
     recordings: Sequence[Recording], otherwise: Sequence[str] = (), least: int = 10
 ) -> tuple[list[Task], str]:
-    """Choose the columns that can be probed: two classes or more, each in two animals and of enough units.
+    """Return the columns that can be probed: at least two classes, each in two animals and with enough units.
 
     Parameters
     ----------
     recordings
-        With their labels.
+        Recordings with their labels.
     otherwise
-        Columns that are taken where no recording says.
+        Columns that are used if no recording has known labels.
     least
-        Units of a class (``probe.min_units``).
+        Smallest number of units in a class (``probe.min_units``).
 
     Returns
     -------
     tasks
-        Those of regions first.
+        Tasks, brain regions first.
     why
-        What was gone by.
+        The reason for the choice.
     """
     if not any(recording.labels for recording in recordings):
         why = "what this data set has" if otherwise else "no column of labels in the recordings"
@@ -226,7 +228,7 @@ def tasks_of(
 
 
 def completed_probe(options: Probe, units: pd.DataFrame, apart: bool) -> Probe:
-    """Fill in tasks and protocols for a table of units, where no workflow has."""
+    """Return probe options with tasks and protocols filled in from a table of units, outside the workflow."""
     tasks, protocols = options.tasks, options.protocols
     if tasks is None:
         by_animal = [

@@ -1,4 +1,4 @@
-"""Traces of imaged ROIs in files: read some frames at a time, and made dF/F where they are none."""
+"""Traces of imaged ROIs in files, read in blocks of frames, and dF/F of raw fluorescence."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ WINDOW_S, SMOOTHING_FRAMES = 60.0, 10.0
 
 @dataclass(frozen=True)
 class Correction:
-    """How dF/F is made of raw fluorescence.
+    """Computation of dF/F from raw fluorescence.
 
-    ``dF/F = (C - B(C)) / B(F)``, where C is the fluorescence F without a share of the neuropil's, and B is
-    Suite2p's baseline "maximin": smoothed with a Gaussian of 10 frames, then the running minimum over 60 s,
-    then the running maximum of that over 60 s (https://suite2p.readthedocs.io). The divisor is the baseline
-    of F, since that of C may be near 0 or below.
+    ``dF/F = (C - B(C)) / B(F)``, where C is the fluorescence F minus a share of the neuropil's fluorescence,
+    and B is Suite2p's baseline "maximin": the trace is smoothed with a Gaussian of 10 frames, followed by the
+    running minimum over 60 s and the running maximum of that over 60 s (https://suite2p.readthedocs.io). The
+    divisor is the baseline of F, because that of C may be near or below 0.
 
     Attributes
     ----------
     frame_s
         Length of a frame (s).
     neuropil
-        Fluorescence around the ROIs, of the shape of theirs; None: it is not taken off.
+        Fluorescence around the ROIs, with the shape of theirs; None: nothing is subtracted.
     share
-        How much of it is taken off.
+        Share of the neuropil that is subtracted.
     """
 
     frame_s: float
@@ -37,7 +37,7 @@ class Correction:
 
     @property
     def margin(self) -> int:
-        """Frames on either side that bear on a frame's baseline."""
+        """Number of frames on either side that influence the baseline of a frame."""
         return 2 * (self._window // 2 + 1) + int(4 * SMOOTHING_FRAMES + 1)
 
     @property
@@ -46,14 +46,14 @@ class Correction:
         return max(1, int(WINDOW_S / self.frame_s + 1e-6))
 
     def baseline(self, traces: np.ndarray) -> np.ndarray:
-        """Slow lower edge of traces ``(unit, time)``."""
+        """Return the slow lower envelope of traces, ``(unit, time)``."""
         from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
 
         smooth = gaussian_filter1d(_filled(traces), SMOOTHING_FRAMES, axis=1, truncate=4.0)
         return maximum_filter1d(minimum_filter1d(smooth, self._window, axis=1), self._window, axis=1)
 
     def dff(self, raw: np.ndarray, neuropil: np.ndarray | None) -> np.ndarray:
-        """Make dF/F of raw fluorescence, ``(unit, time)``; NaN where it or its baseline is no use."""
+        """Return dF/F of raw fluorescence, ``(unit, time)``; NaN where it cannot be computed."""
         raw = np.asarray(raw, np.float64)
         corrected = raw if neuropil is None else raw - self.share * np.asarray(neuropil, np.float64)
         divisor = self.baseline(raw)
@@ -63,15 +63,15 @@ class Correction:
 
 
 def frame_length(gaps: np.ndarray) -> float | None:
-    """Length of evenly spaced frames (s), of the times between them; None where they are not even."""
+    """Return the length of a frame (s) from the times between frames; None if they are not evenly spaced."""
     frame_s = float(np.median(gaps))
-    # Asked so that what is not a number is refused too.
+    # Written so that NaN is refused as well.
     even = (gaps > 0).all() and (np.abs(gaps - frame_s) <= 0.5 * frame_s).all()
     return frame_s if even else None
 
 
 def _filled(traces: np.ndarray) -> np.ndarray:
-    """Bridge what is not finite by straight lines, so that a gap does not pull the baseline down."""
+    """Interpolate samples that are not finite, so that a gap does not lower the baseline."""
     good = np.isfinite(traces)
     if good.all():
         return traces
@@ -88,19 +88,19 @@ class Frames:
     Attributes
     ----------
     data
-        The array, ``(frame, ROI)``, or ``(ROI, frame)`` where ``by_roi``; of one ROI, ``(frame,)`` will do.
+        The array, ``(frame, ROI)``, or ``(ROI, frame)`` if ``by_roi``; for a single ROI also ``(frame,)``.
     rois
-        Which ROI of the array each unit is, ``(unit,)``.
+        Index of each unit's ROI in the array, ``(unit,)``.
     units
-        Which of the population's units these are, ``(unit,)``.
+        Index of each unit in the population, ``(unit,)``.
     first
-        Place of the first frame among those of the recording.
+        Index of the first frame in the recording.
     count
-        How many there are.
+        Number of frames.
     by_roi
         Whether the array is ``(ROI, frame)``.
     correction
-        How dF/F is made; None where the array is dF/F.
+        How dF/F is computed; None if the array is dF/F.
     """
 
     data: Column
@@ -112,7 +112,7 @@ class Frames:
     correction: Correction | None = None
 
     def only(self, chosen: np.ndarray) -> Frames:
-        """Return those of some of the population's units, which are numbered anew: a mask, ``(unit,)``."""
+        """Return the frames of some units, which are renumbered; ``chosen`` is a mask, ``(unit,)``."""
         kept = chosen[self.units]
         return replace(self, rois=self.rois[kept], units=(np.cumsum(chosen) - 1)[self.units[kept]])
 
@@ -120,7 +120,7 @@ class Frames:
         """Frames from ``first`` to before ``last``, counted within the file, ``(unit, time)``."""
         if self.correction is None:
             return self._read(self.data, first, last)
-        # So many frames around these that their baseline is that of the whole trace.
+        # With enough frames around these that their baseline equals that of the whole trace.
         low = max(0, first - self.correction.margin)
         high = min(self.count, last + self.correction.margin)
         neuropil = self.correction.neuropil
@@ -129,7 +129,7 @@ class Frames:
         return made[:, first - low : last - low]
 
     def raw(self) -> bool:
-        """Whether this is fluorescence above 0, as a camera counts it, and not centred as dF/F is."""
+        """Return whether the traces look like raw fluorescence, which is above 0, and not like dF/F."""
         some = self.read(0, min(self.count, 1000))
         lowest = np.min(np.where(np.isfinite(some), some, np.inf), axis=1)
         return bool(np.mean(lowest[np.isfinite(lowest)] > 0) >= 0.9) if np.isfinite(lowest).any() else False

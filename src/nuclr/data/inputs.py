@@ -1,4 +1,4 @@
-"""Recordings as the encoder takes them: scaled, and alike in kind and bin."""
+"""Preparation of recordings for the encoder: scaling, and checks that modality and bins agree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Reads(Protocol):
-    """What a model says of the recordings that it reads."""
+    """The requirements of a model for its recordings."""
 
     @property
     def bin_s(self) -> float:
@@ -27,19 +27,19 @@ class Reads(Protocol):
 
     @property
     def min_rate_hz(self) -> float:
-        """Least firing rate of the units that it learned from (Hz)."""
+        """Lowest firing rate of the units that the model learned from (Hz)."""
 
 
 def binning(bin_s: float | None, min_rate_hz: float | None, model: Reads | None) -> Chunk:
-    """Say how spikes are binned: as a model reads them, or as is said; else as the configuration does.
+    """Return how spikes are binned: as a model requires, as given, or as the configuration's defaults.
 
     Raises
     ------
     DataError
-        If both a model and a bin are given, or a number is out of range.
+        If both a model and a bin width are given, or a number is out of range.
     """
     if model is not None and bin_s is not None:
-        raise DataError(f"bin_s: the model reads bins of {model.bin_s:g} s; leave out bin_s, or the model")
+        raise DataError(f"bin_s: the model requires bins of {model.bin_s:g} s; give either bin_s or a model")
     said = {"bin_s": model.bin_s, "min_rate_hz": model.min_rate_hz} if model is not None else {}
     said |= {
         name: value for name, value in (("bin_s", bin_s), ("min_rate_hz", min_rate_hz)) if value is not None
@@ -52,9 +52,9 @@ def binning(bin_s: float | None, min_rate_hz: float | None, model: Reads | None)
 
 
 def scaled(population: Population) -> Population:
-    """Give activity as the encoder wants it; a Dask array stays one.
+    """Return a population whose activity is scaled for the encoder; a Dask array remains lazy.
 
-    Spikes stay raw counts. Calcium is divided by the recording's 99th percentile.
+    Spike counts are not changed. dF/F is divided by the recording's 99th percentile.
 
     Raises
     ------
@@ -66,14 +66,15 @@ def scaled(population: Population) -> Population:
     scale = summary_of(population).scale
     if not scale > 0:
         raise DataError(
-            f"population {population.population}: the 99th percentile of dF/F is {scale:g}, so it cannot be "
-            "scaled; is it dF/F?"
+            f"population {population.population}: the 99th percentile of dF/F is {scale:g}, but must be "
+            "above "
+            "0; check that the traces are dF/F"
         )
     return replace(population, activity=population.activity / np.float32(scale))
 
 
 def in_memory(population: Population) -> Population:
-    """Read a population's activity, :func:`scaled`."""
+    """Return a population whose activity is in memory and :func:`scaled`."""
     asked = scaled(population)
     return replace(asked, activity=np.asarray(asked.activity))
 
@@ -84,35 +85,41 @@ def absent_members(
     left_out: Collection[str],
     member: Member = "animal",
 ) -> list[str]:
-    """Name the animals (or recordings) of which nothing could be had, with a warning.
+    """Return the animals (or recordings) without any population, because all was left out, with a warning.
 
     Parameters
     ----------
     members
-        Who is wanted.
+        The requested animals or recordings.
     populations
-        What is there.
+        The populations that are available.
     left_out
-        Members of which a recording could not be had; see :mod:`nuclr.data.archives.left_out`.
-    of
-        What the members are.
+        Members with a recording that was left out; see :mod:`nuclr.data.archives.left_out`.
+    member
+        Whether the members are animals or recordings.
     """
     there = {getattr(population, member) for population in populations}
     absent = sorted((set(members) & set(left_out)) - there)
     if absent:
-        logger.warning("nothing of %s: %d of %d %ss", ", ".join(absent), len(absent), len(members), member)
+        logger.warning(
+            "no recording of %s could be used: %d of %d %ss are missing",
+            ", ".join(absent),
+            len(absent),
+            len(members),
+            member,
+        )
     return absent
 
 
 def of_members(
     populations: Sequence[Population], members: Sequence[str], lacking: str, member: Member = "animal"
 ) -> list[Population]:
-    """Choose the populations of some animals (or recordings).
+    """Return the populations of some animals (or recordings).
 
     Raises
     ------
     TrainingError
-        If one has none; ``lacking`` begins the message, before its name.
+        If one has no population; ``lacking`` is the beginning of the message, before its name.
     """
     wanted = set(members)
     chosen = [population for population in populations if getattr(population, member) in wanted]
@@ -122,37 +129,38 @@ def of_members(
 
 
 def check_apart(populations: Sequence[Population]) -> None:
-    """Make sure that no population is given twice.
+    """Check that no population is given twice.
 
     Raises
     ------
     DataError
-        If one is: it would weigh twice, and its record would be that of one.
+        If one is, because it would count twice.
     """
     names = [population.population for population in populations]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"population {twice[0]} is in two of the stores; give each recording once")
+        raise DataError(f"population {twice[0]} is given twice; give each recording once")
 
 
 def same_bin(a: float, b: float) -> bool:
-    """Whether bins, or frames, are of one length (s) to an encoder: to 5 %."""
+    """Return whether two bins or frames (s) have the same length for an encoder, within 5 %."""
     return abs(a / b - 1) <= 0.05
 
 
 def common_bin_s(populations: Sequence[Population]) -> float:
-    """Length of a bin that all populations share, to 5 %.
+    """Return the bin length (s) of all populations, which must agree within 5 %.
 
     Raises
     ------
     DataError
-        If they differ more, or in modality: one encoder cannot read both.
+        If bin lengths or modalities differ, because one encoder cannot read both.
     """
     first = populations[0]
     for other in populations:
         if other.modality != first.modality or not same_bin(other.bin_s, first.bin_s):
             raise DataError(
-                f"population {other.population} is {other.modality} at {other.bin_s:.4g} s a bin, but "
-                f"{first.population} is {first.modality} at {first.bin_s:.4g} s; use them in data "
-                "sets of their own"
+                f"population {other.population} is {other.modality} in bins of {other.bin_s:.4g} s, but "
+                f"{first.population} is {first.modality} in bins of {first.bin_s:.4g} s; use them in "
+                "separate "
+                "data sets"
             )
     return first.bin_s

@@ -1,4 +1,4 @@
-"""Recordings that lie somewhere on a disk or a server: what needs no data set and no workflow."""
+"""Finding and opening recordings on a disk or a server, without a data set or a workflow."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class Found:
     path
         A file or a folder.
     recording
-        Its name.
+        Name of the recording.
     form
-        What it is; None for a population store, which is opened as it is.
+        Its format; None for a population store, which is opened as it is.
     """
 
     path: Path | Remote
@@ -61,29 +61,29 @@ class Found:
     form: Format | None
 
     def read(self, options: Reading, animal: str) -> Raw:
-        """Read what populations it holds; the animal begins the ids of units that have none of their own."""
+        """Read the populations of the recording; ``animal`` is the prefix of unit ids in some formats."""
         assert self.form is not None
         return self.form.read(self.path, options, animal)
 
     @property
     def local(self) -> Path:
-        """Where on the disk it is."""
+        """Its path on the disk."""
         assert isinstance(self.path, Path)
         return self.path
 
     @property
     def called(self) -> str:
-        """What records call it: a file's name, or all of an address."""
+        """Its name in provenance records: the name of the file, or the whole address."""
         return self.path.name if isinstance(self.path, Path) else str(self.path)
 
 
 def animals_of(found: Sequence[Found], options: Reading) -> list[str]:
-    """Name the animal of each recording, "" for stores, which know theirs; one warning for all unknown ones.
+    """Return the animal of each recording ("" for stores), with one warning for all that name none.
 
     Raises
     ------
     DataError
-        If a file is damaged, or ``nwb.animal_pattern`` does not fit.
+        If a file is damaged, or ``nwb.animal_pattern`` does not match.
     """
     animals, unknown = [], []
     for recording in found:
@@ -95,7 +95,7 @@ def animals_of(found: Sequence[Found], options: Reading) -> list[str]:
         except DataError as error:
             if len(found) == 1 or not _done_without(error, options):
                 raise
-            animal, sure = recording.recording, True  # why it is left out is said when it is read
+            animal, sure = recording.recording, True  # the reason is reported when it is read
         animals.append(animal)
         if not sure:
             unknown.append(recording)
@@ -104,43 +104,43 @@ def animals_of(found: Sequence[Found], options: Reading) -> list[str]:
 
 
 def _warn_of_unknown(unknown: Sequence[Found], found: Sequence[Found]) -> None:
-    """Warn of recordings without an animal; a sorter never knows it: of one folder alone nothing is said."""
+    """Warn of recordings without an animal, except of a single folder of a spike sorter."""
     files = sum(recording.form is not None for recording in found)
     if files > 1 or any(one.form is not None and one.form.subject_of is not None for one in unknown):
         warn_of_animals([one.path for one in unknown], files)
 
 
 def find(paths: Sequence[Path | Remote], download: Download | None = None) -> list[Found]:
-    """List the recordings that some paths are, or hold at any depth.
+    """Return the recordings at some paths, or inside them at any depth.
 
     Parameters
     ----------
     paths
         Files and folders, on the disk or on servers.
     download
-        Says where DANDI is; None: where it is by default.
+        Address of DANDI; None: the default.
 
     Raises
     ------
     DataError
-        If a path is not there or holds none, or two recordings have one name.
+        If a path does not exist or contains no recording, or two recordings have the same name.
     DownloadError
-        If DANDI does not answer, or has nothing of the kind.
+        If DANDI does not answer, or has no such file.
     """
     found: list[Found] = []
     for path in paths:
         if isinstance(path, Remote):
             found += _find_on_server(path, download or Download())
-        # A recording that could not be had left its reason behind, and is done without.
+        # A recording that could not be downloaded is a folder with the reason, and is left out.
         elif reason_left_out(path) is None:
             found += _find(path)
     if not found:
-        raise DataError(f"{', '.join(map(str, paths))}: nothing there; all is left out")
+        raise DataError(f"{', '.join(map(str, paths))}: all recordings are left out; give others")
     seen: dict[str, Path | Remote] = {}
     for recording in found:
         name, file = recording.recording, recording.path
         if recording.form is not None and seen.setdefault(name, file) != file:
-            raise DataError(f"{file} and {seen[name]} would both be recording {name}; rename one")
+            raise DataError(f"{file} and {seen[name]} have the same recording name, {name}; rename one")
     return found
 
 
@@ -149,7 +149,7 @@ def _find_on_server(place: Remote, download: Download) -> list[Found]:
         from nuclr.data.archives import dandi
         from nuclr.data.archives.download import Fetcher
 
-        # Somebody waits for an answer: not as long as for a download.
+        # A user waits for the answer, so there are fewer attempts than for a download.
         fetcher = Fetcher(min(download.tries, DANDI_TRIES))
         return [Found(file, name_of(file), NWB) for file in dandi.find(place.url, download.dandi, fetcher)]
     file = looked_at(place)
@@ -158,26 +158,26 @@ def _find_on_server(place: Remote, download: Download) -> list[Found]:
 
 def _find(path: Path) -> list[Found]:
     if not path.exists():
-        raise DataError(f"{path}: not there; give {FORMS}, or a folder of them")
+        raise DataError(f"{path}: does not exist; give {FORMS}, or a folder of them")
     if (itself := _recognised(path)) is not None:
         return [itself]
     if path.is_file():
-        raise DataError(f"{path}: not {FORMS}")
+        raise DataError(f"{path}: not recognised; give {FORMS}")
     inside = [
         recording
         for recording in recognised_below(path, _recognised)
         if recording.form is not None or not is_half_made(recording.local, path)
     ]
     if not inside:
-        raise DataError(f"{path}: nothing in it that is {FORMS}")
+        raise DataError(f"{path}: no recordings found in this folder; give a folder that contains {FORMS}")
     return _files_before_stores(path, inside)
 
 
 def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:
-    """Leave out stores that were made of recordings: of the files beside them, or of files that were there.
+    """Leave out stores that were made from recordings in the same folder, also from files that were removed.
 
-    A folder of recordings may hold the stores that an earlier pretraining made of them. They are copies, and
-    a file that was taken away since, as one to be tested, must not come back by its copy.
+    A folder of recordings may contain the stores that an earlier pretraining made of them. These are copies:
+    a file that was removed in the meantime, for example to test on it, must not be used through its copy.
     """
     files = {recording.recording for recording in inside if recording.form is not None}
     if not files:
@@ -191,7 +191,7 @@ def _files_before_stores(path: Path, inside: list[Found]) -> list[Found]:
         kept.append(recording)
     if len(kept) < len(inside):
         copies = counted(len(inside) - len(kept), "store")
-        logger.info("%s: %s made of recordings: the recordings themselves are read", path, copies)
+        logger.info("%s: %s made from recordings are not read; the recordings themselves are", path, copies)
     return kept
 
 
@@ -205,12 +205,12 @@ def _recognised(path: Path) -> Found | None:
 
 
 def _done_without(error: DataError, options: Reading) -> bool:
-    """Whether a folder of recordings goes on without one."""
+    """Return whether a recording of several with this error is left out instead of stopping the command."""
     return isinstance(error, NothingToLearn) or options.nwb.on_damaged == "leave_out"
 
 
 class _LeftOut:
-    """Recordings of many that are done without: said once."""
+    """Collects the recordings that are left out, to report them in one warning."""
 
     def __init__(self, found: Sequence[Found], options: Reading) -> None:
         self._found, self._options = found, options
@@ -218,7 +218,7 @@ class _LeftOut:
 
     @contextmanager
     def __call__(self, recording: Found) -> Iterator[None]:
-        """Keep the reason why a recording is left out; raise it where that recording is all there is."""
+        """Note the reason why a recording is left out; raise it if it is the only recording."""
         try:
             yield
         except DataError as error:
@@ -228,14 +228,14 @@ class _LeftOut:
             self._reasons.append(f"{recording.path.name} ({reason})")
 
     def say(self) -> None:
-        """Warn of them; it is an error if nothing is left."""
+        """Warn of the recordings that were left out; raise an error if none is left."""
         if not self._reasons:
             return
         listed = (
             f"{len(self._reasons)} of {counted(len(self._found), 'recording')}: {'; '.join(self._reasons)}"
         )
         if len(self._reasons) == len(self._found):
-            raise NothingToLearn(f"nothing to learn from in {listed}")
+            raise NothingToLearn(f"no recording can be used: {listed}")
         logger.warning("left out: %s", listed)
 
 
@@ -245,25 +245,25 @@ def open_found(
     chunk: Chunk,
     shown: Callable[[Sequence[Found]], Iterable[Found]] = iter,
 ) -> Iterator[Population]:
-    """Open recordings one after another; spikes are binned when activity is computed.
+    """Yield the populations of recordings one after another; spikes are binned lazily.
 
-    Of several, those that hold nothing to learn from are left out, with one warning.
+    If several recordings are given, those without units or traces are left out, with one warning.
 
     Parameters
     ----------
     found
-        Of :func:`find`.
+        Recordings from :func:`find`.
     options
         How recordings are read.
     chunk
-        How spikes are binned, and the least rate of a unit.
+        How spikes are binned, and the lowest rate of a unit.
     shown
-        Shows how far it has come.
+        Wraps the recordings in a progress bar.
 
     Raises
     ------
     DataError
-        If a file is damaged, its spikes cannot be trusted, or there is nothing to learn from.
+        If a file is damaged, its spikes are not valid, or no recording can be used.
     """
     left_out = _LeftOut(found, options)
     for recording, animal in zip(shown(found), animals_of(found, options), strict=True):
@@ -285,7 +285,7 @@ def _open(recording: Found, animal: str, options: Reading, chunk: Chunk) -> Iter
             options=chunk,
             source={"file": recording.called},
         )
-        # A silent one can be looked at; one without units cannot.
+        # A silent population can be shown, but not one without units.
         if len(population.units):
             yield population
         else:
@@ -296,7 +296,7 @@ def _open(recording: Found, animal: str, options: Reading, chunk: Chunk) -> Iter
 def open_what_can_be(
     found: Sequence[Found], options: Reading, chunk: Chunk
 ) -> Iterator[tuple[Found, list[Population], NuclrError | None]]:
-    """Open recordings one after another, and of each that cannot be used give the reason in its place."""
+    """Yield each recording with its populations, or with the error if it cannot be used."""
     unknown = []
     for recording in found:
         try:
@@ -305,7 +305,7 @@ def open_what_can_be(
                 animal, sure = animal_of(recording.path, recording.form, options)
             populations = list(_open(recording, animal, options, chunk))
             if not populations:
-                raise NothingToLearn(f"{recording.path}: nothing to show: no unit is left")
+                raise NothingToLearn(f"{recording.path}: no units are left to show")
         except NuclrError as error:
             yield recording, [], error
             continue
@@ -316,14 +316,14 @@ def open_what_can_be(
 
 
 def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: Chunk) -> list[Path]:
-    """Make population stores of recordings that are none yet, below a folder; what is made is not made again.
+    """Write population stores of recordings that are not stores yet, below a folder; existing ones are kept.
 
-    Processes that are to make the same store wait for the first, and find it made.
+    If several processes are to write the same store, the others wait for the first one.
 
     Returns
     -------
     list of Path
-        The stores: those that were found, and those of what was found; no others that lie beside them.
+        The stores that were found and those that were made from the recordings, and no others in the folder.
 
     Raises
     ------
@@ -340,7 +340,7 @@ def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: C
             continue
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # As `srun nuclr pretrain` starts several at once.
+        # `srun nuclr pretrain` starts several processes at once.
         lock = folder / f".{recording.recording}.lock"
         with left_out(recording), _nothing_left(lock), FileLock(lock):
             populations = chunk_recording(
@@ -359,11 +359,11 @@ def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: C
 
 @contextmanager
 def _nothing_left(lock: Path) -> Iterator[None]:
-    """Take a lock's file away, and its folder if that is empty, where nothing was made."""
+    """Remove a lock file, and its folder if that is empty, after an error."""
     try:
         yield
     except BaseException:
-        with suppress(OSError):  # another process may be at work there
+        with suppress(OSError):  # another process may be working there
             lock.unlink(missing_ok=True)
             lock.parent.rmdir()
         raise
@@ -381,36 +381,36 @@ def read(
 ) -> Iterator[Population]:
     """Yield the populations of a recording, a folder of them, or an object in memory.
 
-    Files are found at once and opened one after another, so a folder of any size can be gone through.
-    ``model.read(path)`` is this with ``model=model``.
+    Files are listed at once and opened one after another, so folders of any size can be read.
+    ``model.read(path)`` is the same as ``nuclr.read(path, model=model)``.
 
     Parameters
     ----------
     path
-        An NWB file, a Kilosort or phy folder, a sorting that SpikeInterface saved, or a folder of these; or
-        the address of NWB files: ``https://...``, ``s3://bucket/key``, ``dandi://000006/...``.
-        Or an object in memory: what :func:`nuclr.from_spike_times` takes, pynapple's ``TsdFrame``, xarray's
-        ``DataArray``, or pynwb's ``NWBFile``, of which the file is read that it came from, or its units
-        where it is not saved or was changed.
+        An NWB file, a Kilosort or phy folder, a saved SpikeInterface sorting, another format that nuclr
+        reads, or a folder of these; or the address of NWB files: ``https://...``, ``s3://bucket/key``,
+        ``dandi://000006/...``. Or an object in memory: anything that :func:`nuclr.from_spike_times` accepts,
+        pynapple's ``TsdFrame``, xarray's ``DataArray``, or pynwb's ``NWBFile``. Of an ``NWBFile``, the file
+        that it was read from is read, or its units if it was not saved or was changed.
     model
-        Of ``nuclr.load_model``: spikes are binned as it reads them, and units that fire less than those it
-        learned from are left out.
+        A model from ``nuclr.load_model``: spikes are binned as the model requires, and units that fire less
+        than those that the model learned from are left out.
     bin_s
-        Bin of spike counts (s), without a model; None: 0.02. Calcium keeps its frames.
+        Bin width of spike counts (s), without a model; None: 0.02. Calcium imaging keeps its frames.
     min_rate_hz
-        Units that fire less are left out; None: as the model has it, else none are.
+        Units that fire less are left out; None: as the model requires, or without a model none.
     unit_columns
-        Which columns of an NWB file's unit table, or of an object's metadata, are kept as labels; None: those
-        of text or truth values.
+        Columns of an NWB file's unit table, or of an object's metadata, that are kept as labels; None:
+        columns of text or booleans.
     region_column
-        Which of them is the brain region; None: the location of a unit's electrode.
+        The column with the brain region; None: the location of a unit's electrode.
     sample_rate_hz
-        Samples in a second of a sorter's spike times; None: as its folder says.
+        Sampling rate of a spike sorter's spike times (Hz); None: from its folder.
 
     Raises
     ------
     DataError
-        If nothing of the kind is there, it cannot be trusted, or both a model and ``bin_s`` are given.
+        If there is no recording, it is not valid, or both a model and ``bin_s`` are given.
 
     Examples
     --------
@@ -430,5 +430,5 @@ def read(
         if saved is None:
             return iter(read_object(path, options.nwb, chunk))
         path = saved
-    # Found here, not when the first is asked for: a wrong path is an error where it is given.
+    # Listed here and not at the first iteration, so that a wrong path is an error at the call.
     return open_found(find([place_of(path if isinstance(path, str) else Path(path))]), options, chunk)

@@ -1,6 +1,6 @@
-"""What there is to do: the runs of a scaling analysis, and the recordings that each of them needs.
+"""The runs of a scaling analysis, and the recordings that each of them needs.
 
-Known from the configuration and the recordings' names alone, before any work is done.
+The plan follows from the configuration and the names of the recordings alone, before any work is done.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ class Plan:
     Attributes
     ----------
     recordings
-        By name; of a data set that is downloaded, those that a run needs.
+        Recordings by name; of a data set that is downloaded, only those that a run needs.
     splits
-        Who trains, who is labelled, who is tested.
+        Animals for pretraining, for labels and for testing.
     animal_counts, seeds
-        One run for each pair; runs of 0 animals are the untrained encoder.
+        There is one run for each number of animals and seed; runs with 0 animals are the untrained encoder.
     largest_seeds
-        Runs at the largest count, and of each ablation.
+        Number of runs at the largest count, and of each ablation.
     baselines
-        Representations without a run.
+        Representations that need no pretraining.
     probes_in_training
         Whether a run also needs the label animals.
     ablations
-        The largest runs are done again without each of these parts.
+        Ablations of which the largest runs are repeated.
     config
-        The configuration, with what it left open.
+        The configuration, in which null values are filled in.
     said
-        What was chosen where it was left open, and which recordings are left out, a line each.
+        The choices for null values, and the recordings that are left out, one line each.
     """
 
     recordings: dict[str, Recording]
@@ -56,61 +56,61 @@ class Plan:
     said: Sequence[str] = ()
 
     def of_members(self, members: Sequence[str]) -> list[str]:
-        """Name the recordings of some animals, or some recordings where the splits are of these."""
+        """Return the names of the recordings of some members (animals; in a published split recordings)."""
         wanted = set(members)
         member = self.splits.member
         return [name for name, recording in self.recordings.items() if getattr(recording, member) in wanted]
 
     def to_pretrain(self, animals: int, seed: int) -> list[str]:
-        """Name the recordings of a run; of an untrained encoder, those that it takes its bin from."""
+        """Return the names of a run's recordings; for an untrained encoder, those that define its bins."""
         own = self.splits.pretraining(animals, seed) if animals else self.splits.first(seed)
         return self.of_members([*own, *(self.splits.label if self.probes_in_training else [])])
 
     def to_embed(self, animals: int, seed: int) -> list[str]:
-        """Name the recordings that the probes of a run need: its own, and those of label and test members."""
+        """Return the names of the recordings that a run's probes need, including label and test members."""
         return self.of_members(self.splits.probed(self.probed_with(animals), seed))
 
     @property
     def panel(self) -> int:
-        """Count of animals that every run of a seed was pretrained on: those of the smallest runs."""
+        """Number of animals that all runs of a seed were pretrained on: that of the smallest runs."""
         return min(self.animal_counts)
 
     @property
     def to_compare(self) -> list[str]:
-        """Name the recordings that a baseline needs: those that the probes of the runs of any seed test."""
+        """Names of the recordings that a baseline needs: those that the probes of any run use."""
         tested = [name for seed in range(self.most_seeds) for name in self.splits.panel(self.panel, seed)]
         return self.of_members([*self.splits.probed(self.probed_with(0), 0), *tested])
 
     def computed_before(self, baseline: str) -> list[str]:
-        """Name the baselines whose features are a part of another's, which then finds them computed."""
+        """Return the other baselines whose features are a part of this one's, and are computed before it."""
         own = set(JOINED.get(baseline, ()))
         return [other for other in self.baselines if own > {*JOINED.get(other, (other,))}]
 
     def unseen(self, animals: int, seed: int) -> list[str]:
-        """Name the recordings that a run is embedded on beside those that its model stands for."""
+        """Return the names of the recordings that a run is embedded on and was not pretrained on."""
         trained = set(self.to_pretrain(animals, seed))
         return [name for name in self.to_embed(animals, seed) if name not in trained]
 
     @property
     def most_seeds(self) -> int:
-        """Count of seeds that any run has."""
+        """Largest number of seeds at any count."""
         return max(self.seeds, self.largest_seeds)
 
     def seeds_at(self, animals: int) -> int:
-        """Count of runs with so many animals."""
+        """Return the number of runs with a number of animals."""
         return self.largest_seeds if animals == max(self.animal_counts) else self.seeds
 
     def probed_with(self, animals: int) -> int:
-        """Count of animals whose units a run is probed on.
+        """Return the number of animals whose units a run is probed on.
 
-        What was not pretrained stands beside the largest runs.
+        The untrained encoder and the baselines are compared with the largest runs.
         """
         return animals or max(self.animal_counts)
 
     def encoders(self, protocol: str) -> list[str]:
-        """Names of the runs that can be probed under a protocol.
+        """Return the names of the runs that can be probed under a protocol.
 
-        ``n{animals}-s{seed}``, and before it ``{ablation}-`` of an ablation.
+        A name is ``n{animals}-s{seed}``, with the prefix ``{ablation}-`` for an ablation.
         """
         fewest = 2 if protocol == "transductive_zero_shot" else 1
         largest = max(self.animal_counts)
@@ -136,20 +136,20 @@ class Plan:
         return f"n{max(self.animal_counts)}-s0"
 
     def representations(self, protocol: str) -> list[str]:
-        """Names of all that can be probed under a protocol: runs and baselines.
+        """Return the names of all runs and baselines that can be probed under a protocol.
 
-        Which recording a unit is from says nothing about the units of other animals, where no
-        recording is known.
+        The which-recording control is left out where test animals are new, because their recordings are
+        unknown.
         """
         known = protocol != "inductive_zero_shot"
         return self.encoders(protocol) + [b for b in self.baselines if known or b != "which_recording"]
 
 
 def pretraining_memory_gb(config: Config, on_gpu: bool) -> float:
-    """Return the memory that a run may take on one machine (GB).
+    """Return the memory that a run may need on one machine (GB).
 
-    Each process that makes batches decodes and keeps activity of its own, or all share what lies in
-    ``machine.scratch``, which may be memory too; 12 GB are for the rest.
+    Each process that makes batches keeps its own decoded activity, or all of them share ``machine.scratch``,
+    which may be in memory too. Everything else needs 12 GB.
     """
     machine = config.machine
     if machine.scratch is None:
@@ -158,7 +158,7 @@ def pretraining_memory_gb(config: Config, on_gpu: bool) -> float:
 
 
 def _counts(config: Config, splits: Splits, found: Sequence[Recording]) -> list[int]:
-    """Take the counts of the splits from the least whose runs can be tested."""
+    """Return the numbers of animals of the splits with which runs can be tested."""
     if splits.published or not any(recording.labels for recording in found):
         return splits.counts
     can = [
@@ -170,12 +170,12 @@ def _counts(config: Config, splits: Splits, found: Sequence[Recording]) -> list[
 
 
 def make_plan(config: Config) -> Plan:
-    """Plan the scaling analysis of a configuration.
+    """Return the plan of the scaling analysis of a configuration.
 
     Raises
     ------
     NuclrError
-        If recordings cannot be found, or more animals or seeds are asked for than there are.
+        If recordings cannot be found, or more animals or seeds are requested than there are.
     """
     every = every_recording(config)
     found = {recording.recording: recording for recording in every if not recording.left_out}
@@ -201,6 +201,6 @@ def make_plan(config: Config) -> Plan:
             splits.pretraining(animals, seed)
     if not config.downloads:
         return plan
-    # What no run needs is not fetched.
+    # Recordings that no run needs are not downloaded.
     needed = {name for seed in range(plan.most_seeds) for name in plan.to_embed(0, seed)}
     return replace(plan, recordings={name: recording for name, recording in found.items() if name in needed})

@@ -1,4 +1,4 @@
-"""The recording of one population of units: what every later step works on."""
+"""The recording of one population of units, on which all later steps work."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from nuclr.errors import DataError
 if TYPE_CHECKING:
     import dask.array as da
 
-LARGEST_SHARE = 0.01  # of the samples lie above the 99th percentile
+LARGEST_SHARE = 0.01  # share of the samples above the 99th percentile
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A population's activity over its valid spans in a few numbers.
+    """Summary statistics of a population's activity over its valid spans.
 
     Attributes
     ----------
     mean_activity
         Spikes per second (calcium: mean dF/F) of each unit, ``(unit,)``.
     scale
-        What the encoder's input is divided by: 1 for spikes, for calcium the 99th percentile of dF/F over
-        all units and frames; NaN where there is no frame.
+        Divisor of the encoder's input: 1 for spikes, for calcium the 99th percentile of dF/F over all units
+        and frames; NaN if there are no frames.
     """
 
     mean_activity: np.ndarray
@@ -48,12 +48,12 @@ class Population:
         Spike counts per bin (unsigned integers) or dF/F per frame (float32), ``(unit, time)``;
         a NumPy or a Dask array.
     units
-        One row a unit: ``unit_id`` and the labels and quality columns of the source.
+        One row for each unit: ``unit_id`` and the labels and quality columns of the source.
     valid_spans
-        Start and stop (s) of the spans in which the recording can be trusted, ``(interval, 2)``,
-        ascending and apart.
+        Start and stop (s) of the spans in which the recording is valid, ``(interval, 2)``, in ascending order
+        and not overlapping.
     dataset, animal, recording, population
-        Where it comes from; ``population`` is unique in a dataset.
+        Origin of the units; ``population`` is unique in a data set.
     modality
         ``"spikes"`` or ``"calcium"``.
     bin_s
@@ -61,15 +61,15 @@ class Population:
     start_s
         Time of the start of the first bin, on the clock of the recording (s).
     source
-        What it was made from, for the record.
+        Provenance: the file, its hash and the settings.
     waveforms
-        Mean waveform of each unit where it is largest, ``(unit, sample)``, NaN where there is none; None
-        where they were not kept.
+        Mean waveform of each unit on the channel where it is largest, ``(unit, sample)``, NaN for units
+        without one; None if waveforms were not stored.
 
     Raises
     ------
     DataError
-        If the parts do not fit each other.
+        If the parts do not fit together.
     """
 
     activity: np.ndarray | da.Array
@@ -84,7 +84,7 @@ class Population:
     start_s: float = 0.0
     source: dict[str, str] = field(default_factory=dict)
     waveforms: np.ndarray | None = None
-    # Not a parameter, so that a copy with another activity or other spans never inherits it.
+    # Not a parameter, so that a copy with other activity or spans does not inherit it.
     summary: Summary | None = field(default=None, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -99,9 +99,9 @@ class Population:
             refuse("the unit table has no column unit_id")
         if self.units["unit_id"].duplicated().any():
             twice = self.units["unit_id"][self.units["unit_id"].duplicated()].iloc[0]
-            refuse(f"unit_id {twice} stands twice; unit ids must be unique")
+            refuse(f"unit_id {twice} occurs twice; unit ids must be unique")
         if self.waveforms is not None and len(self.waveforms) != len(self.units):
-            refuse(f"{len(self.waveforms)} waveforms of {len(self.units)} units")
+            refuse(f"{len(self.waveforms)} waveforms for {len(self.units)} units")
         if not self.bin_s > 0:
             refuse(f"bin_s must be above 0, not {self.bin_s}")
         spans = self.valid_spans
@@ -111,27 +111,27 @@ class Population:
             refuse("valid spans must ascend and not overlap")
         kind = self.activity.dtype.kind
         if kind != {"spikes": "u", "calcium": "f"}[self.modality]:
-            refuse(f"activity of type {self.activity.dtype} does not suit modality {self.modality}")
+            refuse(f"activity of type {self.activity.dtype} does not fit the modality {self.modality}")
 
     def summarised(self, summary: Summary) -> Population:
-        """Give a copy that knows a summary of its activity."""
+        """Return a copy with a summary of its activity."""
         copy = replace(self)
         object.__setattr__(copy, "summary", summary)
         return copy
 
     @property
     def stop_s(self) -> float:
-        """Time of the end of the last bin (s)."""
+        """End of the last bin (s)."""
         return self.start_s + self.activity.shape[1] * self.bin_s
 
     @property
     def valid_minutes(self) -> float:
-        """Length of all valid spans (minutes)."""
+        """Total length of the valid spans (minutes)."""
         return float(np.diff(self.valid_spans, axis=1).sum()) / 60
 
     @property
     def min_rate_hz(self) -> float:
-        """Rate below which units were left out when its store was made (Hz); 0 where none is known."""
+        """Rate below which units were left out when the store was made (Hz); 0 if it is unknown."""
         if self.modality != "spikes":
             return 0.0
         try:
@@ -140,8 +140,8 @@ class Population:
             return 0.0
 
     def valid_bins(self) -> np.ndarray:
-        """First bin and one past the last of every valid span, whole bins only, ``(interval, 2)``."""
-        # A tolerance of a thousandth of a bin forgives times that were rounded on their way here.
+        """Return the first bin and one past the last whole bin of every valid span, ``(interval, 2)``."""
+        # A tolerance of a thousandth of a bin allows for rounded times.
         bins = (self.valid_spans - self.start_s) / self.bin_s
         first = np.ceil(bins[:, 0] - 1e-3).astype(np.int64)
         last = np.floor(bins[:, 1] + 1e-3).astype(np.int64)
@@ -150,12 +150,12 @@ class Population:
 
 
 def summary_of(population: Population) -> Summary:
-    """Give what its store knows of a population, or read its activity, one shard in memory at a time."""
+    """Return the stored summary of a population, or compute it, with one shard in memory at a time."""
     return population.summary or summarise(population)
 
 
 def summarise(population: Population) -> Summary:
-    """Read a population's activity once, one shard in memory at a time."""
+    """Compute the summary of a population's activity in one pass, with one shard in memory at a time."""
     calcium = population.modality == "calcium"
     total, bins = np.zeros(len(population.units)), 0
     largest = _Largest(len(population.units) * int(np.diff(population.valid_bins(), axis=1).sum()))
@@ -171,7 +171,7 @@ def summarise(population: Population) -> Summary:
 
 
 def _parts(population: Population) -> Iterable[np.ndarray]:
-    """Activity inside the valid spans, cut where the shards are."""
+    """Yield the activity inside the valid spans, one shard at a time."""
     chunks = getattr(population.activity, "chunks", None)
     bins = population.activity.shape[1]
     edges = np.cumsum(chunks[1]) if chunks else np.array([bins])
@@ -182,10 +182,10 @@ def _parts(population: Population) -> Iterable[np.ndarray]:
 
 
 class _Largest:
-    """The largest hundredth of many samples that come one part at a time."""
+    """The largest 1 % of many samples, which are added in parts."""
 
     def __init__(self, samples: int) -> None:
-        # As in np.percentile: between the samples at these two places, the smallest being at 0.
+        # Like np.percentile: interpolated between the samples at two ranks, counted from the smallest.
         place = (1 - LARGEST_SHARE) * max(0, samples - 1)
         self.below, self.share = int(place), place - int(place)
         self.kept = samples - self.below

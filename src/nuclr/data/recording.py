@@ -1,6 +1,6 @@
-"""What a format hands over: a recording's populations, their spikes or traces still in the files.
+"""Populations as formats return them: the spikes or traces are still in the files.
 
-Spans of time are arrays ``(interval, 2)`` of start and stop (s), ascending and apart.
+Spans of time are arrays ``(interval, 2)`` of start and stop (s), in ascending order and not overlapping.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 
 def safe_name(name: Any) -> str:
-    """Make a name that can be part of a path: letters, digits, ``.``, ``_`` and ``-``."""
+    """Return a name that can be part of a path: only letters, digits, ``.``, ``_`` and ``-``."""
     text = name.decode() if isinstance(name, bytes) else str(name)
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip(".-") or "unnamed"
 
 
 def distinct(names: Sequence[str]) -> list[str]:
-    """Return names that all differ: those that repeat another, case aside, get -2, -3, ... in their order.
+    """Return unique names: repeated names, ignoring case, get the suffixes -2, -3, ... in their order.
 
-    A number that would make another's own name is passed over. Case counts for nothing, since on many disks
-    it tells no folder from another.
+    A suffix that would result in another existing name is skipped. Case is ignored, because many file systems
+    do not distinguish it.
     """
     own = {name.lower() for name in names}
     given: set[str] = set()
@@ -51,8 +51,8 @@ def distinct(names: Sequence[str]) -> list[str]:
 
 
 def name_of(path: Path | Remote) -> str:
-    """Name of a recording: its file's or folder's."""
-    # A link keeps its own name: archives that are cloned (git-annex) link to files that are named by a hash.
+    """Return the name of a recording, which is that of its file or folder."""
+    # Links are not followed: in cloned archives (git-annex) they point to files that are named by a hash.
     name = path.name if isinstance(path, Remote) else os.path.basename(os.path.abspath(path))
     return safe_name(name.removesuffix(".zarr").removesuffix(".nwb"))
 
@@ -62,20 +62,20 @@ Labels = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Recording:
-    """One session of one animal: what can be known of it at a glance.
+    """One session of one animal, with what is known before its data are read.
 
     Attributes
     ----------
     path
-        A file, or a folder of files; it may not be there yet.
+        A file, or a folder of files, which may not exist yet.
     recording, animal
-        Names.
+        Names of the recording and its animal.
     origin
-        What its archive calls it.
+        Name of the recording in its archive.
     left_out
-        Why nothing is learned from it; "" where something is.
+        Reason why the recording is not used; "" if it is.
     labels
-        How many units have each value of each column of labels, where that is known beforehand.
+        Number of units with each value of each column of labels, if it is known.
     """
 
     path: Path
@@ -87,13 +87,13 @@ class Recording:
 
 
 def say_left_out(recordings: Sequence[Recording]) -> str:
-    """Say which recordings are left out, and why; "" where none is."""
+    """Return a line with the recordings that are left out and the reasons; "" if there are none."""
     several = [recording for recording in recordings if recording.left_out]
     return f"left out: {list_left_out(several)}" if several else ""
 
 
 def list_left_out(recordings: Sequence[Recording]) -> str:
-    """Name recordings and why each is left out, those of one reason together."""
+    """Return the names of recordings with the reasons why they are left out, grouped by reason."""
     names: dict[str, list[str]] = {}
     for recording in recordings:
         reason = recording.left_out.removeprefix(f"{recording.path}: ")
@@ -109,14 +109,14 @@ class Waveforms:
     """Mean waveforms of units in a file.
 
     Source: NWB schema, Units: ``waveform_mean`` is ``(unit, sample)``, ``(unit, sample, electrode)``, or
-    ragged, each unit's electrodes one after another, ``(electrode, sample)``.
+    ragged, with the electrodes of one unit after those of another, ``(electrode, sample)``.
 
     Attributes
     ----------
     means
-        Of all units.
+        Mean waveforms of all units.
     starts, stops
-        Where in them each unit's begin and end, ``(unit,)``.
+        First row, and one past the last row, of each unit, ``(unit,)``.
     """
 
     means: Column
@@ -124,13 +124,14 @@ class Waveforms:
     stops: np.ndarray
 
     def only(self, chosen: np.ndarray) -> Waveforms:
-        """Return those of some units: ``chosen`` is a mask or rows, ``(unit,)``."""
+        """Return the waveforms of some units; ``chosen`` is a mask or rows, ``(unit,)``."""
         return replace(self, starts=self.starts[chosen], stops=self.stops[chosen])
 
     def read(self) -> np.ndarray:
-        """Each unit's waveform where it is largest, peak to peak, ``(unit, sample)``, in its file's unit.
+        """Return each unit's waveform on the electrode where it is largest, ``(unit, sample)``.
 
-        NaN for a unit without.
+        Amplitudes are measured from peak to peak. Values are in the physical unit of the file, and NaN for
+        units without a waveform.
         """
         with self.means.opened() as column:
             samples = column.shape[1]
@@ -143,7 +144,7 @@ class Waveforms:
 
 
 def _largest(own: np.ndarray, samples: int) -> np.ndarray:
-    """Choose among a unit's electrodes; ``own`` is ``(electrode, sample)`` or ``(1, sample, electrode)``."""
+    """Return a unit's largest waveform; ``own`` is ``(electrode, sample)`` or ``(1, sample, electrode)``."""
     by_electrode = own[0].T if own.ndim == 3 and len(own) else own
     if not len(by_electrode):
         return np.full(samples, np.nan, np.float32)
@@ -162,17 +163,18 @@ class SpikeTrains:
     population
         Name of the population inside its recording.
     units
-        ``unit_id`` and labels, one row a unit.
+        ``unit_id`` and labels, one row for each unit.
     spikes
-        Where the units' spike times are.
+        The spike times of the units, in files.
     valid_spans
-        ``(interval, 2)``, s.
+        Valid spans (s), ``(interval, 2)``.
     cut
-        The data set's recordings are not used to their ends: spikes beyond the spans are no surprise.
+        Whether the end of the recording is deliberately not used, so that spikes beyond the spans are
+        expected.
     waveforms
-        Where the units' mean waveforms are, if anywhere.
+        The mean waveforms of the units, in files; None if there are none.
     files
-        What was read of a folder that also holds other things; none: everything in it.
+        The files that were read, of a folder that also contains others; empty: all files in it.
     """
 
     path: Path | Remote
@@ -185,7 +187,7 @@ class SpikeTrains:
     files: tuple[Path, ...] = ()
 
     def only(self, chosen: np.ndarray) -> SpikeTrains:
-        """Return some of the units: ``chosen`` is a mask, ``(unit,)``."""
+        """Return a copy with some of the units; ``chosen`` is a mask, ``(unit,)``."""
         units = self.units[chosen].reset_index(drop=True)
         waveforms = self.waveforms.only(chosen) if self.waveforms is not None else None
         return replace(self, units=units, spikes=self.spikes.only(chosen), waveforms=waveforms)
@@ -202,17 +204,17 @@ class Traces:
     population
         Name of the population inside its recording.
     units
-        ``unit_id`` and labels, one row a unit.
+        ``unit_id`` and labels, one row for each unit.
     frames
-        Where their fluorescence or dF/F is: some ROIs and frames in each; between two may be a gap of time.
+        Fluorescence or dF/F in files, as blocks of ROIs and frames; there may be time gaps between blocks.
     count
-        Frames of the recording.
+        Number of frames in the recording.
     frame_s, start_s
-        Length of a frame and start of the first (s).
+        Length of a frame, and start of the first frame (s).
     valid_spans
-        ``(interval, 2)``, s.
+        Valid spans (s), ``(interval, 2)``.
     files
-        What was read of a folder that also holds other things; none: everything in it.
+        The files that were read, of a folder that also contains others; empty: all files in it.
     """
 
     path: Path | Remote
@@ -226,64 +228,65 @@ class Traces:
     files: tuple[Path, ...] = ()
 
     def only(self, chosen: np.ndarray) -> Traces:
-        """Return some of the units: ``chosen`` is a mask, ``(unit,)``."""
+        """Return a copy with some of the units; ``chosen`` is a mask, ``(unit,)``."""
         units = self.units[chosen].reset_index(drop=True)
         return replace(self, units=units, frames=tuple(frames.only(chosen) for frames in self.frames))
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Read frames from ``first`` to before ``last``, ``(unit, time)``, 0 where there is none."""
+        """Read the frames from ``first`` to before ``last``, ``(unit, time)``; 0 in gaps."""
         traces = np.zeros((len(self.units), last - first), np.float32)
         for frames in self.frames:
             low, high = max(first, frames.first), min(last, frames.first + frames.count)
             if low < high:
                 read = frames.read(low - frames.first, high - frames.first)
-                with np.errstate(over="ignore"):  # beyond 32 bits it becomes infinite, which is seen to
+                with np.errstate(over="ignore"):  # overflow becomes infinity, which is handled later
                     traces[frames.units, low - first : high - first] = read
         return traces
 
 
 LONGEST_S = 30 * 86400.0
-LATEST_S = 1e11  # a clock may count from 1970, but in seconds
+LATEST_S = 1e11  # clocks may count from 1970, but must count seconds
 
 
 def session_span(first_s: float, last_s: float) -> np.ndarray:
-    """Say when a session ran of which only the spikes are known, ``(1, 2)`` (s).
+    """Return the span of a session of which only the spikes are known, ``(1, 2)`` (s).
 
-    From its first spike, rounded down to a whole second, to its last, which belongs to it: spans are open at
-    their end.
+    It extends from the first spike, rounded down to a whole second, to just after the last spike, because
+    spans are open at their end.
     """
     return np.array([[np.floor(first_s), np.nextafter(last_s, np.inf)]])
 
 
 def widened(session: np.ndarray, intervals: np.ndarray) -> np.ndarray:
-    """Widen a session, ``(1, 2)`` (s), by intervals in it; of a row that is none, nothing is taken."""
+    """Return a session span, ``(1, 2)`` (s), extended to include intervals; invalid intervals are ignored."""
     sound = np.isfinite(intervals).all(axis=1) & (intervals[:, 0] <= intervals[:, 1])
     every = np.concatenate([session, intervals[sound]])
     return np.array([[every[:, 0].min(), every[:, 1].max()]])
 
 
 def check_seconds(spans: np.ndarray, path: Path | Remote) -> None:
-    """Make sure that a session is not so long, or so late, that its times can hardly be seconds.
+    """Check that the times of a session can be in seconds.
 
     Raises
     ------
     DataError
-        If it is.
+        If the session is too long or too late to be in seconds.
     """
     start, stop = float(spans[0, 0]), float(spans[-1, 1])
     if not (-LATEST_S <= start <= stop <= LATEST_S):
         raise DataError(
-            f"{path}: goes from {start:.6g} to {stop:.6g} s; spike times must be in seconds, are these "
-            "samples or ms?"
+            f"{path}: the session is from {start:.6g} to {stop:.6g} s; times must be in seconds, not in "
+            "samples or milliseconds"
         )
     if (length := stop - start) > LONGEST_S:
         raise DataError(
-            f"{path}: {length:.0f} s long; spike times must be in seconds, are these samples or ms?"
+            f"{path}: the session lasts {length:.0f} s; times must be in seconds, not in samples or "
+            "milliseconds"
         )
 
 
 def intersect_spans(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spans that lie in both, ``(interval, 2)``; each must ascend and not overlap."""
+    """Return the intersection of two sets of spans, ``(interval, 2)``; each must ascend and not overlap."""
     low = np.maximum(a[:, None, 0], b[None, :, 0]).ravel()
     high = np.minimum(a[:, None, 1], b[None, :, 1]).ravel()
     spans = np.stack([low, high], axis=1)[low < high]
@@ -291,7 +294,7 @@ def intersect_spans(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def merge_spans(spans: np.ndarray, gap: float = 0.0) -> np.ndarray:
-    """Spans in any order; those that overlap, or are ``gap`` apart or less, made one, ``(interval, 2)``."""
+    """Return spans with those merged that overlap or are at most ``gap`` apart, ``(interval, 2)``."""
     merged: list[list[float]] = []
     for start, stop in spans[np.argsort(spans[:, 0])]:
         if merged and start <= merged[-1][1] + gap:
@@ -302,7 +305,7 @@ def merge_spans(spans: np.ndarray, gap: float = 0.0) -> np.ndarray:
 
 
 def remove_spans(spans: np.ndarray, holes: np.ndarray) -> np.ndarray:
-    """Take holes (in any order) out of some spans, ``(interval, 2)``."""
+    """Return spans without some holes (in any order), ``(interval, 2)``."""
     holes = merge_spans(np.asarray(holes, float).reshape(-1, 2))
     between = np.concatenate([[-np.inf], holes.ravel(), [np.inf]]).reshape(-1, 2)
     return intersect_spans(spans, between)

@@ -1,7 +1,7 @@
-"""Spike times in files, in the two orders that files have: unit by unit (NWB), or by time (ALF).
+"""Spike times in files, which are ordered either by unit (NWB) or by time (ALF).
 
-Both are surveyed once, and then counted shard by shard; neither is ever in memory as a whole.
-Policy: NaN is refused; times out of order are sorted; times outside the session are left out.
+Both are read once for a survey, and then counted shard by shard; they are never in memory as a whole. NaN is
+refused, times that are not in order are sorted, and times outside the session are left out.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import numpy as np
 from nuclr.data.access.columns import ArrayColumn, Column
 from nuclr.errors import DataError
 
-PART = 2**19  # spikes worked on at a time; what is made of them takes some 80 bytes each
+PART = 2**19  # number of spikes processed at a time, at some 80 bytes each
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The bins of a session, in shards: shard i holds bins ``edges[i]`` to before ``edges[i + 1]``.
+    """The bins of a session, in shards: shard i contains bins ``edges[i]`` to before ``edges[i + 1]``.
 
     Attributes
     ----------
     start_s, stop_s
-        The session (s). Its last bin may reach beyond ``stop_s``.
+        Start and end of the session (s). The last bin may extend beyond ``stop_s``.
     bin_s
         Length of a bin (s).
     edges
-        ``(shard + 1,)``.
+        First bin of each shard, and the number of bins, ``(shard + 1,)``.
     """
 
     start_s: float
@@ -39,58 +39,58 @@ class Grid:
 
     @property
     def edge_s(self) -> np.ndarray:
-        """Time of every shard's edge (s), ``(shard + 1,)``; the last is the session's end."""
+        """Times of the edges of shards (s), ``(shard + 1,)``; the last one is the end of the session."""
         times = self.start_s + self.edges * self.bin_s
         times[-1] = self.stop_s
         return times
 
     @property
     def seconds(self) -> int:
-        """Whole seconds in the session."""
+        """Number of whole seconds in the session."""
         return int(self.stop_s - self.start_s + 1e-6)
 
     def length(self, shard: int) -> int:
-        """Bins in a shard."""
+        """Return the number of bins in a shard."""
         return int(self.edges[shard + 1] - self.edges[shard])
 
     def bins_of(self, times: np.ndarray) -> np.ndarray:
-        """Bin of every time. Divided, not floor-divided: ``1.0 // 0.02`` is 49, as 0.02 is a little more."""
+        """Return the bin of every time. Floor division is not used, because ``1.0 // 0.02`` is 49."""
         return np.floor((times - self.start_s) / self.bin_s).astype(np.int64)
 
     def bins_in_shard(self, times: np.ndarray, shard: int) -> np.ndarray:
-        """Bin inside a shard of times that lie in it.
+        """Return the bins inside a shard of the times that are in it.
 
-        A time on an edge may round to the neighbouring shard's bin; it stays in this one.
+        A time on an edge that rounds to a bin of the neighbouring shard stays in this shard.
         """
         bins = self.bins_of(times) - self.edges[shard]
         return np.clip(bins, 0, self.length(shard) - 1)
 
     def by_second(self, times: np.ndarray) -> np.ndarray:
-        """Count times in each whole second, ``(second,)``."""
+        """Return the number of times in each whole second, ``(second,)``."""
         seconds = np.floor(times - self.start_s).astype(np.int64)
         return np.bincount(seconds[(seconds >= 0) & (seconds < self.seconds)], minlength=self.seconds)
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over the spikes found.
+    """Result of one pass over the spikes.
 
     Attributes
     ----------
     total, outside
-        Spikes of the units, and those outside the session.
+        Number of spikes of the units, and of those outside the session.
     unsorted
-        Units (or files) whose times were not in order.
+        Number of units (or files) whose times are not in order.
     densest
-        At least the largest count of a bin: exact by time, and exact by unit beyond 255.
+        Largest count in a bin; in files ordered by unit, it is exact only above 255.
     by_second
-        Spikes of the population in each whole second of the session, ``(second,)``.
+        Number of spikes of the population in each whole second of the session, ``(second,)``.
     inside
-        Spikes of each unit inside the valid spans, ``(unit,)``.
+        Number of spikes of each unit inside the valid spans, ``(unit,)``.
     places
-        Where each shard's spikes begin in the file's order, ``(unit, shard + 1)`` or ``(shard + 1,)``.
+        Position of each shard's first spike in the file, ``(unit, shard + 1)`` or ``(shard + 1,)``.
     in_order
-        Which units (or that the file) can be read by these places.
+        Whether each unit (or the file) is in order and can be read by these positions.
     """
 
     total: int
@@ -103,13 +103,13 @@ class Survey:
     in_order: np.ndarray
 
     def shard(self, index: int) -> Shard:
-        """Give what is needed to read one shard."""
+        """Return the information that is needed to read one shard."""
         return Shard(index, self.places[..., index : index + 2], self.in_order)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard of a survey: its number, and where its spikes begin and end."""
+    """One shard of a survey: its number, and the positions at which its spikes begin and end."""
 
     index: int
     places: np.ndarray
@@ -120,15 +120,15 @@ class Spikes(Protocol):
     """Spike times of a population's units, in files."""
 
     def only(self, chosen: np.ndarray) -> Spikes:
-        """Return those of some units: ``chosen`` is a mask, ``(unit,)``."""
+        """Return the spike times of some units; ``chosen`` is a mask, ``(unit,)``."""
 
     def survey(self, grid: Grid, spans: np.ndarray, names: list[str]) -> Survey:
-        """Look through all spikes once.
+        """Read all spikes once and return their :class:`Survey`.
 
         Raises
         ------
         DataError
-            If a spike time is NaN or infinite; ``names`` of the units are for this message.
+            If a spike time is NaN or infinite; the message contains the unit's name from ``names``.
         """
 
     def inside(self, spans: np.ndarray) -> np.ndarray:
@@ -141,7 +141,7 @@ class Spikes(Protocol):
 
 
 def spikes_in_memory(named: str, trains: Sequence[np.ndarray]) -> SpikesByUnit:
-    """Give spike times (s) that are in memory, one array a unit; messages call them as ``named`` says."""
+    """Return spike times (s) in memory, one array for each unit; ``named`` is their name in messages."""
     stops = np.cumsum([len(train) for train in trains])
     column = ArrayColumn(named, np.concatenate(trains))
     return SpikesByUnit(column, np.concatenate([[0], stops[:-1]]), stops)
@@ -149,14 +149,14 @@ def spikes_in_memory(named: str, trains: Sequence[np.ndarray]) -> SpikesByUnit:
 
 @dataclass(frozen=True)
 class SpikesByUnit:
-    """One train after another, as in an NWB Units table.
+    """Spike times ordered by unit, as in an NWB Units table.
 
     Attributes
     ----------
     times
         Spike times of all units (s).
     starts, stops
-        Where in them each unit's train begins and ends, ``(unit,)``.
+        Position of each unit's first spike, and one past its last, ``(unit,)``.
     """
 
     times: Column
@@ -183,8 +183,8 @@ class SpikesByUnit:
         for unit, times in enumerate(self.trains()):
             if not np.isfinite(times).all():
                 raise DataError(
-                    f"{self.times.path}: unit {names[unit]}: spike times hold NaN or infinity; "
-                    "mend or remove the unit"
+                    f"{self.times.path}: unit {names[unit]}: spike times contain NaN or infinity; "
+                    "correct or remove the unit"
                 )
             if (times[1:] < times[:-1]).any():
                 in_order[unit] = False
@@ -195,7 +195,7 @@ class SpikesByUnit:
             total += len(times)
             outside += len(times) - len(session)
             by_second += grid.by_second(session)
-            # Only where 256 spikes lie within a bin's length can a bin hold more than 255.
+            # A bin can contain more than 255 spikes only if 256 spikes are within the length of a bin.
             if (session[255:] - session[:-255] <= grid.bin_s * (1 + 1e-9)).any():
                 densest = max(densest, int(np.bincount(grid.bins_of(session)).max()))
         return Survey(total, outside, int((~in_order).sum()), densest, by_second, inside, places, in_order)
@@ -218,7 +218,7 @@ class SpikesByUnit:
                     continue
                 if shard.in_order[unit]:
                     own = np.asarray(times[begin + low : begin + high], np.float64)
-                else:  # read whole and sorted again by every shard: rare, and one unit at a time
+                else:  # rare: the unit is read completely and sorted again for every shard
                     own = np.sort(np.asarray(times[begin : self.stops[unit]], np.float64))[low:high]
                 counts[place] = np.bincount(grid.bins_in_shard(own, shard.index), minlength=bins)
         return counts
@@ -226,7 +226,7 @@ class SpikesByUnit:
 
 @dataclass(frozen=True)
 class SpikesByTime:
-    """All spikes of a sorting in the order of time, each with the number of its cluster (ALF, phy, ...).
+    """Spikes of a sorting ordered by time, each with the number of its cluster (ALF, phy, ...).
 
     Attributes
     ----------
@@ -235,9 +235,9 @@ class SpikesByTime:
     clusters
         Cluster of each spike.
     ids
-        Cluster of each unit; spikes of other clusters are passed over.
+        Cluster of each unit; spikes of other clusters are ignored.
     rate_hz
-        Samples in a second; 1 where times are in seconds.
+        Sampling rate (Hz); 1 if times are in seconds.
     """
 
     times: Column
@@ -250,14 +250,14 @@ class SpikesByTime:
         return replace(self, ids=self.ids[chosen])
 
     def span(self, drop_last_s: float = 0.0) -> np.ndarray:
-        """From the first spike to the last, without some of the end, ``(1, 2)`` or ``(0, 2)`` (s)."""
+        """Return the span from the first spike to ``drop_last_s`` before the last (s), with 0 or 1 rows."""
         first, last = np.inf, -np.inf
         for part in self.times.parts(PART):
             times = self._in_seconds(part)
-            known = times[np.isfinite(times)]  # what is not is refused by name when spikes are counted
+            known = times[np.isfinite(times)]  # others raise an error when spikes are counted
             first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
         start, stop = max(0.0, float(first)), float(last) - drop_last_s
-        # The last spike belongs to the session: spans are open at their end.
+        # Spans are open at their end, so the end is just after the last spike.
         return np.array([[start, np.nextafter(stop, np.inf)]]) if stop > start else np.zeros((0, 2))
 
     def _in_seconds(self, samples: np.ndarray) -> np.ndarray:
@@ -269,7 +269,7 @@ class SpikesByTime:
         return unit_of
 
     def _spikes(self, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-        """Units and times of the spikes from one place in the file to before another."""
+        """Return the units and times of the spikes between two positions in the file."""
         unit_of = self._unit_of()
         clusters = self.clusters.read(low, high).astype(np.int64)
         known = (clusters >= 0) & (clusters < len(unit_of))
@@ -277,19 +277,19 @@ class SpikesByTime:
         return units[units >= 0], self._in_seconds(self.times.read(low, high)[units >= 0])
 
     def _parts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Units and times of all spikes, some at a time."""
+        """Yield the units and times of all spikes in parts."""
         for first in range(0, len(self.times), PART):
             yield self._spikes(first, first + PART)
 
     def _of(self, grid: Grid, shard: Shard) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Units and times of the spikes in a shard, some at a time."""
+        """Yield the units and times of the spikes in a shard in parts."""
         if shard.in_order[0]:
             first, last = map(int, shard.places)
             for place in range(first, last, PART):
                 yield self._spikes(place, min(place + PART, last))
             return
         low, high = grid.edge_s[shard.index : shard.index + 2]
-        for units, times in self._parts():  # a file out of order is read whole: rare
+        for units, times in self._parts():  # rare: a file that is not in order is read completely
             here = (times >= low) & (times < high)
             yield units[here], times[here]
 
@@ -298,14 +298,15 @@ class SpikesByTime:
         length, other = len(self.times), len(self.clusters)
         if length != other:
             raise DataError(
-                f"{self.times.path}: {length} spike times but {other} in {self.clusters.path.name}; "
-                "fetch both again"
+                f"{self.times.path}: {length} spike times, but {other} entries in {self.clusters.path.name}; "
+                "copy or download both files again"
             )
         in_order, last = True, -np.inf
         for part in self.times.parts(PART):
             if not np.isfinite(part).all():
                 raise DataError(
-                    f"{self.times.path}: spike times hold NaN or infinity; mend or fetch the file again"
+                    f"{self.times.path}: spike times contain NaN or infinity; correct or download the file "
+                    "again"
                 )
             in_order = in_order and part[0] >= last and not (part[1:] < part[:-1]).any()
             last = part[-1]
@@ -331,7 +332,7 @@ class SpikesByTime:
         return self._count_inside(spans)[1]
 
     def _count_inside(self, spans: np.ndarray) -> tuple[int, np.ndarray]:
-        """Spikes of all units together; those of each inside some spans, ``(unit,)``."""
+        """Return the number of spikes of all units, and of each unit inside some spans, ``(unit,)``."""
         total, counts = 0, np.zeros(len(self.ids), np.int64)
         for units, times in self._parts():
             span = np.searchsorted(spans[:, 0], times, side="right") - 1
@@ -352,7 +353,7 @@ class SpikesByTime:
 
 def _add(counts: np.ndarray, units: np.ndarray, bins: np.ndarray) -> None:
     """Count spikes in place, ``(unit, time)``."""
-    # Flat, which numpy adds to several times as fast.
+    # NumPy adds to a flat array several times as fast.
     np.add.at(counts.reshape(-1), units * counts.shape[1] + bins, counts.dtype.type(1))
 
 

@@ -1,7 +1,8 @@
-"""Who trains, who is labelled, who is tested. Whole animals, unless a published split is taken as it is.
+"""Splits: which animals are used for pretraining, for labels and for testing.
 
-No animal is in two groups, and the animals of a smaller run are among those of a larger one. A published
-split of recordings keeps the same rules for recordings; what it shares of animals, it says.
+No animal is in two groups, and the animals of a smaller run are among those of a larger one. In a published
+split of recordings, the same holds for recordings; its note states how many animals are shared between
+groups.
 """
 
 from __future__ import annotations
@@ -17,35 +18,35 @@ import numpy as np
 from nuclr.errors import SplitError
 from nuclr.files import write_json
 
-# Fixed, so that asking for another seed leaves splits.json as it is.
+# Fixed, so that requesting more seeds does not change splits.json.
 ORDERS = 32
-# What is in one group only; also the column of the unit table that names it.
+# What is divided into groups; also the column of the unit table that names it.
 Member = Literal["animal", "recording"]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The groups of animals of a data set; or of recordings, where a published split has such.
+    """The groups of animals of a data set, or of recordings in a published split.
 
     Attributes
     ----------
     test
-        Nothing is ever learned from them.
+        Test animals, from which nothing is learned.
     label
-        A probe may learn their labels; they are never in pretraining.
+        Label animals, whose labels a probe may learn; they are never in pretraining.
     orders
-        For each seed an order of all others; a run of n animals takes the first n. A published
+        For each seed, an order of all other animals; a run of n animals uses the first n. A published
         split has one order for all seeds.
     member
-        What the names are names of.
+        Whether the names are those of animals or of recordings.
     published
-        Of a published split: its pretraining sets, each as (animals, recordings), and the set is that
-        many recordings from the beginning of the order; else empty.
+        Pretraining sets of a published split as (animals, recordings): each set consists of that many
+        recordings from the beginning of the order. Empty for other splits.
     note
-        What a reader of the results must know of the split.
+        A remark on the split for readers of the results.
     recordings
-        Names of each member's recordings, which are the names of their stores' folders; empty where
-        they are not known.
+        Names of each member's recordings, which are the folder names of their stores; empty if they are
+        unknown.
     """
 
     test: list[str]
@@ -58,87 +59,92 @@ class Splits:
 
     def __post_init__(self) -> None:
         if self.member not in ("animal", "recording"):
-            raise SplitError(f"splits: {self.member}: neither animal nor recording; make splits.json again")
+            raise SplitError(
+                f"splits: member is {self.member}, but must be animal or recording; make splits.json again"
+            )
         groups = [*self.test, *self.label, *(self.orders[0] if self.orders else [])]
         if len(set(groups)) != len(groups):
             twice = next(animal for animal in groups if groups.count(animal) > 1)
             raise SplitError(f"splits: {self.member} {twice} is in two groups; make splits.json again")
         if any(sorted(order) != sorted(self.orders[0]) for order in self.orders):
-            raise SplitError(f"splits: the orders are not of the same {self.member}s; make splits.json again")
+            raise SplitError(f"splits: the orders contain different {self.member}s; make splits.json again")
         for name in (name for names in self.recordings.values() for name in names):
             if Path(name).name != name or name in ("", ".", ".."):
-                raise SplitError(f"splits: recording {name} is not a folder's name; make splits.json again")
+                raise SplitError(
+                    f"splits: recording {name} is not a valid folder name; make splits.json again"
+                )
 
     @property
     def sets_apart(self) -> bool:
-        """Whether there are animals that a probe may learn from and be tested on, and no encoder has seen."""
+        """Whether there are separate animals, not in pretraining, for labels and for testing."""
         return bool(self.test) and bool(self.label or self.published)
 
     @property
     def counts(self) -> list[int]:
-        """Animal counts of the runs if none are asked for: the published ones, or 1, 2, 4, ... and all."""
+        """Default numbers of animals of the runs: the published ones, or 1, 2, 4, ... and all."""
         most = len(self.orders[0])
         doubled = [2**i for i in range(most.bit_length()) if 2**i < most]
         return [animals for animals, _ in self.published] or [*doubled, most]
 
     def pretraining(self, animals: int, seed: int) -> list[str]:
-        """Name the members that a run of the given number of animals and seed is pretrained on.
+        """Return the members that a run with a number of animals and a seed is pretrained on.
 
         Raises
         ------
         SplitError
-            If there are not so many animals, no such seed, or no such published set.
+            If there are fewer animals, no such seed, or no such published set.
         """
         if self.published:
             sizes = {0: 0, **dict(self.published)}
             if animals not in sizes:
                 raise SplitError(
-                    f"scaling.animal_counts: {animals}: the published sets have "
-                    f"{', '.join(str(known) for known, _ in self.published)} animals"
+                    f"scaling.animal_counts: {animals} is not a published number of animals; use "
+                    f"{', '.join(str(known) for known, _ in self.published)}"
                 )
             return self.orders[0][: sizes[animals]]
         if not 0 <= seed < len(self.orders):
-            raise SplitError(f"splits: seed {seed}: there are orders for seeds 0 to {len(self.orders) - 1}")
+            raise SplitError(f"splits: no order for seed {seed}; use seeds 0 to {len(self.orders) - 1}")
         order = self.orders[seed]
         if animals > len(order):
             raise SplitError(
-                f"scaling.animal_counts: {animals} animals asked for, but only {len(order)} are left for "
-                f"pretraining beside {len(self.test)} test and {len(self.label)} label animals"
+                f"scaling.animal_counts: {animals} animals requested, but only {len(order)} are left for "
+                f"pretraining without the {len(self.test)} test and {len(self.label)} label animals"
             )
         return order[:animals]
 
     def panel(self, animals: int, seed: int) -> list[str]:
-        """Name the members that every run of a seed with so many animals or more was pretrained on.
+        """Return the members in pretraining of all runs of a seed with at least this number of animals.
 
-        Of published sets it is the smallest that holds so many.
+        In a published split, this is the smallest set with at least this number of animals.
 
         Raises
         ------
         SplitError
-            As :meth:`pretraining`.
+            Like :meth:`pretraining`.
         """
         if self.published:
             animals = min((size for size, _ in self.published if size >= animals), default=animals)
         return self.pretraining(animals, seed)
 
     def first(self, seed: int) -> list[str]:
-        """Name the members that an untrained encoder takes its bin from: three, since one may be left out."""
+        """Return three members that define the bin width of an untrained encoder; some may be left out."""
         return self.orders[min(seed, len(self.orders) - 1)][:3]
 
     def probed(self, animals: int, seed: int) -> list[str]:
-        """Name the members that a run is probed on: its own, labelled ones and tested ones."""
+        """Return the members that a run is probed on: those in its pretraining, label and test members."""
         return [*self.pretraining(animals, seed), *self.label, *self.test]
 
     def folders(self, roots: Sequence[Path], members: Sequence[str]) -> list[Path]:
-        """Folders below ``roots`` with the stores of some members.
+        """Return the folders below ``roots`` with the stores of some members.
 
-        So a command can be given one folder of ten thousand recordings, and opens what it needs. Where
-        recordings are not known, or none of any member is there (another layout), it is the roots themselves.
+        A command can thus be given one folder with ten thousand recordings, and opens only those that it
+        needs. If the recordings are unknown, or none is found (another layout of folders), the roots are
+        returned.
 
         Raises
         ------
         SplitError
-            If a recording of these members is in none of the roots, where others are.
+            If a recording of these members is in none of the roots, although others are.
         """
         names = [name for member in members for name in self.recordings.get(member, ())]
         every = (name for group in self.recordings.values() for name in group)
@@ -160,9 +166,9 @@ class Splits:
 def make_splits(
     animals: Sequence[str], test: int, label: int, seed: int, labelled: Collection[str] | None = None
 ) -> Splits:
-    """Draw the groups: a pure function of its arguments, whatever the order of ``animals``.
+    """Draw test and label animals at random, independently of the order of ``animals``.
 
-    Animals without labels can neither be learned from nor tested: those of ``labelled``, where it is known,
+    Animals without labels cannot be used for labels or for testing, so the animals in ``labelled``, if given,
     are drawn first.
 
     Raises
@@ -184,19 +190,19 @@ def make_splits(
         [rest[i] for i in np.random.default_rng([seed, s]).permutation(len(rest))] for s in range(ORDERS)
     ]
     if labelled:
-        # The first of an order are those that the transductive protocols test.
+        # The transductive protocols test the first animals of an order.
         orders = [sorted(order, key=lambda animal: animal not in labelled) for order in orders]
     return Splits(test=sorted(drawn[:test]), label=sorted(drawn[test : test + label]), orders=orders)
 
 
 def published_splits(recordings: Sequence[tuple[str, str, str]]) -> Splits:
-    """Take a published split of recordings: nested pretraining sets, and a test set.
+    """Return the splits of a published split of recordings: nested pretraining sets, and a test set.
 
     Parameters
     ----------
     recordings
-        Name, animal and group of each, in the order of the sets: the first set's first. The group of
-        tested ones is ``test``; those of no group ("") are passed over.
+        Name, animal and group of each recording, in the order of the pretraining sets. The group of test
+        recordings is ``test``; recordings with the group "" are ignored.
     """
     test = [(name, animal) for name, animal, group in recordings if group == "test"]
     order = [(name, animal, group) for name, animal, group in recordings if group not in ("test", "")]
@@ -224,17 +230,17 @@ def read_splits(path: Path) -> Splits:
     Raises
     ------
     SplitError
-        If it is not whole, or an animal is in two groups.
+        If the file is damaged, or an animal is in two groups.
     """
     try:
         content = Splits(**_with_member(json.loads(path.read_text())))
         return replace(content, published=tuple((int(a), int(r)) for a, r in content.published))
     except (OSError, ValueError, TypeError) as error:
-        raise SplitError(f"{path}: cannot be read ({error}); make it again with `nuclr split`") from None
+        raise SplitError(f"{path}: cannot be read ({error}); write it again with `nuclr split`") from None
 
 
 def _with_member(content: object) -> dict[str, Any]:
-    """Take the key ``of``, as it was called before, for ``member``."""
+    """Return the content with the key ``member``, which was called ``of`` in earlier versions."""
     if not isinstance(content, dict):
         raise TypeError("not an object")
     return {"member" if key == "of" else key: value for key, value in content.items()}

@@ -1,9 +1,9 @@
-"""Population stores: Zarr format 3, opened with xarray. The only file that knows the layout.
+"""Population stores in Zarr format 3, opened with xarray. Only this file knows their layout.
 
-``{population}.zarr`` holds ``activity`` (unit, time), the unit table as coordinates on ``unit``, the
+``{population}.zarr`` contains ``activity`` (unit, time), the unit table as coordinates on ``unit``, the
 valid spans (interval), the summary of the activity (``mean_activity`` on ``unit``, attribute ``scale``), and
-where they were kept ``waveform`` (unit, sample). Chunks span all units and some time; shards group chunks,
-so that a recording is a handful of files.
+optionally ``waveform`` (unit, sample). Chunks span all units and some time; shards group chunks, so that a
+recording consists of few files.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ IDENTITY = ("dataset", "animal", "recording", "population", "modality", "bin_s",
 def shard_bins(
     bins: int, bin_s: float, chunk_s: float, shard_s: float, bytes_a_bin: int = 0
 ) -> tuple[int, int]:
-    """Bins in a chunk and in a shard (a whole number of chunks) of an activity of ``bins`` bins.
+    """Return the number of bins in a chunk and in a shard, which is a whole number of chunks.
 
-    A shard is made in memory as a whole, so wide recordings (many ``bytes_a_bin``, over all units)
-    have shorter ones.
+    A shard is made in memory as a whole, so recordings of many units (large ``bytes_a_bin``, over all units)
+    have shorter shards.
     """
     chunk = max(1, min(bins, round(chunk_s / bin_s)))
     chunks = min(
@@ -47,30 +47,30 @@ def shard_bins(
 
 
 def write_population(population: Population, path: Path, *, chunk_s: float, shard_s: float) -> None:
-    """Write a population, whole or not at all.
+    """Write a population store completely or not at all.
 
-    A Dask array is computed one shard at a time: Zarr takes no locks, and two tasks in one shard
-    would corrupt it silently, so the array is cut exactly at the shards.
+    A Dask array is computed one shard at a time: Zarr does not lock, and two tasks in one shard would corrupt
+    it silently, so the chunks of the array are exactly the shards.
 
     Parameters
     ----------
     population
-        Its activity may be a Dask array.
+        The population; its activity may be a Dask array.
     path
-        The store; one that is there is replaced.
+        Path of the store; an existing one is replaced.
     chunk_s, shard_s
         Length of a chunk and, rounded to whole chunks, of a shard (s).
 
     Raises
     ------
     NuclrError
-        If the store cannot be written; nothing is left behind.
+        If the store cannot be written; no partial store remains.
     """
     units, bins = population.activity.shape
     activity = da.asarray(population.activity)
     chunk, shard = shard_bins(bins, population.bin_s, chunk_s, shard_s, units * activity.dtype.itemsize)
     if isinstance(population.activity, da.Array) and activity.chunksize[1] % chunk == 0:
-        shard = activity.chunksize[1]  # made shard by shard already
+        shard = activity.chunksize[1]  # its chunks are already shards
     activity = activity.rechunk((units, shard))
     table = {name: ("unit", _as_column(population.units[name])) for name in population.units}
     arrays = {"activity": (("unit", "time"), activity)}
@@ -89,7 +89,7 @@ def write_population(population: Population, path: Path, *, chunk_s: float, shar
             "schema_version": SCHEMA_VERSION,
         },
     )
-    # Byte shuffling gains nothing on one-byte counts; bit shuffling drops their empty high bits.
+    # Byte shuffling does not help with one-byte counts; bit shuffling compresses their empty high bits.
     encoding = {
         "activity": {
             "chunks": (units, chunk),
@@ -99,7 +99,7 @@ def write_population(population: Population, path: Path, *, chunk_s: float, shar
     }
     with whole_folder(path) as partial:
         content.to_zarr(partial, mode="w", zarr_format=3, consolidated=False, encoding=encoding)
-        # From what was written: of a Dask array, making it again would take as long as the first time.
+        # Computed from the written store, because computing the Dask array again would take as long.
         summary = summarise(replace(population, activity=_activity(partial)))
         scale = summary.scale if np.isfinite(summary.scale) else None  # JSON has no NaN
         known = xr.Dataset(
@@ -109,14 +109,14 @@ def write_population(population: Population, path: Path, *, chunk_s: float, shar
 
 
 def _as_column(values: pd.Series) -> np.ndarray:
-    """Numbers as they are; everything else as text, the empty string where it is missing."""
+    """Return numbers unchanged, and everything else as text, with the empty string for missing values."""
     if not is_label(values):
         return values.to_numpy()
     return as_text(values).to_numpy(dtype=np.dtypes.StringDType())
 
 
 def open_population(path: Path) -> Population:
-    """Open a store; its activity is a Dask array, read when it is needed.
+    """Open a store; its activity is a Dask array, which is read when it is needed.
 
     Raises
     ------
@@ -124,14 +124,14 @@ def open_population(path: Path) -> Population:
         If there is no store, or it is damaged or of another version.
     """
     if not path.exists():
-        raise StoreError(f"{path}: no such store; run `nuclr chunk` on its recording")
+        raise StoreError(f"{path}: no such population store; run `nuclr chunk` on the recording")
     try:
         content = xr.open_zarr(path, consolidated=False, chunks=None, zarr_format=3)
         attrs: dict[str, Any] = content.attrs
         if attrs.get("schema_version") != SCHEMA_VERSION:
             raise StoreError(
-                f"{path}: schema version {attrs.get('schema_version')}, this version reads {SCHEMA_VERSION}; "
-                "delete the store and chunk again"
+                f"{path}: schema version {attrs.get('schema_version')}, but this version of nuclr reads "
+                f"{SCHEMA_VERSION}; delete the store and chunk the recording again"
             )
         units = pd.DataFrame(
             {
@@ -150,18 +150,20 @@ def open_population(path: Path) -> Population:
             waveforms=content["waveform"].to_numpy() if "waveform" in content else None,
             **{name: attrs[name] for name in IDENTITY},
         )
-        if "mean_activity" not in content:  # a store that was made before summaries were kept
+        if "mean_activity" not in content:  # a store from a version without summaries
             return population
         scale = float("nan") if attrs["scale"] is None else float(attrs["scale"])
         return population.summarised(Summary(content["mean_activity"].to_numpy(), scale))
     except (KeyError, ValueError, OSError) as error:
-        raise StoreError(f"{path}: damaged ({error}); delete the store and chunk again") from None
+        raise StoreError(
+            f"{path}: damaged ({error}); delete the store and chunk the recording again"
+        ) from None
 
 
 def _activity(path: Path) -> da.Array:
-    """Activity of a store, ``(unit, time)``; a Dask chunk is a shard, the smallest piece that is a file.
+    """Return the activity of a store, ``(unit, time)``; each Dask chunk is a shard, which is one file.
 
-    Its name, and that of all that is made of it, tells what it holds, in any process.
+    The name of the Dask array identifies its content, so it is the same in all processes.
     """
     activity = zarr.open_array(path / "activity", mode="r", zarr_format=3)
     written = (path / "activity" / "zarr.json").stat()
@@ -170,7 +172,7 @@ def _activity(path: Path) -> da.Array:
 
 
 def identity_of(path: Path) -> dict[str, Any]:
-    """Read what a store says of itself, without opening its arrays: empty where it cannot be read."""
+    """Return the attributes of a store without opening its arrays; empty if they cannot be read."""
     try:
         attributes = json.loads((path / "zarr.json").read_text())["attributes"]
     except (OSError, ValueError, KeyError):
@@ -179,5 +181,5 @@ def identity_of(path: Path) -> dict[str, Any]:
 
 
 def stores(folder: Path) -> list[Path]:
-    """All population stores below a folder, in the order of their names; not what a kill left half-made."""
+    """Return all population stores below a folder, sorted by name, without incomplete ones."""
     return sorted(path for path in folder.rglob("*.zarr") if not is_half_made(path, folder))

@@ -1,4 +1,4 @@
-"""Columns of labels as text: the empty string is what nobody knows."""
+"""Columns of labels as text, in which the empty string means unknown."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 def as_text(values: pd.Series) -> pd.Series:
-    """Give a column of any kind as strings, "" where a value is missing."""
-    # As objects first: a column of categories, dates or whole numbers has no room for "".
+    """Return a column of any type as strings, with "" for missing values."""
+    # Converted to objects first, because columns of categories, dates or integers cannot contain "".
     return values.astype(object).where(values.notna(), "").astype(str)
 
 
-# What spreadsheets and files write where nobody knows.
+# Values that spreadsheets and files use for unknown labels.
 UNKNOWN = frozenset({"", "unknown", "none", "nan", "n/a", "null", "unlabelled", "unlabeled", "<na>"})
-# What an atlas calls places where no neuron's body is.
+# Names in an atlas for places without cell bodies.
 NO_REGION = frozenset({"root", "void", "fiber tracts", "fiber_tracts"})
 
 
 def without_unknown(values: pd.Series) -> pd.Series:
-    """Give a column as strings, "" where it says in any way that nobody knows; 2.0 as "2"."""
+    """Return a column as strings, with "" for all values that mean unknown; 2.0 becomes "2"."""
     from pandas.api.types import is_float_dtype
 
     text = as_text(values)
@@ -37,29 +37,28 @@ def without_unknown(values: pd.Series) -> pd.Series:
 
 
 def names_class(value: str) -> bool:
-    """Whether a value says what a unit is: neither that nobody knows, nor a place where no neuron is."""
+    """Return whether a value is a class: neither unknown nor a place without neurons."""
     return value.strip().lower() not in UNKNOWN | NO_REGION
 
 
 def is_no_region(values: pd.Series) -> pd.Series:
-    """Say which values name a place in an atlas where no neuron is."""
+    """Return which values are names in an atlas for places without neurons."""
     return values.str.strip().str.lower().isin(NO_REGION)
 
 
 def is_label(values: pd.Series) -> bool:
-    """Say whether a column holds something else than numbers or truth values."""
+    """Return whether a column contains something other than numbers or booleans."""
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     return not (is_numeric_dtype(values) or is_bool_dtype(values))
 
 
-# Columns that every table of units may have; and a sorter's or curator's word on a cluster, which is none on
-# the neuron.
+# Columns that every table of units may have, and the quality of clusters, which is not a label of neurons.
 NO_LABELS = ("unit_id", "population", "recording", "animal", "quality")
 
 
 def count_values(units: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """Count the units that have each value ("" is none) of each column of labels: text or truth values."""
+    """Return the number of units with each value of each label column (text or booleans); "" is unknown."""
     from pandas.api.types import is_bool_dtype
 
     labels = [
@@ -71,42 +70,44 @@ def count_values(units: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def labels_as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """Give a table whose labels are text; a label that some rows lack is unknown there."""
+    """Return a table in which labels are text, and missing labels are ""."""
     return table.assign(**{str(name): as_text(table[name]) for name in table if is_label(table[name])})
 
 
 def read_table(path: Path, named: str) -> dict[str, list[str]]:
-    """Read a small table of text, whatever separates its columns.
+    """Read a small text table with any common separator.
 
-    Commas, semicolons or tabs; Windows line ends; a byte order mark. Of an Excel workbook (``.xlsx``) the
-    first sheet, where openpyxl is installed.
+    Columns are separated by commas, semicolons or tabs; Windows line ends and a byte order mark are allowed.
+    Of an Excel workbook (``.xlsx``), the first sheet is read, if openpyxl is installed.
 
     Parameters
     ----------
     path
         The file; its first line names the columns.
     named
-        What it is, for messages.
+        Name of the table in messages.
 
     Returns
     -------
     dict
-        Columns by name, in lower case, as text without blanks around it.
+        Columns by name in lower case, as text without surrounding blanks.
 
     Raises
     ------
     DataError
-        If it cannot be read, is empty, or a row has another number of columns than the first.
+        If the table cannot be read, is empty, or a row has more columns than the first.
     """
     rows = _rows_of_workbook(path, named) if path.suffix.lower() == ".xlsx" else _rows_of_text(path, named)
     if not rows:
-        raise DataError(f"{named}: empty; its first line names the columns")
+        raise DataError(f"{named}: the table is empty; its first line must name the columns")
     header = [name.lower() for name in rows[0]]
     if len(set(header)) < len(header):
-        raise DataError(f"{named}: a column stands twice: {', '.join(header)}")
+        raise DataError(f"{named}: two columns have the same name ({', '.join(header)}); rename one")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) > len(header) and any(row[len(header) :]):
-            raise DataError(f"{named}: row {number} has {len(row)} columns, the first row {len(header)}")
+            raise DataError(
+                f"{named}: row {number} has {len(row)} columns, but the first row has {len(header)}"
+            )
     return {
         name: [row[place] if place < len(row) else "" for row in rows[1:]]
         for place, name in enumerate(header)
@@ -121,11 +122,11 @@ def _rows_of_text(path: Path, named: str) -> list[list[str]]:
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return []
-    separator = max("\t;,", key=lines[0].count)  # of those that are as frequent, the first
+    separator = max("\t;,", key=lines[0].count)  # the first of several that are equally frequent
     try:
         return [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=separator)]
     except csv.Error as error:
-        raise DataError(f"{named}: not a table ({error})") from None
+        raise DataError(f"{named}: not a readable table ({error}); save it as csv") from None
 
 
 def _rows_of_workbook(path: Path, named: str) -> list[list[str]]:
@@ -133,41 +134,41 @@ def _rows_of_workbook(path: Path, named: str) -> list[list[str]]:
         import openpyxl  # type: ignore[import-untyped]
     except ImportError:
         raise DataError(
-            f"{named}: an Excel workbook needs openpyxl (pip install openpyxl); or save it as csv"
+            f"{named}: reading an Excel workbook needs openpyxl; pip install openpyxl, or save it as csv"
         ) from None
     try:
         workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
         cells = list(workbook.worksheets[0].iter_rows(values_only=True))
         workbook.close()
-    except Exception as error:  # openpyxl raises what it likes on a damaged workbook
-        raise DataError(f"{named}: not a whole Excel workbook ({error})") from None
+    except Exception as error:  # openpyxl raises various errors for a damaged workbook
+        raise DataError(f"{named}: damaged, or not an Excel workbook ({error}); save it again") from None
     rows = [["" if cell is None else str(cell).strip() for cell in row] for row in cells]
     return [row for row in rows if any(row)]
 
 
 def match_ids(given: Sequence[str], ids: Sequence[str], named: str) -> list[int | None]:
-    """Find each of some ids among those of units: as it is, in another case, or without its prefix.
+    """Find the rows of units by their ids, which may be in another case or without their prefix.
 
-    ``7`` is ``mouse1_monday_7``, and ``monday_7`` too, where no other unit ends so.
+    Both ``7`` and ``monday_7`` match ``mouse1_monday_7``, if no other unit id has the same end.
 
     Parameters
     ----------
     given
-        Ids that somebody wrote.
+        Ids to find, as a user wrote them.
     ids
-        Those of the units.
+        Ids of the units.
     named
-        Where they were written, for messages.
+        Name of the table with the given ids, for messages.
 
     Returns
     -------
     list
-        Row of the unit; None where there is none.
+        Row of each unit; None if there is no such unit.
 
     Raises
     ------
     DataError
-        If one could be several units.
+        If an id matches several units.
     """
     exact = {name: row for row, name in enumerate(ids)}
     by_ending: dict[str, list[int]] = {}
@@ -180,7 +181,7 @@ def match_ids(given: Sequence[str], ids: Sequence[str], named: str) -> list[int 
         rows = [exact[name]] if name in exact else by_ending.get(name.lower(), [])
         if len(rows) > 1:
             raise DataError(
-                f"{named}: {name} could be {ids[rows[0]]} or {ids[rows[1]]}; write the ids in full"
+                f"{named}: {name} fits both {ids[rows[0]]} and {ids[rows[1]]}; write the full ids"
             )
         found.append(rows[0] if rows else None)
     return found

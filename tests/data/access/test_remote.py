@@ -130,20 +130,20 @@ def test_what_is_wrong_with_a_server_is_said_in_a_line(server: Server, tmp_path:
     server.files["/a.nwb"] = write_session(tmp_path / "a.nwb").read_bytes()
     secret = server.url("/a.nwb").replace("//", "//me:secret@") + "?token=secret"
     server.faults["/a.nwb"] = [404, 403]
-    assert refusal(server.url("/a.nwb")) == f"{server.url('/a.nwb')}: not found (404); look at the address"
-    assert "not public, or not there (403)" in refusal(secret)
+    assert refusal(server.url("/a.nwb")) == f"{server.url('/a.nwb')}: not found (404); check the address"
+    assert "not public, or not found (403)" in refusal(secret)
     server.ranges = False
     said = refusal(secret)
-    assert "sends whole files only (no HTTP ranges); download it first" in said
+    assert "sends only whole files (no HTTP range requests); download it first" in said
     assert "secret" not in said
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert "no connection to 127.0.0.1" in refusal(f"http://me:secret@127.0.0.1:{port}/a.nwb")
-    assert "not an address" in refusal("http://[::1/a.nwb")
+    assert "the connection to 127.0.0.1 failed" in refusal(f"http://me:secret@127.0.0.1:{port}/a.nwb")
+    assert "not a valid address" in refusal("http://[::1/a.nwb")
     server.ranges = True
     server.files["/b.nwb"] = b"truncated" * 1000
-    assert "not a whole NWB file" in refusal(server.url("/b.nwb"))
+    assert "damaged, truncated, or not an NWB file" in refusal(server.url("/b.nwb"))
     server.files["/page.html"] = b"<html>"
     assert "neither an NWB file nor an NWB folder" in refusal(server.url("/page.html"))
 
@@ -154,7 +154,7 @@ def test_what_passes_is_waited_for(server: Server, tmp_path: Path) -> None:
     server.faults["/a.nwb"] = [503, "cut", "reset", 429]
     same(*read(server.url("/a.nwb")), *read(path))
     server.faults["/c.nwb"] = [503] * 5
-    assert "the server says 503" in refusal(server.url("/c.nwb"))
+    assert "the server answered 503" in refusal(server.url("/c.nwb"))
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(server: Server) -> None:
@@ -162,7 +162,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(server: Server) -> None
     file = RangedFile(server.url("/a"), "a")
     server.files["/a"] = b"x" * 2**19
     file.seek(2**18)
-    with pytest.raises(DataError, match="a: changed on the server while it was read"):
+    with pytest.raises(DataError, match="a: the file changed on the server while it was read"):
         file.read(10)
 
 
@@ -217,18 +217,18 @@ def test_a_zarr_folder_on_a_server_is_read(server: Server, folder: Path, end: st
 
 
 def test_zarr_folders_that_cannot_be_read_are_named(server: Server, folder: Path) -> None:
-    assert "no Zarr folder found there" in refusal(server.url("/nothing.zarr"))
+    assert "no Zarr folder found" in refusal(server.url("/nothing.zarr"))
     serve_folder(server, "/a.nwb.zarr", folder)
     del server.files["/a.nwb.zarr/.zmetadata"]
     said = refusal(server.url("/a.nwb.zarr"))
-    assert "its metadata are not consolidated (.zmetadata), and a server lists no folders" in said
+    assert "no consolidated metadata (.zmetadata), and servers do not list folders" in said
 
 
 def test_a_chunk_that_is_refused_is_not_zeros(server: Server, folder: Path) -> None:
     serve_folder(server, "/a.nwb.zarr", folder)
     server.faults["/a.nwb.zarr/zarr.json"] = [403]  # as S3 says of what is not there
     server.faults["/a.nwb.zarr/units/spike_times/0"] = [403]
-    with pytest.raises(DataError, match=r"a\.nwb\.zarr: units/spike_times/0: not public, or not there"):
+    with pytest.raises(DataError, match=r"a\.nwb\.zarr: units/spike_times/0: not public, or not found"):
         read(server.url("/a.nwb.zarr"))
 
 
@@ -300,14 +300,16 @@ def test_a_dandiset_is_all_nwb_files_in_it(archive: Server, folder: Path) -> Non
 def test_what_is_wrong_with_an_address_on_dandi_is_said(
     archive: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "not an address on DANDI; give it as dandi://000006/" in refusal("dandi://6/a.nwb", where=archive)
-    with pytest.raises(DownloadError, match="dandiset 000006 has no NWB file there; look at the path"):
+    assert "not a valid DANDI address; give it as dandi://000006/" in refusal(
+        "dandi://6/a.nwb", where=archive
+    )
+    with pytest.raises(DownloadError, match="dandiset 000006 has no NWB file at this path; check the path"):
         read("dandi://000006/sub-m3/", archive)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         nowhere = Server(f"http://127.0.0.1:{free.getsockname()[1]}")
     monkeypatch.setattr("nuclr.data.own.DANDI_TRIES", 1)
-    assert "the connection broke" in refusal("dandi://000006", where=nowhere)
+    assert "the connection failed" in refusal("dandi://000006", where=nowhere)
     for address in ("dandi://000007/a.nwb", "dandi://000006@0.1.1/a.nwb"):
         assert "no dandiset 00000" in refusal(address, where=archive)
 
@@ -344,4 +346,4 @@ def test_the_command_line_takes_addresses(
     assert "secret" not in seen.output + embedded.output + caplog.text + output.read_bytes().decode("latin1")
     refused = run(app, ["pretrain", *addresses, "-o", str(tmp_path / "other.safetensors")])
     assert isinstance(refused.exception, DataError)
-    assert "/x/m2.nwb: on a server, but recordings are read many times here" in str(refused.exception)
+    assert "/x/m2.nwb: on a server, but this command reads recordings many times" in str(refused.exception)

@@ -116,7 +116,7 @@ def test_cell_types_can_come_from_a_table(server: Server, tmp_path: Path) -> Non
         for unit in (0, 1, 2, 9, 10, 11)
     }
     pd.concat([table, table]).to_csv(tmp_path / "labels.csv", index=False)
-    with pytest.raises(DataError, match=r"labels\.csv: unit_id 950000001 stands twice"):
+    with pytest.raises(DataError, match=r"labels\.csv: unit_id 950000001 occurs twice"):
         fetched(server, tmp_path, labels=str(tmp_path / "labels.csv"))
     with pytest.raises(DataError, match=r"allen_visual_coding\.labels: .*nowhere\.csv: cannot be read"):
         fetched(server, tmp_path, labels=str(tmp_path / "nowhere.csv"))
@@ -150,10 +150,10 @@ def test_a_fault_of_the_server_is_got_over(server: Server, tmp_path: Path, fault
 
 def test_what_is_wrong_is_said(server: Server, tmp_path: Path) -> None:
     whole = allen_session(tmp_path / "one.nwb", SESSION, ANIMAL)
-    with pytest.raises(DownloadError, match=r"links\.tsv: does not say where session 715093703 is"):
+    with pytest.raises(DownloadError, match=r"links\.tsv: no address for session 715093703"):
         fetched(server, tmp_path / "none")
     link(server, tmp_path, s715093703=whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"715093703\.nwb: not a whole NWB file"):
+    with pytest.raises(DataError, match=r"715093703\.nwb: damaged, truncated, or not an NWB file"):
         fetched(server, tmp_path)
     noise = allen_session(tmp_path / "two.nwb", SESSION, ANIMAL, changes={"quality": ["noise"] * 24})
     link(server, tmp_path / "noise", s715093703=noise)
@@ -164,5 +164,7 @@ def test_what_is_wrong_is_said(server: Server, tmp_path: Path) -> None:
 def test_a_dandiset_without_the_session_is_named(server: Server, tmp_path: Path) -> None:
     pytest.importorskip("dandi", reason="the dandi client is not installed: pip install nuclr[dandi]")
     dandi(server, "000021", {"sub-1/sub-1_ses-1.nwb": b""})
-    with pytest.raises(DownloadError, match=r"dandiset 000021 has 0 files \*_ses-715093703.nwb, not one"):
+    with pytest.raises(
+        DownloadError, match=r"dandiset 000021 has 0 files \*_ses-715093703.nwb, not exactly one"
+    ):
         fetched(server, tmp_path, archive="dandi")

@@ -71,7 +71,10 @@ def test_from_the_archive_to_the_labels(
         "Sst-Reln": 2,
         "Vip-Cp": 2,
     }
-    assert "experiment Natural Scenes/02 has traces of shape (200, 9), not of 14 neurons" in caplog.text
+    assert (
+        "experiment Natural Scenes/02 has traces of shape (200, 9), not of 14 neurons; left out"
+        in caplog.text
+    )
     # The archive was fetched once for both.
     assert [path for path, _ in server.requests].count(f"/files/{ARTICLE}/1") == 1
 
@@ -97,15 +100,15 @@ def test_experiments_are_joined_an_hour_apart(server: Server, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"../../../../x": b"1"}, "would lie outside of its folder"),
+        ({"../../../../x": b"1"}, "would be written outside its folder"),
         ({"neuron.ttype.txt": None}, r"no neuron\.ttype\.txt"),
-        ({"neuron.ttype.txt": b"EC\n"}, "neuron.depth.npy 14"),
+        ({"neuron.ttype.txt": b"EC\n"}, "neuron.depth.npy has 14"),
         (
             {"neuron.ttype.txt": b"EC\n", "neuron.depth.npy": None},
-            "no experiment with frame.neuralActivity.npy of its 1 neurons",
+            "no experiment has frame.neuralActivity.npy of the session's 1 neurons",
         ),
-        ({"Blank/01/frame.times.npy": None}, r"frame\.times\.npy: not there"),
-        ({"Blank/01/frame.times.npy": npy(column(np.arange(9.0)))}, "frame.times.npy 9"),
+        ({"Blank/01/frame.times.npy": None}, r"frame\.times\.npy: file not found"),
+        ({"Blank/01/frame.times.npy": npy(column(np.arange(9.0)))}, "frame.times.npy has 9"),
         ({"Blank/01/frame.times.npy": npy(column(np.zeros(200)))}, "NaN or do not ascend"),
     ],
 )
@@ -126,7 +129,7 @@ def test_a_truncated_zip_and_one_without_the_session_are_refused(server: Server,
         fetch_and_chunk(config, NAMES[:1])
     (config.raw / ".downloads" / NAMES[0] / "a.zip").unlink()
     figshare(server, ARTICLE, {"a.zip": whole})
-    with pytest.raises(DownloadError, match="no session SB030/2020-01-28 in it"):
+    with pytest.raises(DownloadError, match="the archive does not contain session SB030/2020-01-28"):
         fetch_and_chunk(config, NAMES[1:])
 
 
@@ -137,4 +140,4 @@ def test_frames_that_come_late_are_said(
     times[100:] += 0.2
     serve(server, {"Blank/01/frame.times.npy": npy(column(times))})
     fetch_and_chunk(config_for("bugeon_2022", tmp_path, server.address), NAMES[:1])
-    assert "1 frames came early or late by half a frame: taken as even" in caplog.text
+    assert "1 frames are early or late by half a frame; treated as evenly spaced" in caplog.text

@@ -95,16 +95,18 @@ def test_a_wrong_hash_is_refused_and_a_cut_is_got_over(server: Server, tmp_path:
 
 
 def test_dandisets_that_are_not_there_or_hold_no_nwb_are_named(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="no dandiset 000007 there; look at its number"):
+    with pytest.raises(DownloadError, match="no dandiset 000007 found; check its number"):
         recordings(config(server, tmp_path, dandi=["000007"]))
     dandi(server, "000008", {"sub-m1/sub-m1_video.mp4": b"no NWB"})
-    with pytest.raises(DataError, match="dandiset 000008 has no NWB file"):
+    with pytest.raises(DataError, match="dandiset 000008 has no NWB files"):
         recordings(config(server, tmp_path, dandi=["000008"]))
     assert not (tmp_path / "results" / "mine" / "raw" / "dandi.tsv").exists()
 
 
 def test_a_folder_and_dandisets_exclude_each_other(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"needs the folder of its NWB files, or nwb\.dandi"):
+    with pytest.raises(
+        ConfigError, match=r"needs either a folder of recordings .* or dandisets \(nwb\.dandi\)"
+    ):
         config(server, tmp_path, folder=str(tmp_path))
 
 
@@ -158,7 +160,7 @@ def test_files_that_would_lie_outside_of_a_zarr_folder_are_refused(
 ) -> None:
     dandi(server, "000010", {"sub-m4/x.nwb.zarr": {".zgroup": b"{}", key: b"content"}})
     made = config(server, tmp_path, dandi=["000010"])
-    with pytest.raises(DownloadError, match="would lie outside of its folder; nothing was fetched"):
+    with pytest.raises(DownloadError, match="would be written outside its folder; nothing was downloaded"):
         fetch_and_chunk(made, ["x"])
     assert not list(tmp_path.rglob("out"))
     assert not list(tmp_path.rglob(".zgroup"))

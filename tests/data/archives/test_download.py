@@ -66,7 +66,7 @@ def test_a_connection_that_is_cut_is_taken_up_where_it_was(server: Server, tmp_p
 
 def test_a_download_goes_on_in_another_run(server: Server, tmp_path: Path) -> None:
     server.faults["/data"] = ["cut"]
-    with pytest.raises(DownloadError, match=r"/data: .* 1 times; run the same command again later"):
+    with pytest.raises(DownloadError, match=r"/data: .* \(1 attempts\); run the same command again later"):
         Fetcher(tries=1).fetch(remote(server), tmp_path)
     assert left(tmp_path) == {".partial-data", ".partial-data.etag"}
     assert QUICK.fetch(remote(server), tmp_path).read_bytes() == CONTENT
@@ -95,13 +95,17 @@ def test_503_three_times_is_waited_out(server: Server, tmp_path: Path) -> None:
     server.faults["/data"] = [503, 503, 503]
     assert QUICK.fetch(remote(server), tmp_path).read_bytes() == CONTENT
     server.faults["/other"] = [503] * 4
-    with pytest.raises(DownloadError, match=r"the server says 503 .*, 4 times; run the same command again"):
+    with pytest.raises(
+        DownloadError, match=r"the server answered 503 .* \(4 attempts\); run the same command again"
+    ):
         QUICK.fetch(remote(server, url=server.url("/other"), name="other"), tmp_path)
     assert left(tmp_path) == {"data"}
 
 
 def test_a_file_that_is_not_there_is_asked_for_once(server: Server, tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="/nowhere: the server says 404 Not Found; look at the address"):
+    with pytest.raises(
+        DownloadError, match="/nowhere: the server answered 404 Not Found; check whether the address"
+    ):
         QUICK.fetch(remote(server, url=server.url("/nowhere")), tmp_path)
     assert len(server.requests) == 1
 
@@ -109,7 +113,7 @@ def test_a_file_that_is_not_there_is_asked_for_once(server: Server, tmp_path: Pa
 def test_nobody_at_the_address_is_said(tmp_path: Path) -> None:
     with serving() as server:
         gone = remote(server)
-    with pytest.raises(DownloadError, match="the connection broke"):
+    with pytest.raises(DownloadError, match="the connection failed"):
         Fetcher(tries=2, pause_s=0.01).fetch(gone, tmp_path)
 
 
@@ -117,11 +121,11 @@ def test_a_wrong_content_never_gets_the_files_name(server: Server, tmp_path: Pat
     server.faults["/data"] = ["garbled"]
     assert QUICK.fetch(remote(server), tmp_path).read_bytes() == CONTENT
     server.faults["/data"] = ["garbled"] * 4
-    with pytest.raises(DownloadError, match=rf"its md5 is \w+, not {MD5[4:]}, 4 times"):
+    with pytest.raises(DownloadError, match=rf"its md5 is \w+, not {MD5[4:]} \(4 attempts\)"):
         QUICK.fetch(remote(server), tmp_path / "again")
     assert not (tmp_path / "again" / "data").exists()
     server.files["/data"] = CONTENT[:1000]
-    with pytest.raises(DownloadError, match="the server's file has 1000 bytes, not 3000000, 4 times"):
+    with pytest.raises(DownloadError, match=r"the server's file has 1000 bytes, not 3000000 \(4 attempts\)"):
         QUICK.fetch(remote(server, digest=None), tmp_path / "short")
 
 
@@ -136,7 +140,7 @@ def test_a_partial_file_that_is_all_is_not_asked_for_again(server: Server, tmp_p
 
 def test_a_catalogue_that_answers_nonsense_is_said(server: Server) -> None:
     server.files["/list"] = b"<html>"
-    with pytest.raises(DownloadError, match="/list: the answer is not JSON, 4 times"):
+    with pytest.raises(DownloadError, match=r"/list: the answer is not JSON \(4 attempts\)"):
         QUICK.json(server.url("/list"))
 
 
@@ -170,7 +174,7 @@ def test_the_wanted_files_are_unpacked(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("name", ["../../x", "/etc/x", "d/../../x", "..\\x"])
 def test_an_entry_outside_of_the_folder_is_refused(tmp_path: Path, kind: str, name: str) -> None:
     made = archive(tmp_path / "a", {"good": b"1", name: b"2"}, kind)
-    with pytest.raises(DownloadError, match="would lie outside of its folder; nothing was unpacked"):
+    with pytest.raises(DownloadError, match="would be written outside its folder; nothing was unpacked"):
         unpack(made, tmp_path / "deep" / "out", lambda path: True)
     assert not (tmp_path / "deep" / "out").exists()
     assert not list(tmp_path.rglob("x"))
@@ -186,7 +190,7 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
         entry.external_attr = (stat.S_IFLNK | 0o777) << 16
         zipped.writestr(entry, "/etc/passwd")
     for name in "ab":
-        with pytest.raises(DownloadError, match="entry link is a link or no plain file"):
+        with pytest.raises(DownloadError, match="entry link is a link or not a regular file"):
             unpack(tmp_path / name, tmp_path / "out", lambda path: True)
 
 

@@ -98,12 +98,12 @@ def test_a_fault_of_the_server_is_got_over(server: Server, tmp_path: Path, fault
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"clusters.metrics.pqt": None}, r"no clusters\.metrics\.pqt in alf/probe00/pykilosort; look at"),
+        ({"clusters.metrics.pqt": None}, r"no clusters\.metrics\.pqt in alf/probe00/pykilosort; check"),
         ({"clusters.metrics.pqt": b"no"}, "clusters.metrics.pqt: damaged"),
-        ({"clusters.uuids.csv": b"uuids\na\n"}, "clusters.uuids.csv 1"),
-        ({"spikes.clusters.npy": npy(np.zeros(5, int))}, "spike times but 5 in spikes.clusters.npy"),
-        ({"channels.brainLocationIds_ccf_2017.npy": npy(np.zeros(2, int))}, "beyond the 2 channels"),
-        ({"clusters.uuids.csv": ("uuids\n" + "a\n" * 30).encode()}, "unit_id a stands twice"),
+        ({"clusters.uuids.csv": b"uuids\na\n"}, "clusters.uuids.csv has 1"),
+        ({"spikes.clusters.npy": npy(np.zeros(5, int))}, "spike times, but 5 entries in spikes.clusters.npy"),
+        ({"channels.brainLocationIds_ccf_2017.npy": npy(np.zeros(2, int))}, "channels beyond the 2 in"),
+        ({"clusters.uuids.csv": ("uuids\n" + "a\n" * 30).encode()}, "unit_id a occurs twice"),
         ({"spikes.times.npy": npy(np.linspace(0, 9, 9))}, "shorter than ibl_brain_wide_map.drop_last_s"),
     ],
 )
@@ -124,7 +124,7 @@ def test_a_probe_without_locations_has_no_regions(
     assert set(first.units["brain_region"]) == {""}
     assert first.units["depth_um"].isna().all()
     assert "HPF" in set(second.units["cosmos"])
-    assert "probe00: no channels.brainLocationIds_ccf_2017.npy: its units have no brain_region" in caplog.text
+    assert "probe00: no channels.brainLocationIds_ccf_2017.npy; the units have no brain_region" in caplog.text
 
 
 def test_a_probe_of_which_nothing_passes_is_left_out(
@@ -135,19 +135,19 @@ def test_a_probe_of_which_nothing_passes_is_left_out(
     serve(server, {"clusters.metrics.pqt": buffer.getvalue()})
     (only,) = fetched(server, tmp_path)
     assert only.population.endswith("/probe01")
-    assert "no cluster of probe00 passes all metrics: left out" in caplog.text
+    assert "no cluster of probe00 passes all quality metrics; left out" in caplog.text
 
 
 def test_a_session_that_the_database_does_not_know_is_named(server: Server, tmp_path: Path) -> None:
     del server.files[f"/sessions/{TWO_PROBES}"]
-    with pytest.raises(DownloadError, match=rf"recording {TWO_PROBES}: .*the server says 404"):
+    with pytest.raises(DownloadError, match=rf"recording {TWO_PROBES}: .*the server answered 404"):
         fetched(server, tmp_path)
 
 
 def test_another_sorting_can_be_taken(server: Server, tmp_path: Path) -> None:
     serve(server, collection="iblsorter")
     assert len(fetched(server, tmp_path, ibl_brain_wide_map={"collection": "iblsorter"})) == 2
-    with pytest.raises(DownloadError, match=r"look at ibl_brain_wide_map\.collection"):
+    with pytest.raises(DownloadError, match=r"check ibl_brain_wide_map\.collection"):
         fetched(server, tmp_path / "other")
 
 

@@ -106,7 +106,7 @@ def test_a_recording_is_as_good_without_a_licence(
     server.files[f"/articles/{ARTICLE}"] = {"id": ARTICLE, "license": None}
     (first, *_) = fetch_and_chunk(config_for("steinmetz_2019", tmp_path, server.address), SESSIONS[:1])
     assert "licence" not in first.source
-    assert f"recording {SESSIONS[0]}: its licence is not known" in caplog.text
+    assert f"recording {SESSIONS[0]}: its licence could not be read" in caplog.text
 
 
 def test_a_session_that_cannot_be_had_fails_by_name_or_is_left_out(
@@ -114,7 +114,7 @@ def test_a_session_that_cannot_be_had_fails_by_name_or_is_left_out(
 ) -> None:
     server.faults[f"/files/{ARTICLE}/12"] = [503] * 8
     config = config_for("steinmetz_2019", tmp_path, server.address)
-    with pytest.raises(DownloadError, match=rf"recording {SESSIONS[0]}: .* the server says 503"):
+    with pytest.raises(DownloadError, match=rf"recording {SESSIONS[0]}: .* the server answered 503"):
         fetch_and_chunk(config, SESSIONS)
     assert not (config.raw / SESSIONS[0]).exists()
     without = config_for("steinmetz_2019", tmp_path, server.address, download={"go_on_without": True})
@@ -123,7 +123,7 @@ def test_a_session_that_cannot_be_had_fails_by_name_or_is_left_out(
         made = fetch_and_chunk(without, SESSIONS)
     assert {population.recording for population in made} == set(SESSIONS[1:])
     assert f"recording {SESSIONS[0]}: " in caplog.text
-    assert "left out, as download.go_on_without says" in caplog.text
+    assert "left out (download.go_on_without)" in caplog.text
     # The server is well again: the same command fetches it.
     assert len(fetch_and_chunk(without, SESSIONS)) == 6
 
@@ -131,11 +131,17 @@ def test_a_session_that_cannot_be_had_fails_by_name_or_is_left_out(
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"../../x": b"1"}, r"entry Cori_2016-12-14/\.\./\.\./x would lie outside of its folder"),
-        ({"clusters.probes.npy": None}, r"clusters\.probes\.npy: not there; delete the folder and fetch"),
-        ({"spikes.times.npy": npy(np.array([[1.0], [2.0], [3.0]]))}, "3 spike times but"),
+        ({"../../x": b"1"}, r"entry Cori_2016-12-14/\.\./\.\./x would be written outside its folder"),
+        (
+            {"clusters.probes.npy": None},
+            r"clusters\.probes\.npy: file not found; delete the folder and download",
+        ),
+        ({"spikes.times.npy": npy(np.array([[1.0], [2.0], [3.0]]))}, "3 spike times, but"),
         ({"clusters.probes.npy": npy(column(np.zeros(3)))}, "clusters.probes.npy has 3 rows"),
-        ({"clusters.peakChannel.npy": npy(column(np.zeros(24)))}, "peakChannel beyond the 72 channels"),
+        (
+            {"clusters.peakChannel.npy": npy(column(np.zeros(24)))},
+            "peakChannel refers to channels beyond the 72 in",
+        ),
         ({"spikes.times.npy": b"not an array"}, r"spikes\.times\.npy: damaged"),
         ({"clusters._phy_annotation.npy": npy(np.array([{}] * 24))}, r"_phy_annotation\.npy: damaged"),
         ({"channels.brainLocation.tsv": b"a\tb\n1\t2\n"}, "no column allen_ontology"),
@@ -177,7 +183,7 @@ def test_a_dead_probe_is_left_out_with_a_warning(
     )
     made = fetch_and_chunk(config_for("steinmetz_2019", tmp_path, server.address), SESSIONS[:1])
     assert [population.population for population in made] == ["Cori_2016-12-14/probe0"]
-    assert "population probe1: silent throughout; left out" in caplog.text
+    assert "population probe1: no unit ever fires; left out" in caplog.text
 
 
 def test_a_truncated_archive_of_the_right_hash_is_refused(server: Server, tmp_path: Path) -> None:
@@ -192,5 +198,5 @@ def test_duplicate_unit_ids_of_two_recordings_are_refused(server: Server, tmp_pa
     fetch_and_chunk(config, SESSIONS[:1])
     populations = config.results / config.dataset / "populations"
     shutil.copytree(populations / SESSIONS[0], populations / "again")
-    with pytest.raises(DataError, match="unit_id Cori_2016-12-14_0 stands in recordings"):
+    with pytest.raises(DataError, match="unit_id Cori_2016-12-14_0 occurs in recordings"):
         tables(config)

@@ -138,7 +138,7 @@ def test_the_newest_revision_is_read(tmp_path: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.INFO):
         (only,) = read(tmp_path / "day1")
     assert only.units["depth_um"].tolist() == [0.0, 1.0, 2.0]
-    assert "of spikes.clusters, spikes.times the revision #2024-05-06# is read" in caplog.text
+    assert "spikes.clusters, spikes.times are read from the revision #2024-05-06#" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,9 @@ def test_kinds_of_clusters_can_be_chosen(tmp_path: Path, caplog: pytest.LogCaptu
     for keep, clusters in ((["1"], [0, 3]), (["1.0"], [0, 3]), (["Good", "mua"], [0, 2, 3])):
         (kept,) = read(folder, keep=keep)
         assert kept.units["unit_id"].tolist() == [f"day1_{cluster}" for cluster in clusters]
-    with pytest.raises(DataError, match=r"all 5 clusters are not called best \(sorter\.keep\); they are"):
+    with pytest.raises(
+        DataError, match=r"all 5 clusters are not labelled best \(sorter\.keep\); their labels are"
+    ):
         read(folder, keep=["best"])
     (folder / "clusters.metrics.pqt").unlink()
     (folder / "clusters.metrics.csv").write_text("cluster_id;group\n0;good\n1;noise\n2;\n3;good\n4;mua\n")
@@ -224,7 +226,7 @@ def test_a_probe_of_which_nothing_is_kept_is_left_out(
         pd.DataFrame({"label": words}).to_csv(folder / "clusters.metrics.csv", index=False)
     (only,) = read(tmp_path / "day1", keep=["good"])
     assert only.population == "day1/probe00"
-    assert "probe01: all 5 clusters are not called good (sorter.keep); they are called mua: left out" in (
+    assert "probe01: all 5 clusters are not labelled good (sorter.keep); their labels are mua: left out" in (
         caplog.text
     )
 
@@ -234,7 +236,7 @@ def test_samples_do_where_there_are_no_times(tmp_path: Path) -> None:
     times = np.load(folder / "spikes.times.npy")
     (folder / "spikes.times.npy").unlink()
     np.save(folder / "spikes.samples.npy", np.round(times * 30000).astype(np.int64))
-    with pytest.raises(DataError, match=r"spikes\.samples without spikes\.times; sorter\.sample_rate_hz"):
+    with pytest.raises(DataError, match=r"spikes\.samples without spikes\.times; set sorter\.sample_rate_hz"):
         read(folder)
     (only,) = read(folder, sample_rate_hz=30000.0)
     assert int(only.activity.sum().compute()) == len(times)
@@ -244,27 +246,35 @@ def test_samples_do_where_there_are_no_times(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "said"),
     [
-        ("spikes.times", np.arange(5), "whole numbers of samples belong in spikes.samples.npy"),
-        ("spikes.times", np.linspace(0, 9, 9), "9 spike times but"),
+        (
+            "spikes.times",
+            np.arange(5),
+            "times are not in seconds; save samples .integers. as spikes.samples.npy",
+        ),
+        ("spikes.times", np.linspace(0, 9, 9), "9 spike times, but"),
         ("spikes.times", np.array([1.0, np.nan, 2.0]), "spike times"),
         ("spikes.times", np.linspace(0, 9e6, 400), "times must be in seconds"),
-        ("spikes.clusters", np.array([0.5, 1.0]), "clusters are no whole numbers"),
-        ("spikes.clusters", np.array(["a", "b"]), "clusters are no whole numbers"),
+        ("spikes.clusters", np.array([0.5, 1.0]), "cluster numbers must be integers"),
+        ("spikes.clusters", np.array(["a", "b"]), "cluster numbers must be integers"),
         ("spikes.clusters", np.zeros((4, 2), int), "more than one column"),
         ("clusters.acronym", np.array(["CA1"] * 3), "3 rows, but there are spikes of cluster 4"),
         (
             "clusters.acronym",
             np.array(["CA1", None] * 3, object),
-            "clusters.acronym.npy: damaged .it holds Python objects",
+            "clusters.acronym.npy: damaged .it contains pickled objects",
         ),
         (
             "clusters.brainLocationIds_ccf_2017",
             np.zeros(5, [("id", "<i8")]),
-            "holds records of several fields",
+            "contains records with several fields",
         ),
-        ("clusters.probes", np.array([0, 1, 1]), "should have the number of a probe for each cluster"),
-        ("clusters.probes", np.array([0, 1, 1, np.nan, 1]), "not all are numbers of probes"),
-        ("clusters.channels", np.array([0, 1, 2, 3, 9]), "clusters.channels beyond the 4 channels of"),
+        ("clusters.probes", np.array([0, 1, 1]), "must contain a probe number for each cluster"),
+        ("clusters.probes", np.array([0, 1, 1, np.nan, 1]), "some probe numbers are NaN or infinite"),
+        (
+            "clusters.channels",
+            np.array([0, 1, 2, 3, 9]),
+            "clusters.channels refers to channels beyond the 4 in",
+        ),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, name: str, values: np.ndarray, said: str) -> None:
@@ -278,5 +288,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, name: str, values: np.ndarray, sa
 def test_two_files_of_one_attribute_are_refused(tmp_path: Path) -> None:
     folder = write_alf(tmp_path / "day1")
     write_alf(folder, names=("_ks_spikes.times", "_ks_spikes.clusters"))
-    with pytest.raises(DataError, match=r"spikes\.clusters\.npy and .* are both spikes\.clusters; take one"):
+    with pytest.raises(
+        DataError, match=r"spikes\.clusters\.npy and .* are both spikes\.clusters; remove one"
+    ):
         read(folder)

@@ -33,14 +33,14 @@ def test_a_file_without_a_subject_is_an_animal_of_its_own(
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no recording there .* set nwb\.folder"):
+    with pytest.raises(DataError, match=r"no recordings found .* set nwb\.folder"):
         find_recordings(tmp_path)
 
 
 def test_recordings_of_the_same_name_are_refused(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write_units(tmp_path / folder / "a.nwb", poisson_trains(1, 9.0))
-    with pytest.raises(DataError, match="would both be recording a"):
+    with pytest.raises(DataError, match="have the same recording name, a;"):
         find_recordings(tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_the_animals_of_files_that_stayed_the_same_are_not_asked_again(
     assert len(find_recordings(tmp_path / "raw", known)) == 3
     assert asked[4:] == ["a", "b", "c"]
     (tmp_path / "raw" / "d.nwb").symlink_to(tmp_path / "nowhere.nwb")
-    with pytest.raises(DataError, match=r"d\.nwb: cannot be read .* mend the link"):
+    with pytest.raises(DataError, match=r"d\.nwb: cannot be read .* repair the link"):
         find_recordings(tmp_path / "raw", known)
 
 
@@ -95,10 +95,10 @@ def test_what_holds_nothing_to_learn_from_is_left_out(tmp_path: Path) -> None:
     found = find_recordings(tmp_path)
     assert [bool(one.left_out) for one in found] == [False, True, True]
     said = say_left_out(found)
-    assert said.startswith("left out: lfp.nwb, more_lfp.nwb (neither units nor dF/F")
+    assert said.startswith("left out: lfp.nwb, more_lfp.nwb (contains neither units nor dF/F")
     assert str(tmp_path) not in said
     (tmp_path / "good.nwb").unlink()
-    with pytest.raises(NothingToLearn, match=r"nothing to learn from in lfp\.nwb, more_lfp\.nwb"):
+    with pytest.raises(NothingToLearn, match=r"no recording can be used: lfp\.nwb, more_lfp\.nwb"):
         find_recordings(tmp_path)
 
 
@@ -107,10 +107,13 @@ def test_a_damaged_file_stops_or_is_left_out(tmp_path: Path, keep: float) -> Non
     write_units(tmp_path / "good.nwb", poisson_trains(2, 9.0), animal="a")
     path = write_units(tmp_path / "cut.nwb", poisson_trains(20, 60.0), animal="b")
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
-    with pytest.raises(DataError, match=r"cut\.nwb: not a whole NWB file .* \(nwb\.on_damaged: leave_out"):
+    with pytest.raises(
+        DataError,
+        match=r"cut\.nwb: damaged, truncated, or not an NWB .* \(or leave it out with nwb\.on_damaged",
+    ):
         find_recordings(tmp_path)
     cut, good = find_recordings(tmp_path, on_damaged="leave_out")
-    assert "not a whole NWB file" in cut.left_out
+    assert "damaged, truncated, or not an NWB file" in cut.left_out
     assert not good.left_out
 
 
@@ -122,7 +125,7 @@ def test_one_model_reads_one_kind_of_recordings(tmp_path: Path) -> None:
     assert [one.left_out.partition(",")[0] for one in find_recordings(tmp_path)] == [
         "",
         "",
-        "calcium of 0.25 s a frame",
+        "calcium imaging with frames of 0.25 s",
         "spikes",
     ]
 

@@ -339,16 +339,19 @@ TIMES, SERIES = "units/spike_times", "processing/ophys/DfOverF/dff"
     ("changes", "said"),
     [
         # Without what says otherwise, the session would be as long as its latest spike.
-        ({TIMES: [1e300], "units/obs_intervals": None}, "spike times must be in seconds"),
-        ({TIMES: 1.7e18 + np.arange(240), "units/obs_intervals": None}, r"goes from 0 to 1\.7e\+18 s"),
-        ({"units/obs_intervals": np.full((4, 2), 1e308)}, r"unit 0: .* lies beyond 1e\+11 s"),
-        ({f"{TIMES}_index": np.array([60, 120, 180, 2**64 - 1], np.uint64)}, "is beyond any row"),
-        ({f"{TIMES}_index": np.array([60, 120, 180.5, 240])}, "180.5 is no whole number"),
-        ({"units/electrodes": np.array([0, 1, np.nan, 3])}, "nan is no whole number"),
-        ({"units/kind_elements": np.arange(2)}, "column kind .* has no texts for its numbers"),
+        ({TIMES: [1e300], "units/obs_intervals": None}, "times must be in seconds"),
+        (
+            {TIMES: 1.7e18 + np.arange(240), "units/obs_intervals": None},
+            r"the session is from 0 to 1\.7e\+18 s",
+        ),
+        ({"units/obs_intervals": np.full((4, 2), 1e308)}, r"unit 0: .* is beyond 1e\+11 s"),
+        ({f"{TIMES}_index": np.array([60, 120, 180, 2**64 - 1], np.uint64)}, "is larger than any row number"),
+        ({f"{TIMES}_index": np.array([60, 120, 180.5, 240])}, "180.5 is not an integer"),
+        ({"units/electrodes": np.array([0, 1, np.nan, 3])}, "nan is not an integer"),
+        ({"units/kind_elements": np.arange(2)}, "column kind .* has no names for its numbers"),
         (
             {TIMES: np.zeros(240) + 5.0, "units/obs_intervals": None, "intervals/": None},
-            "less than a bin of 0.02 s",
+            "less than one bin of 0.02 s",
         ),
     ],
 )
@@ -368,7 +371,7 @@ def test_what_would_be_read_wrongly_is_refused(folder: Path, changes: dict[str, 
 def test_frames_of_no_camera_are_refused(folder: Path, rate: float) -> None:
     tree, attributes = rois_tree()
     attributes[f"{SERIES}/starting_time", "rate"] = rate
-    assert "imaging.rate_hz gives the frames in a second" in outcome(
+    assert "set imaging.rate_hz to the frame rate" in outcome(
         write_hdf5(folder / "rate.nwb", tree, attributes)
     )
 
@@ -379,7 +382,7 @@ def test_a_shape_that_was_never_written_is_not_read_for_ever(folder: Path) -> No
     with h5py.File(path, "a") as file:
         del file[TIMES]
         file.create_dataset(TIMES, (2**50,), "f8", chunks=(2**10,))
-    assert "bytes cannot be numbers of shape (1125899906842624,)" in outcome(path)
+    assert "bytes cannot contain an array of shape (1125899906842624,)" in outcome(path)
 
 
 def test_a_message_is_one_line_that_a_terminal_can_show() -> None:
@@ -418,4 +421,4 @@ def test_links_that_lead_to_each_other_end(folder: Path, zarrs: list[dict[str, b
     links = [{"name": "units", "path": "/other", "source": "."}, {"name": "other", "path": "/units"}]
     root = {**json.loads(zarrs[1][".zattrs"]), "zarr_link": links}
     said = outcome(put(folder / "loop.nwb.zarr", {**zarrs[1], ".zattrs": json.dumps(root).encode()}))
-    assert "links that lead to links without end" in said
+    assert "more than 16 links that lead to links" in said

@@ -97,7 +97,7 @@ def test_templates_that_are_none_give_no_depths(
     with caplog.at_level("INFO", "nuclr"):
         (population,) = nuclr.read(folder)
     assert "depth_um" not in population.units
-    assert "depths are not known" in caplog.text
+    assert "depths are unknown" in caplog.text
 
 
 def test_a_file_that_is_not_read_does_not_change_a_recording(tmp_path: Path) -> None:
@@ -133,14 +133,16 @@ def test_nothing_in_a_folder_is_run(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
     objects = write_spikeinterface(tmp_path / "si", TRAINS, QUALITY)
     np.save(objects / "properties" / "quality.npy", np.array(["a", None, 1, 2], object), allow_pickle=True)
-    with pytest.raises(DataError, match="not a whole SpikeInterface sorting"):
+    with pytest.raises(DataError, match="damaged SpikeInterface sorting"):
         list(nuclr.read(objects))
     pickled = write_spikeinterface_zarr(tmp_path / "pickled.zarr", TRAINS, QUALITY)
     described = pickled / "spikes" / "unit_index" / ".zarray"
     content = json.loads(described.read_text())
     content["filters"] = [{"id": "delta", "dtype": "<i8"}, {"id": "pickle", "protocol": 5}]
     described.write_text(json.dumps(content))
-    with pytest.raises(DataError, match="an array in it is pickled, which could run anything"):
+    with pytest.raises(
+        DataError, match="contains a pickled array, which is not read because it could execute code"
+    ):
         list(nuclr.read(pickled))
 
 
@@ -157,13 +159,13 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     write_phy(tmp_path / "g", TRAINS, ["noise"] * 4)
     write_spikeinterface(tmp_path / "h", TRAINS, QUALITY, segments=2)
     for name, said in {
-        "a": "params.py: not there",
-        "b": "no line like sample_rate = 30000",
+        "a": "params.py: file not found",
+        "b": "no line such as sample_rate = 30000",
         "c": "neither spike_clusters.npy nor spike_templates.npy",
         "d": "spike_times.npy: damaged",
-        "e": "spike times but 3 in spike_clusters.npy",
+        "e": "spike times, but 3 entries in spike_clusters.npy",
         "f": "needs the columns cluster_id and group",
-        "g": "all 4 clusters are called noise",
+        "g": "all 4 clusters are labelled noise",
         "h": "2 segments; save each",
     }.items():
         with pytest.raises(DataError, match=said):
@@ -209,7 +211,7 @@ def test_files_go_before_the_stores_that_were_made_of_them(
     # What was taken away, to be tested, does not come back by its copy.
     (mine / "m2").rename(tmp_path / "m2")
     assert [one.path for one in find([mine])] == [mine / "m1", mine / "m3"]
-    assert "2 stores made of recordings: the recordings themselves are read" in caplog.text
+    assert "2 stores made from recordings are not read; the recordings themselves are" in caplog.text
     # A store of another data set stands for itself, unless its recording is there too.
     made = population(units=4, bins=100, recording="other", animal="x")
     write_population(made, mine / "other" / "all.zarr", chunk_s=1, shard_s=1)
@@ -237,16 +239,16 @@ def test_two_that_make_the_same_store_at_once_make_it_once(tmp_path: Path) -> No
 
 def test_what_was_left_out_is_done_without(tmp_path: Path) -> None:
     write_phy(tmp_path / "monday", TRAINS)
-    leave_out(tmp_path / "lost", "lost", "mouse", "the server says 404")
+    leave_out(tmp_path / "lost", "lost", "mouse", "the server answered 404")
     assert [one.recording for one in find([tmp_path / "lost", tmp_path / "monday"])] == ["monday"]
-    with pytest.raises(DataError, match="lost: nothing there; all is left out"):
+    with pytest.raises(DataError, match="lost: all recordings are left out"):
         find([tmp_path / "lost"])
 
 
 def test_two_recordings_of_one_name_are_refused(tmp_path: Path) -> None:
     for folder in ("x", "y"):
         write_phy(tmp_path / folder / "monday", TRAINS)
-    with pytest.raises(DataError, match="would both be recording monday; rename one"):
+    with pytest.raises(DataError, match="have the same recording name, monday; rename one"):
         find([tmp_path])
 
 

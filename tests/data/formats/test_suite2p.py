@@ -82,7 +82,7 @@ def test_dff_is_that_of_the_documented_formula(tmp_path: Path, caplog: pytest.Lo
     assert only.valid_minutes == pytest.approx(1.5)
     np.testing.assert_allclose(only.activity, documented(0.7), atol=1e-6)
     assert "3 of 5 ROIs are cells" in caplog.text
-    assert "dF/F is made of F - 0.7 Fneu" in caplog.text
+    assert "dF/F is computed from F - 0.7 Fneu" in caplog.text
 
 
 def test_the_session_that_suite2p_left(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_all_rois_are_kept_where_that_is_wanted_or_nobody_judged(
     assert len(read(plane, keep_all=True)[0].units) == 5
     (plane / "iscell.npy").unlink()
     assert len(read(plane)[0].units) == 5
-    assert "iscell.npy: not there: all 5 ROIs are kept" in caplog.text
+    assert "iscell.npy: file not found; all 5 ROIs are kept" in caplog.text
 
 
 def test_planes_are_one_population_or_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -126,7 +126,7 @@ def test_planes_are_one_population_or_apart(tmp_path: Path, caplog: pytest.LogCa
     assert together.population == "day1/planes"
     assert together.activity.shape == (9, 899)
     assert [name.split("_")[1] for name in together.units["unit_id"]][::3] == ["plane0", "plane2", "plane10"]
-    assert "combined, which repeats them, is not" in caplog.text
+    assert "combined, which contains the same planes, is not" in caplog.text
     apart = read(tmp_path / "day1", planes="apart")
     assert [population.population for population in apart] == ["day1/plane0", "day1/plane2", "day1/plane10"]
     np.testing.assert_allclose(together.activity[:3, :400], apart[0].activity[:, :400], atol=1e-6)
@@ -149,11 +149,11 @@ def test_newer_versions_write_settings(tmp_path: Path) -> None:
 
 def test_the_rate_may_come_from_the_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     plane = write_plane(tmp_path / "plane0", None)
-    with pytest.raises(DataError, match=r"ops\.npy: the frame rate is not known .*imaging\.rate_hz gives"):
+    with pytest.raises(DataError, match=r"ops\.npy: the frame rate is unknown .*set imaging\.rate_hz"):
         read(plane)
     (only,) = read(plane, rate_hz=10.0)
     np.testing.assert_allclose(only.activity, documented(0.7), atol=1e-6)
-    assert "share of neuropil is not known: 0.7 is taken" in caplog.text
+    assert "share of neuropil is unknown; 0.7 is used" in caplog.text
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])
@@ -200,7 +200,7 @@ class Harmful:
 def test_nothing_in_a_pickle_is_run(tmp_path: Path, wrapped: bool) -> None:
     harmful = Harmful(open, str(tmp_path / "ran"), "w")
     plane = write_plane(tmp_path / "plane0", {"fs": 10.0, "x": harmful} if wrapped else harmful)
-    with pytest.raises(DataError, match=r"asks for \w+\.open, which is not read\); imaging\.rate_hz"):
+    with pytest.raises(DataError, match=r"refers to \w+\.open, which is not allowed\); set imaging\.rate_hz"):
         read(plane)
     assert not (tmp_path / "ran").exists()
     # With the keys, what it holds does not matter.
@@ -225,7 +225,7 @@ def test_a_name_that_is_not_known_ends_the_reading(tmp_path: Path, named: tuple[
     np.save(path, np.array({}, object), allow_pickle=True)
     header = path.read_bytes()[:128]
     path.write_bytes(header + b"\x80\x04c" + module + b"\n" + name + b"\n.")
-    with pytest.raises(ValueError, match="which is not read"):
+    with pytest.raises(ValueError, match="which is not allowed"):
         read_dictionary(path)
 
 
@@ -257,13 +257,13 @@ def test_a_damaged_dictionary_is_said(
 @pytest.mark.parametrize(
     ("name", "values", "said"),
     [
-        ("Fneu.npy", np.ones((5, 3)), r"Fneu\.npy: not of the shape \(5, 900\)"),
-        ("iscell.npy", np.ones((4, 2)), r"iscell\.npy: 4 rows where F\.npy has 5 ROIs"),
-        ("iscell.npy", np.zeros((5, 2)), r"no ROI is called a cell; imaging\.keep_all"),
-        ("F.npy", np.ones(5), r"F\.npy: not an array of numbers of two dimensions"),
-        ("F.npy", np.ones((5, 1)), "are no traces"),
-        ("ops.npy", np.ones(3), r"no dictionary in it\); imaging\.rate_hz"),
-        ("ops.npy", np.array({"fs": 0.0}, object), r"frame rate is not known .*imaging\.rate_hz"),
+        ("Fneu.npy", np.ones((5, 3)), r"Fneu\.npy: does not have the shape \(5, 900\)"),
+        ("iscell.npy", np.ones((4, 2)), r"iscell\.npy: 4 rows, but F\.npy has 5 ROIs"),
+        ("iscell.npy", np.zeros((5, 2)), r"no ROI is classified as a cell; set imaging\.keep_all"),
+        ("F.npy", np.ones(5), r"F\.npy: not a two-dimensional array of numbers"),
+        ("F.npy", np.ones((5, 1)), "has fewer than two frames"),
+        ("ops.npy", np.ones(3), r"it contains no dictionary\); set imaging\.rate_hz"),
+        ("ops.npy", np.array({"fs": 0.0}, object), r"frame rate is unknown .*set imaging\.rate_hz"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path: Path, name: str, values: np.ndarray, said: str) -> None:

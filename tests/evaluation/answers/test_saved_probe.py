@@ -229,7 +229,7 @@ def test_tables_of_every_kind_are_read(
     assert label_units(path, "region", table)["region"].tolist() == ["CA1", "", "VISp", "NaN"]
     assert "3 of 4 units have a label; 1 rows name unknown units, such as nobody" in caplog.text
     for rows, said in (
-        ("day_0", "could be m1_day_0 or m2_day_0; write the ids in full"),
+        ("day_0", "fits both m1_day_0 and m2_day_0; write the full ids"),
         ("1\nday_1", "unit day_1 occurs twice"),
     ):
         path.write_text("unit_id,region\n" + "".join(f"{row},x\n" for row in rows.split()))
@@ -247,7 +247,7 @@ def test_a_workbook_is_read(tmp_path: Path) -> None:
     workbook.save(tmp_path / "labels.xlsx")
     assert label_units(tmp_path / "labels.xlsx", "layer", table)["layer"].tolist() == ["5", "", "", "2"]
     (tmp_path / "labels.xlsx").write_bytes(b"PK no workbook")
-    with pytest.raises(DataError, match=r"labels\.xlsx: not a whole Excel workbook"):
+    with pytest.raises(DataError, match=r"labels\.xlsx: damaged, or not an Excel workbook"):
         label_units(tmp_path / "labels.xlsx", "layer", table)
 
 

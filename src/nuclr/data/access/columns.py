@@ -1,4 +1,4 @@
-"""Long columns of numbers in files of every kind, read a part at a time."""
+"""Long columns of numbers in .npy, HDF5 and Zarr files, read in parts."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from nuclr.errors import DataError, NuclrError
 
 @contextmanager
 def reading(path: Path | Remote, place: str = "") -> Iterator[None]:
-    """Say by the names of a file and of what is in it that a library cannot read it.
+    """Context that turns any error of a library into a DataError that names the file and the place in it.
 
-    For calls of NumPy, h5py and zarr alone, which raise whatever they like on damaged bytes.
+    It is only for calls of NumPy, h5py and zarr, which raise various errors for damaged files.
 
     Raises
     ------
     DataError
-        In place of what they raise.
+        Instead of the errors of the library.
     """
     try:
         yield
     except NuclrError:
         raise
     except FileNotFoundError:
-        raise DataError(f"{path}: not there; copy it again") from None
+        raise DataError(f"{path}: file not found; copy it again") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         where = f"{path}: {place}" if place else f"{path}"
@@ -42,14 +42,14 @@ def reading(path: Path | Remote, place: str = "") -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Opened:
-    """An open array of h5py or zarr, which says where it is when a part of it cannot be read.
+    """An open array of h5py or zarr, whose errors name the file and the place in it.
 
     Attributes
     ----------
     raw
         The array.
     path, place
-        Its file, and where in it.
+        The file, and the path of the array in it.
     """
 
     raw: Any
@@ -58,17 +58,17 @@ class Opened:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array."""
+        """Shape of the array."""
         return tuple(self.raw.shape or ())
 
     @property
     def size(self) -> int:
-        """How many numbers there are."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the numbers."""
+        """Data type of the elements."""
         return np.dtype(self.raw.dtype)
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -77,18 +77,18 @@ class Opened:
 
 
 def map_npy(path: Path) -> np.ndarray:
-    """Map a ``.npy`` file; nothing in it is unpickled.
+    """Memory-map a ``.npy`` file; nothing in it is unpickled.
 
     Raises
     ------
     FileNotFoundError
-        If it is not there.
+        If the file does not exist.
     ValueError
-        If it is damaged, in place of all else that NumPy and its parser of headers raise.
+        If the file is damaged, instead of the various errors of NumPy.
     """
     try:
-        with np.errstate(over="ignore"):  # of a shape that cannot be
-            # Not numpy.load, which also takes archives.
+        with np.errstate(over="ignore"):  # the header may contain an impossible shape
+            # numpy.load is not used, because it also reads archives.
             return np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise
@@ -98,19 +98,19 @@ def map_npy(path: Path) -> np.ndarray:
 
 @contextmanager
 def open_array(path: Path | Remote, dataset: str = "") -> Iterator[Any]:
-    """Open an array that is sliced like NumPy's: a ``.npy`` file (mapped), or one in HDF5 or Zarr.
+    """Open an array that can be sliced: a ``.npy`` file (memory-mapped), or an array in HDF5 or Zarr.
 
     Parameters
     ----------
     path
         A ``.npy`` file, an HDF5 file, or a Zarr folder.
     dataset
-        Which array of an HDF5 file or a Zarr group; "" where the folder is the array itself.
+        Path of the array in an HDF5 file or a Zarr group; "" if the folder is the array itself.
 
     Raises
     ------
     DataError
-        If it is not there, or damaged; also when a part of it is asked for.
+        If the array does not exist or is damaged; also raised when a part of it is read.
     """
     if path.suffix == ".npy":
         assert isinstance(path, Path)
@@ -136,11 +136,11 @@ class Column:
     Attributes
     ----------
     path
-        A ``.npy`` file, an HDF5 file or a Zarr folder; the column is of shape ``(n,)`` or ``(n, 1)``.
+        A ``.npy`` file, an HDF5 file or a Zarr folder; the column has the shape ``(n,)`` or ``(n, 1)``.
     field
-        Which field, where each row of a ``.npy`` file has several.
+        Name of the field, if the rows of a ``.npy`` file have several.
     dataset
-        Where in an HDF5 file or a Zarr group it is.
+        Path of the array in an HDF5 file or a Zarr group.
     """
 
     path: Path | Remote
@@ -153,14 +153,14 @@ class Column:
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
-        """Open the column once for several slices."""
+        """Open the column, to read several slices."""
         with open_array(self.path, self.dataset) as values:
             yield values
 
     def read(self, low: int, high: int) -> np.ndarray:
-        """Read from one place to before another, ``(n,)``.
+        """Read the elements from ``low`` to before ``high``, ``(n,)``.
 
-        Read, not mapped: the pages of a mapped file count as the memory of whoever looked at them.
+        The file is not memory-mapped, because mapped pages count as memory of the process.
         """
         with self.opened() as opened:
             low, high = min(low, opened.size), min(high, opened.size)
@@ -171,18 +171,18 @@ class Column:
             return values[self.field] if self.field else values
 
     def parts(self, size: int) -> Iterator[np.ndarray]:
-        """Read all of it, so many numbers at a time."""
+        """Yield the whole column in parts of ``size`` elements."""
         for first in range(0, len(self), size):
             yield self.read(first, first + size)
 
     def places(self, edges: np.ndarray) -> np.ndarray:
-        """Where each of some numbers would stand in the column, which ascends, ``(edge,)``."""
+        """Return the positions at which numbers would be inserted into the ascending column, ``(edge,)``."""
         with self.opened() as opened:
             values = opened.ravel() if isinstance(opened, np.memmap) else self.read(0, opened.size)
         values = values[self.field] if self.field else values
         if values.dtype.kind not in "iu":
             return np.searchsorted(values, edges)
-        # Whole numbers, or all of the column would become floating; what was rounded is forgiven.
+        # Converted to integers, or else the whole column would be converted to floats; allows for rounding.
         edges, most = np.ceil(edges - 1e-3), np.iinfo(values.dtype)
         within = edges < float(most.max) + 1
         places = np.searchsorted(values, np.where(within, edges, 0).clip(most.min).astype(values.dtype))
@@ -190,17 +190,17 @@ class Column:
 
 
 class ArrayColumn(Column):
-    """An array that is open already: in memory, or of Dask, h5py or Zarr; of any shape.
+    """An array of any shape that is already open: in memory, or of Dask, h5py or Zarr.
 
     Parameters
     ----------
     named
-        What messages call it.
+        Name of the array in messages.
     values
-        Anything that is sliced like a NumPy array; it is not copied.
+        Any object that can be sliced like a NumPy array; it is not copied.
     """
 
-    # Not a field: in the fields of what a task is given, Dask looks for its own arrays, and computes them.
+    # Not a dataclass field, because Dask would look for its own arrays in the fields and compute them.
     values: Any
 
     def __init__(self, named: str, values: Any) -> None:
@@ -209,5 +209,5 @@ class ArrayColumn(Column):
 
     @contextmanager
     def opened(self) -> Iterator[Any]:
-        """Give the array."""
+        """Yield the array."""
         yield self.values

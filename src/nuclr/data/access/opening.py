@@ -1,6 +1,7 @@
-"""Files on a server, of which only the bytes that are needed are read; and files on the disk in the same way.
+"""Opening of HDF5 files and Zarr folders on the disk or on a server.
 
-An HDF5 file is asked for by ranges of bytes (HTTP), a Zarr folder by its chunks. Only what is public is read.
+Of files on a server, only the needed bytes are read: byte ranges of HDF5 files (HTTP), and chunks of Zarr
+folders. Only public files can be read.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
 def looked_at(place: Remote) -> Remote:
-    """Look at an NWB file on a server, and name it as its server does where the address does not tell.
+    """Check an NWB file on a server, and return it with the server's file name if the address has none.
 
-    What was kept of it is forgotten where it has changed since.
+    If the file has changed since it was opened, its cached parts are deleted.
 
     Raises
     ------
     DataError
-        If it cannot be had, or is no NWB file.
+        If the file cannot be read, or is not an NWB file.
     """
     if place.is_dir():
         _open_folder.cache_clear()
@@ -50,8 +51,9 @@ def looked_at(place: Remote) -> Remote:
     file.seek(0)
     if file.read(len(HDF5)) != HDF5:
         raise DataError(
-            f"{place}: neither an NWB file nor an NWB folder (.nwb.zarr); recordings of other forms are read "
-            "from a disk: download it first"
+            f"{place}: neither an NWB file nor an NWB folder (.nwb.zarr); download other recordings first, "
+            "and "
+            "give the file"
         )
     name = file.filename or place.name or "session"
     return replace(place, file=f"{name.removesuffix('.nwb')}.nwb")
@@ -59,7 +61,7 @@ def looked_at(place: Remote) -> Remote:
 
 @lru_cache(maxsize=4)
 def _open_remote(url: str, title: str) -> RangedFile:
-    """Open a file on a server once: what was read of it is kept."""
+    """Open a file on a server once; its parts are cached."""
     from nuclr.data.access.ranges import RangedFile
 
     return RangedFile(url, title)
@@ -67,7 +69,7 @@ def _open_remote(url: str, title: str) -> RangedFile:
 
 @lru_cache(maxsize=4)
 def _open_folder(url: str, title: str) -> ServedFolder:
-    """Open a Zarr folder on a server once: what was read of it is kept."""
+    """Open a Zarr folder on a server once; its parts are cached."""
     from nuclr.data.access.served import ServedFolder
 
     return ServedFolder(url, title)
@@ -75,16 +77,16 @@ def _open_folder(url: str, title: str) -> ServedFolder:
 
 @contextmanager
 def open_hdf5(path: Path | Remote) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading, wherever it is."""
+    """Open an HDF5 file on the disk or on a server for reading."""
     with h5py.File(_open_remote(path.url, str(path)) if isinstance(path, Remote) else path, "r") as file:
         yield file
 
 
 def open_zarr(path: Path | Remote) -> zarr.Group:
-    """Open a Zarr group for reading, wherever it is; consolidated metadata are used where there are any.
+    """Open a Zarr group on the disk or on a server for reading, with its consolidated metadata if it has any.
 
-    Arrays of objects other than text are passed over, as if they were not there: most are pickled, and
-    reading one could run anything.
+    Arrays of objects other than text are ignored as if they did not exist, because most are pickled, and
+    unpickling could execute code.
     """
     if isinstance(path, Remote):
         store: Store = _open_folder(path.url, str(path))
@@ -94,7 +96,7 @@ def open_zarr(path: Path | Remote) -> zarr.Group:
 
 
 class _Format2(WrapperStore[Any]):
-    """A store whose metadata of format 2, as hdmf-zarr writes them, are such as zarr 3 takes."""
+    """A store whose metadata of format 2, which hdmf-zarr writes, are converted to what zarr 3 accepts."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -122,7 +124,7 @@ class _Format2(WrapperStore[Any]):
 
 
 def _mended(array: Any) -> Any:
-    """Give an array's metadata with a fill value of its own type; None where it is pickled, or of objects."""
+    """Return an array's metadata with a valid fill value; None if it contains pickled or other objects."""
     if not isinstance(array, dict):
         return array
     if "pickle" in codecs_of(array):
@@ -132,12 +134,12 @@ def _mended(array: Any) -> Any:
     codecs = codecs_of(array)
     if not codecs or codecs[0] not in ("vlen-utf8", "vlen-bytes"):
         return None
-    # hdmf-zarr writes 0 for text, which zarr 2 took.
+    # hdmf-zarr writes 0 for text, which zarr 2 accepted.
     return array if isinstance(array.get("fill_value"), str) else {**array, "fill_value": ""}
 
 
 def codecs_of(array: dict[str, Any]) -> list[Any]:
-    """Name what an array's bytes are decoded by: its filters, then its compressor."""
+    """Return the names of an array's codecs: its filters, then its compressor."""
     filters = array.get("filters")
     every = [*(filters if isinstance(filters, list) else []), array.get("compressor")]
     return [codec.get("id") for codec in every if isinstance(codec, dict)]

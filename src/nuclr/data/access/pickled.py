@@ -1,7 +1,7 @@
-"""The numbers of a pickled dictionary in a ``.npy`` file, of which nothing is run.
+"""Reading of a pickled dictionary in a ``.npy`` file without executing code.
 
-A pickle names functions to call. Here each name stands for something of this file that holds what it is
-given; a name that is not known ends the reading.
+A pickle refers to functions and classes by name. Here, each allowed name is replaced by a class of this
+module that only stores its arguments; any other name is an error.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any
 
 import numpy as np
 
-LARGEST = 2**30  # bytes of a file
-DEEPEST = 4  # dictionaries in dictionaries
-SHORT = 64  # bytes of an array that can be one number
+LARGEST = 2**30  # largest file (bytes)
+DEEPEST = 4  # levels of nested dictionaries
+SHORT = 64  # largest array that can be a single number (bytes)
 NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 
 
 class _StandIn:
-    """Something that is no number: stands for times and paths."""
+    """Replacement for classes without numbers: times and paths."""
 
     def __init__(self, *_: object) -> None:
         pass
 
-    # Without it, a pickle could set attributes of these classes themselves.
+    # Without this method, a pickle could set attributes of these classes.
     def __setstate__(self, state: Any) -> None:
         pass
 
 
 class _Kind(_StandIn):
-    """What numbers are: stands for ``numpy.dtype``."""
+    """Replacement for ``numpy.dtype``."""
 
     def __init__(self, name: str, *_: object) -> None:
         self.name, self.order = name, "="
@@ -40,7 +40,7 @@ class _Kind(_StandIn):
         self.order = state[1]
 
     def number(self, content: object) -> Any:
-        """Read one number; None if it is none."""
+        """Return one number from its bytes; None if it is not a number."""
         if self.name not in NUMBERS or self.order not in ("<", ">", "=", "|"):
             return None
         kind = np.dtype(self.order + self.name)
@@ -50,7 +50,7 @@ class _Kind(_StandIn):
 
 
 class _Array(_StandIn):
-    """An array, of which a single number or object is kept: stands for ``numpy.ndarray``."""
+    """Replacement for ``numpy.ndarray``, which keeps a single number or object."""
 
     def __init__(self, *_: object) -> None:
         self.content: Any = None
@@ -64,7 +64,7 @@ class _Array(_StandIn):
 
 
 class _Buffer(_Array):
-    """An array that is made of its bytes at once (pickle's protocol 5)."""
+    """Replacement for an array that is created from its bytes (pickle's protocol 5)."""
 
     def __init__(self, content: Any, kind: Any, *_: object) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class _Buffer(_Array):
 
 
 class _Scalar(_StandIn):
-    """Becomes the number: stands for NumPy's scalars."""
+    """Replacement for NumPy's scalars, which returns the number."""
 
     def __new__(cls, kind: Any, content: object = None) -> Any:
         return kind.number(content)
@@ -101,15 +101,15 @@ KNOWN: dict[tuple[str, str], Any] = {
 
 class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Give what stands for a name; nothing is ever imported."""
+        """Return the replacement for a name; nothing is imported."""
         try:
             return KNOWN[module, name]
         except KeyError:
-            raise ValueError(f"it asks for {module}.{name}, which is not read") from None
+            raise ValueError(f"the pickle refers to {module}.{name}, which is not allowed") from None
 
 
 def read_dictionary(path: Path) -> dict[str, Any]:
-    """Read the numbers, words and dictionaries of a dictionary that ``numpy.save`` has pickled.
+    """Read the numbers, texts and dictionaries of a dictionary that ``numpy.save`` pickled.
 
     Parameters
     ----------
@@ -119,12 +119,12 @@ def read_dictionary(path: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        What else the dictionary holds is not in it.
+        The dictionary without values of other types.
 
     Raises
     ------
     ValueError
-        If it cannot be read, is larger than 1 GiB, or names anything but NumPy's numbers and arrays.
+        If it cannot be read, is larger than 1 GiB, or refers to anything but the allowed classes.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -136,23 +136,23 @@ def read_dictionary(path: Path) -> dict[str, Any]:
                 read = np.lib.format.read_array_header_2_0
             shape, _, kind = read(file)
             if kind != np.dtype(object) or shape != ():
-                raise ValueError("no dictionary in it")
+                raise ValueError("it contains no dictionary")
             found = _Reader(io.BytesIO(file.read())).load()
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from None
     except ValueError:
         raise
-    # A damaged pickle can end in any error.
+    # A damaged pickle can cause any error.
     except Exception as error:
         raise ValueError(f"damaged ({type(error).__name__})") from None
     content = found.content if isinstance(found, _Array) else None
     if not isinstance(content, dict):
-        raise ValueError("no dictionary in it")
+        raise ValueError("it contains no dictionary")
     return _plain(content, DEEPEST)
 
 
 def _plain(content: dict[Any, Any], depth: int) -> dict[str, Any]:
-    """Keep what is a number, a word or a dictionary of these; no deeper than so many dictionaries."""
+    """Return the numbers, texts and nested dictionaries of a dictionary, down to a number of levels."""
     kept: dict[str, Any] = {}
     for name, value in content.items():
         value = value.content if isinstance(value, _Array) else value

@@ -1,6 +1,6 @@
-"""Bytes of files on servers, asked for when they are needed (HTTP ranges, RFC 9110 section 14).
+"""Files on servers, of which byte ranges are requested when they are needed (RFC 9110 section 14).
 
-What came is kept in a temporary file for as long as a file is open: nothing is asked for twice.
+Received ranges are kept in a temporary file while the file is open, so nothing is requested twice.
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from requests.adapters import HTTPAdapter
 from nuclr.errors import DataError
 
 BLOCK = 2**18
-# Blocks that are asked for at once where they are wanted, and where they are expected to be.
+# Largest number of blocks in one request: of needed blocks, and of blocks that are read ahead.
 MOST, MOST_AHEAD = 64, 16
 TRIES, PAUSE_S, LONGEST_PAUSE_S = 5, 0.5, 30.0
-# Seconds to connect, and without a byte, before a server counts as silent.
+# Timeouts (s) of connecting, and of waiting for a byte.
 TIMEOUT = (20.0, 60.0)
-# Statuses that another try may mend.
+# Statuses after which another attempt may succeed.
 PASSING = {408, 425, 429, 500, 502, 503, 504}
-# Statuses of a signed address that is of no more use.
+# Statuses of a signed address that has expired.
 EXPIRED = {400, 401, 403, 404, 410}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said.
+    """Response of a server.
 
     Attributes
     ----------
     status, headers, content
-        Of the answer; no content where it is an error, or all of a file instead of a part.
+        Status, headers and content; the content is empty after an error, or if the server sends the whole
+        file instead of a part.
     url
-        Where it came from, after redirects.
+        Address of the response, after redirects.
     """
 
     status: int
@@ -62,25 +63,25 @@ def _session() -> requests.Session:
 
 
 def ask(url: str, title: str, part: str = "", *, only_part: bool = False) -> Answer:
-    """Ask a server for a file or a part of it, again where another try may mend what went wrong.
+    """Request a file or a part of it from a server, with further attempts after temporary errors.
 
     Parameters
     ----------
     url
-        The file's address.
+        Address of the file.
     title
-        Stands for the address in messages: it holds no credentials.
+        Name of the file in messages, which contains no credentials.
     part
-        Which bytes, as in ``Range``; "" asks for all.
+        Byte range, as in the header ``Range``; "" requests the whole file.
     only_part
-        Do not receive all of a file where the server passes over ``part``.
+        Whether to ignore the content if the server sends the whole file instead of ``part``.
 
     Raises
     ------
     DataError
-        If there is no answer after all tries.
+        If there is no response after all attempts.
     """
-    headers = {"Accept-Encoding": "identity"}  # ranges are of the file, not of its packing
+    headers = {"Accept-Encoding": "identity"}  # so that ranges are those of the uncompressed file
     if part:
         headers["Range"] = f"bytes={part}"
     reason = ""
@@ -90,7 +91,7 @@ def ask(url: str, title: str, part: str = "", *, only_part: bool = False) -> Ans
             with _session().get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
                 status = answer.status_code
                 if status in PASSING:
-                    reason = f"the server says {status} {answer.reason}"
+                    reason = f"the server answered {status} {answer.reason}"
                     asked = answer.headers.get("Retry-After", "")
                     pause = float(asked) if asked.isdigit() else pause
                 else:
@@ -100,32 +101,34 @@ def ask(url: str, title: str, part: str = "", *, only_part: bool = False) -> Ans
                         raise requests.ConnectionError
                     return Answer(status, answer.headers, content, answer.url)
         except requests.Timeout:
-            reason = "the server does not answer"
+            reason = "the server did not answer"
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-            reason = f"no connection to {urlsplit(url).hostname}, or it broke"
+            reason = f"the connection to {urlsplit(url).hostname} failed"
         except (requests.RequestException, ValueError):
-            raise DataError(f"{title}: not an address that can be asked; look at it") from None
+            raise DataError(f"{title}: not a valid address; correct it") from None
         if tried < TRIES - 1:
             time.sleep(min(pause, LONGEST_PAUSE_S))
     raise DataError(
-        f"{title}: {reason}, {TRIES} times; look at the address and the connection, and try again"
+        f"{title}: {reason} ({TRIES} attempts); check the address and the connection, and try again"
     )
 
 
 def refused(status: int, title: str) -> DataError:
-    """Say why a server gives nothing."""
+    """Return the error for a status with which a server refuses a file."""
     if status in (404, 410):
-        return DataError(f"{title}: not found ({status}); look at the address")
+        return DataError(f"{title}: not found ({status}); check the address")
     if status in (401, 403):
         return DataError(
-            f"{title}: not public, or not there ({status}); look at the address, or download it with your "
+            f"{title}: not public, or not found ({status}); check the address, or download it with your "
             "credentials and give the file"
         )
-    return DataError(f"{title}: the server says {status}; look at the address, or download it first")
+    return DataError(
+        f"{title}: the server answered with status {status}; check the address, or download it first"
+    )
 
 
 class Kept:
-    """Pieces of files in a temporary file, which goes when nobody has it open any more."""
+    """Cache of pieces of files in a temporary file, which is deleted when it is closed."""
 
     def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="nuclr-")  # noqa: SIM115
@@ -137,7 +140,7 @@ class Kept:
         return key in self._places
 
     def get(self, key: Hashable, low: int = 0, high: int | None = None) -> bytes | None:
-        """Give a piece, or what is from one place in it to before another; None if it is not there."""
+        """Return a piece, or its bytes from ``low`` to before ``high``; None if it is not in the cache."""
         with self._lock:
             if key not in self._places:
                 return None
@@ -146,7 +149,7 @@ class Kept:
             return self._file.read((size if high is None else min(high, size)) - low)
 
     def put(self, key: Hashable, content: bytes) -> None:
-        """Keep a piece; where the disk is full it is asked for again when it is wanted again."""
+        """Store a piece; if the disk is full, it is not stored and will be requested again."""
         with self._lock, suppress(OSError):
             self._file.seek(self._end)
             self._file.write(content)
@@ -156,19 +159,19 @@ class Kept:
 
 
 class RangedFile(io.RawIOBase):
-    """A file on a server, read like one on a disk.
+    """A file on a server that can be read like one on the disk.
 
     Attributes
     ----------
     size
-        In bytes.
+        Size (bytes).
     filename
-        What the server calls it; "" where it does not say.
+        File name that the server states; "" if it states none.
 
     Raises
     ------
     DataError
-        If it is not there, not public, or the server gives only whole files; also while it is read.
+        If the file does not exist or is not public, or the server sends only whole files; also while reading.
     """
 
     def __init__(self, url: str, title: str) -> None:
@@ -184,28 +187,28 @@ class RangedFile(io.RawIOBase):
         self.filename = PurePosixPath(said.get_filename() or "").name
 
     def unchanged(self) -> bool:
-        """Ask whether the file on the server is still the one that was opened."""
+        """Return whether the file on the server is still the one that was opened."""
         return _version(self._ask(0, 1)) == self._version
 
     def readable(self) -> bool:
-        """Whether it can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Whether it can be read from any place."""
+        """Return True, because any position can be read."""
         return True
 
     def tell(self) -> int:
-        """Say where the next byte is read."""
+        """Return the position of the next byte."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Say where the next byte is to be read."""
+        """Set the position of the next byte."""
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        """Read as many bytes as there is room for; fewer only at the end."""
+        """Fill a buffer with the next bytes; fewer are read only at the end of the file."""
         view = memoryview(buffer).cast("B")
         first, stop = self._at, min(self._at + len(view), self.size)
         while self._at < stop:
@@ -216,7 +219,7 @@ class RangedFile(io.RawIOBase):
         return self._at - first
 
     def _block(self, block: int, last: int, low: int, high: int) -> bytes:
-        """Give a part of a block; with it are asked for others up to ``last``, and those that may follow."""
+        """Return a part of a block; the same request includes blocks up to ``last`` and those read ahead."""
         if (content := self._kept.get(block, low, high)) is not None:
             return content
         self._ahead = min(2 * self._ahead, MOST_AHEAD) if block == self._next else 1
@@ -226,10 +229,12 @@ class RangedFile(io.RawIOBase):
         answer = self._ask(start, stop)
         if len(answer.content) != stop - start:
             raise DataError(
-                f"{self._title}: the server sent another part than was asked for; download it first"
+                f"{self._title}: the server sent a part of the file that was not requested; download it first"
             )
         if _version(answer) != self._version:
-            raise DataError(f"{self._title}: changed on the server while it was read; read it again")
+            raise DataError(
+                f"{self._title}: the file changed on the server while it was read; run the command again"
+            )
         for i in range(count):
             self._kept.put(block + i, answer.content[i * BLOCK : (i + 1) * BLOCK])
         self._next = block + count
@@ -242,24 +247,24 @@ class RangedFile(io.RawIOBase):
             answer = ask(self._url, self._title, part, only_part=True)
         whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
         if answer.status == 416:
-            raise DataError(f"{self._title}: empty; look at the address")
+            raise DataError(f"{self._title}: the file is empty; check the address")
         if answer.status == 200 or (answer.status == 206 and not whole.isdigit()):
             raise DataError(
-                f"{self._title}: its server sends whole files only (no HTTP ranges); download it first, and "
-                "give the file"
+                f"{self._title}: the server sends only whole files (no HTTP range requests); download it "
+                "first, and give the file"
             )
         if answer.status != 206:
             raise refused(answer.status, self._title)
         if not answer.headers["Content-Range"].startswith(f"bytes {start}-"):
             raise DataError(
-                f"{self._title}: the server sent another part than was asked for; download it first"
+                f"{self._title}: the server sent a part of the file that was not requested; download it first"
             )
-        # A redirect, to where an archive has its files, is followed once.
+        # The address after redirects is kept, so that they are followed only once.
         self._answers_at = answer.url
         return answer
 
 
 def _version(answer: Answer) -> tuple[str, str]:
-    """Give what differs between two versions of a file: its length, and how the server tags it."""
+    """Return the length and the tag of a file, which differ between versions of it."""
     length = answer.headers.get("Content-Range", "").rpartition("/")[2]
     return length, answer.headers.get("ETag", answer.headers.get("Last-Modified", ""))

@@ -1,4 +1,4 @@
-"""Where recordings are: addresses of files on a server, and paths on the disk."""
+"""Locations of recordings: addresses of files on a server, and paths on the disk."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from nuclr.errors import DataError
 
 DANDI = "dandi://"
-# One slash is what a path leaves of two.
+# pathlib.Path reduces two slashes to one.
 ADDRESS = re.compile(r"(https?|s3|dandi):/{1,2}(?=[^/])", re.IGNORECASE)
 OTHER_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -22,11 +22,11 @@ class Remote:
     Attributes
     ----------
     url
-        Its address: ``https://...`` or ``http://...``; ``dandi://...`` until DANDI is asked.
+        Address: ``https://...`` or ``http://...``; ``dandi://...`` until DANDI is asked for the address.
     title
-        What its archive calls it; "" takes the address, without what may be secret in it.
+        Name in its archive; "" uses the address without credentials and query.
     file
-        Name of the file, where neither ends with it.
+        Name of the file, if neither ``url`` nor ``title`` ends with it.
     """
 
     url: str
@@ -44,21 +44,21 @@ class Remote:
 
     @property
     def name(self) -> str:
-        """Name of the file."""
+        """File name."""
         return PurePosixPath(self.file or self.title or unquote(urlsplit(self.url).path)).name
 
     @property
     def suffix(self) -> str:
-        """End of the name."""
+        """Suffix of the file name."""
         return PurePosixPath(self.name).suffix
 
     def is_dir(self) -> bool:
-        """Whether it is a Zarr folder, by its name."""
+        """Return whether it is a Zarr folder, by its name."""
         return self.suffix == ".zarr"
 
 
 def place_of(place: Path | str) -> Path | Remote:
-    """Say where a recording is, from what a user wrote: an address, or a path.
+    """Return the location that a user gave as an address or a path.
 
     Parameters
     ----------
@@ -68,13 +68,15 @@ def place_of(place: Path | str) -> Path | Remote:
     Raises
     ------
     DataError
-        If it is an address of another kind, or of no file.
+        If the address is of another kind, or names no file.
     """
     text = place.as_posix() if isinstance(place, Path) else place
     found = ADDRESS.match(text)
     if found is None:
         if OTHER_ADDRESS.match(text):
-            raise DataError(f"{text}: not an address that is read; give https://, s3://, dandi:// or a path")
+            raise DataError(
+                f"{text}: this kind of address is not supported; give https://, s3://, dandi:// or a path"
+            )
         return Path(place)
     scheme, rest = found[1].lower(), text[found.end() :]
     if scheme == "dandi":
@@ -82,8 +84,8 @@ def place_of(place: Path | str) -> Path | Remote:
     if scheme == "s3":
         bucket, _, key = rest.partition("/")
         if not key.strip("/"):
-            raise DataError(f"{text}: names no file; give s3://bucket/key of one")
-        # The certificate of the buckets' servers is not valid for names with dots.
+            raise DataError(f"{text}: the address names no file; give it as s3://bucket/key")
+        # The certificate of the buckets' servers is not valid for bucket names with dots.
         host = f"s3.amazonaws.com/{bucket}" if "." in bucket else f"{bucket}.s3.amazonaws.com"
         return Remote(f"https://{host}/{quote(key)}", f"s3://{rest}")
     try:
@@ -91,12 +93,12 @@ def place_of(place: Path | str) -> Path | Remote:
     except ValueError:
         named = None
     if not named:
-        raise DataError(f"{text}: not an address; give it as https://server/file.nwb")
+        raise DataError(f"{text}: not a valid address; give it as https://server/file.nwb")
     return Remote(f"{scheme}://{rest}")
 
 
 def on_disk(place: Path | str) -> Path:
-    """Make sure that a recording is on the disk, where it is read many times.
+    """Return the path of a recording that must be on the disk, because it is read many times.
 
     Raises
     ------
@@ -106,7 +108,7 @@ def on_disk(place: Path | str) -> Path:
     found = place_of(place)
     if isinstance(found, Remote):
         raise DataError(
-            f"{found}: on a server, but recordings are read many times here: download it first (`nuclr "
+            f"{found}: on a server, but this command reads recordings many times; download it first (`nuclr "
             "download` with nwb.dandi, or a browser), and give the file"
         )
     return found

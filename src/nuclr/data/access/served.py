@@ -1,4 +1,4 @@
-"""Zarr folders on a server, of which only the files that are needed are asked for."""
+"""Zarr folders on a server, of which only the needed files are requested."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ METADATA = (".zmetadata", ".zgroup", ".zarray", ".zattrs", "zarr.json")
 
 
 class ServedFolder(MemoryStore):
-    """A Zarr folder on a server, of which each file is asked for by its name.
+    """A Zarr folder on a server, whose files are requested by name.
 
-    A server lists no folders, so the metadata must be consolidated. It is in memory only by its class.
+    Servers do not list folders, so the metadata must be consolidated. In spite of the base class, the folder
+    is not kept in memory.
 
     Raises
     ------
     DataError
-        If it is not there, not public, or its metadata are not consolidated; also while it is read.
+        If it does not exist, is not public, or its metadata are not consolidated; also while reading.
     """
 
     def __init__(self, url: str, title: str) -> None:
@@ -33,7 +34,7 @@ class ServedFolder(MemoryStore):
         self._kept, self._missing = Kept(), set[str]()
         if self._content(".zmetadata") is None and b"consolidated" not in (self._content("zarr.json") or b""):
             if self._content(".zgroup") is None and self._content("zarr.json") is None:
-                raise DataError(f"{title}: no Zarr folder found there (no .zmetadata); look at the address")
+                raise DataError(f"{title}: no Zarr folder found (no .zmetadata); check the address")
             raise self._unlisted()
 
     def __eq__(self, other: object) -> bool:
@@ -43,8 +44,8 @@ class ServedFolder(MemoryStore):
 
     def _unlisted(self) -> DataError:
         return DataError(
-            f"{self._title}: its metadata are not consolidated (.zmetadata), and a server lists no folders; "
-            "download it first, and give the folder"
+            f"{self._title}: the Zarr folder has no consolidated metadata (.zmetadata), and servers do not "
+            "list folders; download it first, and give the folder"
         )
 
     def _content(self, key: str, part: str = "") -> bytes | None:
@@ -54,7 +55,8 @@ class ServedFolder(MemoryStore):
             return content
         path = f"{self._url.path.rstrip('/')}/{quote(key)}"
         answer = ask(urlunsplit(self._url._replace(path=path)), f"{self._title}: {key}", part)
-        # S3 says 403 of what is not there, where a folder may not be listed; of numbers, that is no "zero".
+        # S3 answers 403 for missing files if folders may not be listed. Only for metadata does this mean
+        # "absent"; a missing chunk of numbers would be read as zeros.
         absent = answer.status == 403 and key.rpartition("/")[2] in METADATA
         if absent or answer.status in (404, 410):
             self._missing.add(key)
@@ -74,7 +76,7 @@ class ServedFolder(MemoryStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Give a file, or a part of it; None if it is not there."""
+        """Return a file, or a part of it; None if it does not exist."""
         content = await asyncio.to_thread(self._content, key, _part(byte_range))
         prototype = prototype or default_buffer_prototype()
         return None if content is None else prototype.buffer.from_bytes(content)
@@ -82,11 +84,11 @@ class ServedFolder(MemoryStore):
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
     ) -> list[Buffer | None]:
-        """Give parts of several files."""
+        """Return parts of several files."""
         return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     async def exists(self, key: str) -> bool:
-        """Whether a file is there."""
+        """Return whether a file exists."""
         return await asyncio.to_thread(self._content, key) is not None
 
     def list(self) -> AsyncIterator[str]:
@@ -103,7 +105,7 @@ class ServedFolder(MemoryStore):
 
 
 def _part(wanted: ByteRequest | None) -> str:
-    """Say a part of a file as HTTP's ``Range`` does."""
+    """Return a byte range as in HTTP's ``Range`` header."""
     if wanted is None:
         return ""
     if isinstance(wanted, RangeByteRequest):

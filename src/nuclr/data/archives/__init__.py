@@ -1,7 +1,7 @@
-"""One file per data set: which recordings it has, how they are fetched, and how they are read.
+"""Data sets, one file for each: which recordings it has, how they are downloaded, and how they are read.
 
-What fetches and reads them is imported by the functions that do: the workflow, and each of its jobs, begins
-with the list of recordings, and needs no more.
+The code for downloading and reading is imported inside functions, because the workflow and each of its jobs
+only need the list of recordings at their start.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ Raw = list[SpikeTrains] | list[Traces]
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a data set can do, with its part of the configuration filled in.
+    """The functions of a data set, with its part of the configuration filled in.
 
     Attributes
     ----------
     recordings
-        List all recordings with their animals, before any work is done on them.
+        Returns all recordings with their animals, before any work is done on them.
     read
-        Read what populations a recording holds, with the data set's labels.
+        Reads the populations of a recording, with the labels of the data set.
     download
-        Fetch a recording into ``folder / recording``, ``folder`` being kept until all is done; None
-        where nothing is downloaded.
+        Downloads a recording into ``folder / recording``; ``folder`` is kept until all are complete. None if
+        nothing is downloaded.
     licence
-        Of the recordings: a text; or how to ask the archive, once a recording is downloaded. "" is not known.
+        Licence of the recordings as text, or a function that asks the archive after a download. "" is
+        unknown.
     labels
-        Columns of labels that its recordings have, where that is known before they are there.
+        Label columns of the recordings, if they are known before the download.
     """
 
     recordings: Callable[[], list[Recording]]
@@ -57,7 +58,7 @@ class DataSet:
 
 
 def data_set(config: Config) -> DataSet:
-    """Choose a configuration's data set."""
+    """Return the data set of a configuration."""
     raw, servers = config.raw, config.download
     if config.source_kind == "simulated":
         from nuclr.data.archives import simulated
@@ -144,37 +145,40 @@ def data_set(config: Config) -> DataSet:
 
 
 def _read_own(recording: Recording, options: Reading) -> Raw:
-    """Read a recording of any form."""
+    """Read a recording of any format."""
     from nuclr.data.formats import FORMATS, format_of
 
     if (form := format_of(recording.path)) is None:
-        raise DataError(f"{recording.path}: not {', '.join(form.name for form in FORMATS)}")
+        raise DataError(f"{recording.path}: not recognised; give {', '.join(form.name for form in FORMATS)}")
     return form.read(recording.path, options, recording.animal)
 
 
 def recordings(config: Config) -> list[Recording]:
-    """List all recordings of a data set with their animals, before any work is done on them.
+    """Return all recordings of a data set that are used, with their animals, before any work is done on them.
 
     Raises
     ------
     NuclrError
-        If the data set's files are not there or cannot be told apart, or one to leave out is not there.
+        If the files of the data set do not exist or have the same names, or ``split.leave_out`` names none of
+        them.
     """
     return [recording for recording in every_recording(config) if not recording.left_out]
 
 
 def every_recording(config: Config) -> list[Recording]:
-    """List all recordings of a data set, with those that are left out and say why; see :func:`recordings`."""
+    """Return all recordings of a data set, including those that are left out; see :func:`recordings`."""
     found = data_set(config).recordings()
     names = [recording.recording for recording in found]
     if unknown := [name for name in config.split.leave_out if name not in names]:
         remedy = did_you_mean(unknown[0], names, f"it has {len(names)}, from {min(names)} to {max(names)}")
-        raise ConfigError(f"split.leave_out: data set {config.dataset} has no {unknown[0]}; {remedy}")
+        raise ConfigError(
+            f"split.leave_out: data set {config.dataset} has no recording {unknown[0]}; {remedy}"
+        )
     return [recording for recording in found if recording.recording not in config.split.leave_out]
 
 
 def splits_of(config: Config, found: Sequence[Recording]) -> Splits:
-    """Decide who trains, who is labelled and who is tested among the recordings of a data set.
+    """Return the split of a data set's recordings into pretraining, labels and test.
 
     Raises
     ------
@@ -202,88 +206,92 @@ def splits_of(config: Config, found: Sequence[Recording]) -> Splits:
 
 
 def recording_at(config: Config, path: Path) -> Recording:
-    """Say which recording a file or folder is.
+    """Return the recording of a data set that a file or folder is.
 
     Raises
     ------
     DataError
-        If the data set has none of this name.
+        If the data set has no recording with this name.
     """
     if config.source_kind == "nwb" and not config.downloads:
         from nuclr.data.formats import animal_of, format_of
 
         if (form := format_of(path)) is None:
-            raise DataError(f"{path}: not a recording of any form that is read")
+            raise DataError(
+                f"{path}: not a recording in any form that nuclr reads; see `nuclr inspect --help`"
+            )
         return Recording(path, form.recording_of(path), animal_of(path, form, config.reading)[0])
     for recording in recordings(config):
         if recording.path.name == path.name:
             return Recording(path, recording.recording, recording.animal, recording.origin)
-    raise DataError(f"{path}: data set {config.dataset} has no recording of this name")
+    raise DataError(f"{path}: data set {config.dataset} has no recording with this file name")
 
 
 def read_recording(config: Config, recording: Recording) -> Raw:
-    """Read what populations a recording holds, with the labels that its data set has.
+    """Read the populations of a recording, with the labels of its data set.
 
     Raises
     ------
     DataError
-        If a file is damaged, or lacks what the configuration names.
+        If a file is damaged, or does not contain what the configuration names.
     """
     if not recording.path.exists():
-        raise DataError(f"{recording.path}: not there; `nuclr download` fetches what can be fetched")
+        raise DataError(f"{recording.path}: file not found; download it with `nuclr download`")
     return data_set(config).read(recording)
 
 
 def licence_of(config: Config, recording: Recording) -> str:
-    """Say under which licence a recording is given, as its archive states it; "" where it is not known."""
+    """Return the licence of a recording, as its archive states it; "" if it is unknown."""
     licence = data_set(config).licence
     return noted_licence(recording.path) or (licence if isinstance(licence, str) else "")
 
 
 def _note_licence(chosen: DataSet, recording: Recording, folder: Path, fetcher: Fetcher) -> None:
-    """Ask the archive, where it can be asked; a recording is as good without an answer."""
+    """Ask the archive for the licence of a recording and store it; a failure is only a warning."""
     if isinstance(chosen.licence, str):
         return
     try:
         note_licence(folder, chosen.licence(recording, fetcher))
     except DownloadError as error:
-        logger.warning("recording %s: its licence is not known (%s)", recording.recording, error)
+        logger.warning("recording %s: its licence could not be read (%s)", recording.recording, error)
 
 
 def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) -> list[Recording]:
-    """Fetch recordings, each whole or not at all; what is there is not fetched again.
+    """Download recordings, each completely or not at all; existing ones are not downloaded again.
 
     Parameters
     ----------
     config
-        Its ``download.go_on_without`` says whether a recording that cannot be had is an error, or is
-        left out: then its folder holds the reason alone.
+        Its ``download.go_on_without`` says whether a recording that cannot be downloaded is an error, or is
+        left out; then its folder contains only the reason.
     names
-        Of recordings; none: all.
+        Names of recordings; empty: all.
     fetcher
-        How.
+        How files are downloaded.
 
     Returns
     -------
     list of Recording
-        Those that were left out.
+        The recordings that were left out.
 
     Raises
     ------
     ConfigError
-        If the data set is not downloaded, or has no recording of such a name.
+        If the data set has nothing to download, or no recording with such a name.
     DownloadError
-        Naming the recording that cannot be had.
+        If a recording cannot be downloaded; the message contains its name.
     """
     chosen = data_set(config)
     if chosen.download is None:
-        raise ConfigError(f"dataset: {config.dataset} is not downloaded")
+        raise ConfigError(
+            f"dataset: {config.dataset} has nothing to download; choose a public data set, or set nwb.dandi"
+        )
     known = {recording.recording: recording for recording in chosen.recordings()}
     if unknown := [name for name in names if name not in known]:
         remedy = did_you_mean(unknown[0], known, f"it has {len(known)}, from {min(known)} to {max(known)}")
         raise ConfigError(f"data set {config.dataset} has no recording {unknown[0]}; {remedy}")
     wanted = [known[name] for name in names] or list(known.values())
-    # Not among what Snakemake would delete, so that a killed download goes on.
+    # Outside the outputs that Snakemake deletes after an error, so that a download can be resumed.
     work = config.raw / ".downloads" / (wanted[0].recording if len(wanted) == 1 else config.dataset)
     lacking = []
     for recording in wanted:
@@ -295,7 +303,7 @@ def download_recordings(config: Config, names: Sequence[str], fetcher: Fetcher) 
             message = f"recording {recording.recording}: {error}"
             if not config.download.go_on_without:
                 raise DownloadError(message) from None
-            logger.warning("%s; left out, as download.go_on_without says", message)
+            logger.warning("%s; left out (download.go_on_without)", message)
             leave_out(recording.path, recording.recording, recording.animal, message)
             lacking.append(recording)
         else:

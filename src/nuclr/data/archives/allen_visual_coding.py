@@ -1,20 +1,23 @@
-"""Allen Visual Coding, Neuropixels (Siegle et al. 2021, Nature 592:86): 58 sessions, each of another mouse.
+"""Allen Visual Coding, Neuropixels (Siegle et al. 2021, Nature 592:86): 58 sessions of 58 mice.
 
-One NWB file a session, from the Allen Institute's warehouse (allensdk says where each file is, in an
-environment of its own: ``envs/``) or from DANDI (dandisets 000021 and 000022). Units name their electrode by
-``peak_channel_id``; the pulses of light are in processing/optotagging/optogenetic_stimulation.
+Each session is one NWB file, from the Allen Institute's warehouse (allensdk, in a separate environment in
+``envs/``, finds the address of each file) or from DANDI (dandisets 000021 and 000022). The column
+``peak_channel_id`` names the electrode of a unit; the light pulses are in
+processing/optotagging/optogenetic_stimulation.
 
-Cell types come from optotagging. In Pvalb, Sst and Vip mice the neurons of that type, and only these,
-carry a channel that light opens; a unit is taken for one of them if after the onset of short pulses
+Cell types come from optotagging. In Pvalb, Sst and Vip mice, only the neurons of that type express a channel
+that light opens. A unit is classified as such a neuron if, after the onset of short pulses,
 
-- it fires ``light_ratio`` times as often, 1 to 9 ms after the onset, as in the 8 ms that end 2 ms before
-  (the first millisecond may hold the light's artefact, the tenth its end),
-- its first response, the first of three millisecond bins that pass the baseline by three standard
-  deviations, comes within ``light_latency_ms``: later ones may be synaptic,
-- and over pulses the two counts differ at ``light_p`` (Wilcoxon's signed rank, one-sided).
+- it fires at least ``light_ratio`` times as often 1 to 9 ms after the onset as in the 8 ms that end 2 ms
+before it
+  (the first millisecond may contain the artefact of the onset, the tenth that of the end),
+- its first response, the first of three millisecond bins that exceed the baseline by three standard
+  deviations, is within ``light_latency_ms``, because later responses may be synaptic,
+- and the two counts differ over pulses with a p-value below ``light_p`` (Wilcoxon signed-rank test,
+one-sided).
 
-The three numbers are kept for every unit (``light_ratio, light_latency_ms, light_p``), so that another
-threshold needs no other data.
+The three numbers are stored for every unit (``light_ratio, light_latency_ms, light_p``), so that other
+thresholds can be applied without reading the data again.
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
 
 LINKS = "links.tsv"
 LICENCE = "Allen Institute's terms of use, https://alleninstitute.org/legal/terms-use"
-# What allensdk keeps when nothing else is said (allensdk.brain_observatory.ecephys.UNIT_FILTER_DEFAULTS).
+# Columns of allensdk's default filter of units (allensdk.brain_observatory.ecephys.UNIT_FILTER_DEFAULTS).
 QUALITY = ("amplitude_cutoff", "presence_ratio", "isi_violations")
 CELL_TYPES = ("Pvalb", "Sst", "Vip")
 BEFORE_LIGHT_S = 300.0
@@ -49,9 +52,9 @@ EVOKED_S, BASELINE_S = (0.001, 0.009), (-0.010, -0.002)
 
 
 def recordings(raw: Path) -> list[Recording]:
-    """List all sessions; each is a folder below ``raw`` once it is downloaded."""
+    """Return all sessions; each becomes a folder below ``raw`` when it is downloaded."""
     return [
-        # The manifest lacks some animals' numbers; each session is of an animal of its own.
+        # The manifest lacks the numbers of some animals; each session is of a different animal.
         Recording(
             raw / row["session"],
             row["session"],
@@ -63,19 +66,19 @@ def recordings(raw: Path) -> list[Recording]:
 
 
 def download(recording: Recording, folder: Path, where: str | Path, fetcher: Fetcher) -> None:
-    """Fetch a session to ``folder / recording / recording.nwb``.
+    """Download a session to ``folder / recording / recording.nwb``.
 
     Parameters
     ----------
     recording, folder, fetcher
-        Which, where to, and how.
+        The session, the target folder, and how files are downloaded.
     where
-        DANDI's server; or a table of ``session`` and ``url``, as ``envs/allen_links.py`` writes it.
+        Address of DANDI's server, or a table of ``session`` and ``url`` from ``envs/allen_links.py``.
 
     Raises
     ------
     DownloadError
-        If the file cannot be had.
+        If the file cannot be downloaded.
     """
     from nuclr.data.archives import dandi
     from nuclr.data.archives.download import Remote
@@ -90,12 +93,12 @@ def download(recording: Recording, folder: Path, where: str | Path, fetcher: Fet
 
 
 def licence(recording: Recording, server: str, fetcher: Fetcher) -> str:
-    """Say under which licence DANDI gives a session.
+    """Return the licence of a session on DANDI.
 
     Raises
     ------
     DownloadError
-        If the server does not say.
+        If the server states none.
     """
     from nuclr.data.archives import dandi
 
@@ -110,22 +113,23 @@ def _link(links: Path, session: str) -> str:
         return str(table.set_index("session")["url"][session])
     except (OSError, KeyError, ValueError):
         raise DownloadError(
-            f"{links}: does not say where session {session} is; let snakemake make it again (it asks "
-            "allensdk), or set allen_visual_coding.archive to dandi"
+            f"{links}: no address for session {session}; delete this file, so that the workflow makes it "
+            "again "
+            "with allensdk, or set allen_visual_coding.archive: dandi"
         ) from None
 
 
 def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
-    """Read what populations a session holds, one a probe.
+    """Read the populations of a session, one for each probe.
 
-    Units are those of good quality, as allensdk chooses them, in the wanted regions. Invalid times are
-    taken out, and everything from five minutes before the first pulse of light on. Labels:
-    ``brain_region`` and ``cell_type``, "" where not known.
+    Units are those that pass allensdk's quality criteria and are in the regions of the configuration. Invalid
+    times are removed, as well as everything from five minutes before the first light pulse onwards. The
+    labels are ``brain_region`` and ``cell_type``, "" if unknown.
 
     Raises
     ------
     DataError
-        If the file is missing, damaged or of another kind, or no unit is left.
+        If the file is missing, damaged or not a session of this data set, or no unit is left.
     """
     from nuclr.data.formats import nwb
     from nuclr.data.formats.nwb.units import REGION
@@ -139,7 +143,9 @@ def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
     found = []
     for trains in populations:
         if not isinstance(trains, SpikeTrains) or REGION not in trains.units:
-            raise DataError(f"{path}: no units with regions in it; is it a session of Visual Coding?")
+            raise DataError(
+                f"{path}: no units with brain regions; check that it is a session of Visual Coding"
+            )
         units = trains.units
         good = (
             (units["quality"] == "good")
@@ -157,20 +163,21 @@ def read(recording: Recording, options: AllenVisualCoding) -> list[SpikeTrains]:
             spans = intersect_spans(spans, np.array([[-np.inf, pulses[:, 0].min() - BEFORE_LIGHT_S]]))
         if not len(spans):
             raise DataError(
-                f"{path}: nothing is left before the first pulse of light and {BEFORE_LIGHT_S:g} s"
+                f"{path}: no valid time is left, because only the time until {BEFORE_LIGHT_S:g} s before the "
+                "first light pulse is used; leave it out with split.leave_out"
             )
         labelled = chosen.units.drop(columns="quality").join(_cell_types(chosen, pulses, genotype, options))
         found.append(replace(chosen, path=recording.path, units=labelled, valid_spans=spans, cut=True))
     if not found:
         raise DataError(
             f"{path}: no good unit in a region that begins with {options.regions}; "
-            "look at allen_visual_coding.regions"
+            "change allen_visual_coding.regions"
         )
     return found
 
 
 def light_pulses(root: Node) -> np.ndarray:
-    """Start and stop (s) of all stimuli with light, ``(pulse, 2)``; none in sessions without."""
+    """Return start and stop (s) of all light pulses, ``(pulse, 2)``; empty for sessions without them."""
     from nuclr.data.formats.nwb.tables import Table, intervals
 
     table = root.get("processing/optotagging/optogenetic_stimulation")
@@ -178,19 +185,20 @@ def light_pulses(root: Node) -> np.ndarray:
 
 
 def light_response(trains: Sequence[np.ndarray], onsets: np.ndarray) -> pd.DataFrame:
-    """How units respond to short pulses of light; see the module's docstring.
+    """Return the responses of units to short light pulses; see the docstring of the module.
 
     Parameters
     ----------
     trains
         Spike times of each unit (s), ascending.
     onsets
-        Of the pulses (s).
+        Onsets of the pulses (s).
 
     Returns
     -------
     DataFrame
-        ``light_ratio`` (evoked to baseline), ``light_latency_ms`` (NaN: none), ``light_p``; one row a unit.
+        ``light_ratio`` (evoked to baseline), ``light_latency_ms`` (NaN: no response) and ``light_p``, one row
+        for each unit.
     """
     import pandas as pd
     from scipy.stats import wilcoxon
@@ -205,12 +213,12 @@ def light_response(trains: Sequence[np.ndarray], onsets: np.ndarray) -> pd.DataF
         by_ms = np.diff(np.searchsorted(train, onsets[:, None] + edges), axis=1).sum(axis=0)
         before, after = by_ms[: round(-BASELINE_S[0] * 1000) - 2], by_ms[round(-BASELINE_S[0] * 1000) + 1 :]
         threshold = before.mean() + 3 * max(before.std(), 1.0)
-        # Three bins wide, so that one chance bin is no response.
+        # Three bins wide, so that a single bin by chance is not a response.
         above = np.convolve(after, np.ones(3), "valid") > 3 * threshold
         differs = (evoked != baseline).any()
         rows.append(
             {
-                # Half a spike more in both, so that silent units have a ratio, near 1.
+                # Half a spike is added to both counts, so that silent units have a ratio, near 1.
                 "light_ratio": (evoked.sum() + 0.5) / (baseline.sum() + 0.5),
                 "light_latency_ms": 1.0 + above.argmax() if above.any() else np.nan,
                 "light_p": wilcoxon(evoked, baseline, alternative="greater").pvalue if differs else 1.0,
@@ -222,7 +230,7 @@ def light_response(trains: Sequence[np.ndarray], onsets: np.ndarray) -> pd.DataF
 def _cell_types(
     trains: SpikeTrains, pulses: np.ndarray, genotype: str, options: AllenVisualCoding
 ) -> pd.DataFrame:
-    """Cell type of every unit, and its response to light where there was any."""
+    """Return the cell type of every unit, and its response to light if the session has pulses."""
     import pandas as pd
 
     from nuclr.data.spikes import SpikesByUnit
@@ -247,11 +255,11 @@ def _cell_types(
 
 
 def _from_table(labels: Path, unit_ids: pd.Series) -> np.ndarray:
-    """Cell types from a table of ``unit_id`` and ``cell_type``; ids may be the archive's own numbers."""
+    """Return cell types from a table of ``unit_id`` and ``cell_type``; ids may be the archive's numbers."""
     named = f"allen_visual_coding.labels: {labels}"
     table = read_table(labels, named)
     if lacking := {"unit_id", "cell_type"} - set(table):
-        raise DataError(f"{named}: no column {min(lacking)}; it has {', '.join(table)}")
+        raise DataError(f"{named}: no column {min(lacking)}; the columns are {', '.join(table)}")
     found = np.full(len(unit_ids), "", object)
     seen: set[int] = set()
     for name, row, kind in zip(
@@ -263,7 +271,7 @@ def _from_table(labels: Path, unit_ids: pd.Series) -> np.ndarray:
         if row is None:
             continue
         if row in seen:
-            raise DataError(f"{named}: unit_id {name} stands twice")
+            raise DataError(f"{named}: unit_id {name} occurs twice; remove one of the rows")
         seen.add(row)
         found[row] = kind
     return found

@@ -1,9 +1,10 @@
 """Bugeon et al. 2022 (Nature 607:330): calcium imaging of mouse V1 with transcriptomic types.
 
-17 sessions of 4 mice. Figshare article 19448531, one zip: ``SB025/2019-10-04/neuron.ttype.txt`` and others
-of a session, ``SB025/2019-10-04/Blank/01/frame.neuralActivity.npy`` (frame, neuron) and ``frame.times.npy``
-of an experiment. The experiments of a session share its neurons; they are joined an hour apart, so that no
-window spans two of them.
+The data set has 17 sessions of 4 mice. Figshare article 19448531 is one zip archive, with files of a session
+such as ``SB025/2019-10-04/neuron.ttype.txt``, and files of an experiment such as
+``SB025/2019-10-04/Blank/01/frame.neuralActivity.npy`` (frame, neuron) and ``frame.times.npy``. The
+experiments of a session have the same neurons; they are joined with gaps of an hour, so that no window spans
+two of them.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ ACTIVITY, TIMES = "frame.neuralActivity.npy", "frame.times.npy"
 DEPTHS = "neuron.depth.npy"
 FILES = (TYPES, ACTIVITY, TIMES, DEPTHS)
 APART_S = 3600.0
-# Neurons with fewer genes than tell a type are only excitatory or inhibitory; Serpinf1 has too few cells.
+# With too few detected genes, neurons are only excitatory or inhibitory; Serpinf1 has too few cells.
 NO_SUBCLASS = ("EC", "IN", "Serpinf1", "")
 
 
 def recordings(raw: Path) -> list[Recording]:
-    """List all sessions; each is a folder below ``raw`` once it is downloaded."""
+    """Return all sessions; each becomes a folder below ``raw`` when it is downloaded."""
     return [
         Recording(raw / name, name, row["animal"], origin=row["session"])
         for row in manifest("bugeon_2022")
@@ -43,20 +44,20 @@ def recordings(raw: Path) -> list[Recording]:
 
 
 def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) -> None:
-    """Unpack a session into ``folder / recording``; the archive, fetched once, stays in the folder.
+    """Unpack a session into ``folder / recording``; the archive is downloaded once and stays in the folder.
 
     Raises
     ------
     DownloadError
-        If the archive cannot be had, is damaged, or lacks a session.
+        If the archive cannot be downloaded, is damaged, or does not contain the session.
     """
     from nuclr.data.archives.download import unpack
     from nuclr.data.archives.figshare import files_of
 
     archives = [file for file in files_of(ARTICLE, server, fetcher) if file.name.endswith(".zip")]
     if not archives:
-        raise DownloadError(f"{server}: article {ARTICLE} has no zip archive")
-    # Versions of the archive stand beside each other; the last is the newest.
+        raise DownloadError(f"{server}: article {ARTICLE} has no zip archive; check download.figshare")
+    # The article contains several versions of the archive; the last is the newest.
     archive = fetcher.fetch(archives[-1], folder)
     animal, date = recording.origin.split("/")
 
@@ -64,16 +65,19 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
         return path.name in FILES and (animal, date) in zip(path.parts, path.parts[1:], strict=False)
 
     if not unpack(archive, folder / recording.recording, of_session):
-        raise DownloadError(f"{archive}: no session {recording.origin} in it")
+        raise DownloadError(
+            f"{archive}: the archive does not contain session {recording.origin}; delete it and download it "
+            "again"
+        )
 
 
 def licence(server: str, fetcher: Fetcher) -> str:
-    """Say under which licence the article is given.
+    """Return the licence of the article.
 
     Raises
     ------
     DownloadError
-        If the server does not say.
+        If the server states none.
     """
     from nuclr.data.archives.figshare import licence_of
 
@@ -83,13 +87,13 @@ def licence(server: str, fetcher: Fetcher) -> str:
 def read(recording: Recording) -> list[Traces]:
     """Read the population of a session.
 
-    Labels: ``ttype`` as the archive has it; ``ei`` (EC or IN), ``subclass`` (Lamp5, Pvalb, Vip, Sncg, Sst)
-    and ``class`` (their subtypes), "" where not known.
+    The labels are ``ttype`` as in the archive, ``ei`` (EC or IN), ``subclass`` (Lamp5, Pvalb, Vip, Sncg, Sst)
+    and ``class`` (their subtypes), "" if unknown.
 
     Raises
     ------
     DataError
-        If a file is missing or damaged, or files do not fit each other.
+        If a file is missing or damaged, or files do not fit together.
     """
     import pandas as pd
 
@@ -100,7 +104,7 @@ def read(recording: Recording) -> list[Traces]:
     folder = recording.path
     types_file = next(iter(sorted(folder.rglob(TYPES))), None)
     if types_file is None:
-        raise DataError(f"{folder}: no {TYPES}; delete the folder and fetch the recording again")
+        raise DataError(f"{folder}: no {TYPES}; delete the folder and download the recording again")
     session = types_file.parent
     ttype = np.array([line.strip() for line in types_file.read_text().splitlines()], object)
     units = pd.DataFrame(
@@ -119,7 +123,11 @@ def read(recording: Recording) -> list[Traces]:
         if _fits(path, len(ttype), recording.recording)
     ]
     if not experiments:
-        raise DataError(f"{folder}: no experiment with {ACTIVITY} of its {len(ttype)} neurons")
+        raise DataError(
+            f"{folder}: no experiment has {ACTIVITY} of the session's {len(ttype)} neurons; delete the "
+            "folder and "
+            "download the recording again"
+        )
     times = [np.asarray(alf.load(path, TIMES), float) for path in experiments]
     for path, own in zip(experiments, times, strict=True):
         alf.check_lengths(path, (ACTIVITY, TIMES), (alf.load(path, ACTIVITY), own))
@@ -140,14 +148,14 @@ def _subclass(ttype: str) -> str:
 
 
 def _fits(activity: Path, neurons: int, recording: str) -> bool:
-    """Whether an experiment has the session's neurons; a few have others, and are left out."""
+    """Return whether an experiment has the neurons of the session; the few that do not are left out."""
     from nuclr.data.formats import alf
 
     traces = alf.load(activity.parent, ACTIVITY)
     if traces.ndim == 2 and traces.shape[1] == neurons and len(traces) > 1:
         return True
     logger.warning(
-        "%s: experiment %s has traces of shape %s, not of %d neurons: left out",
+        "%s: experiment %s has traces of shape %s, not of %d neurons; left out",
         recording,
         "/".join(activity.parts[-3:-1]),
         traces.shape,
@@ -159,9 +167,11 @@ def _fits(activity: Path, neurons: int, recording: str) -> bool:
 def _check_times(path: Path, times: np.ndarray) -> None:
     gaps = np.diff(times)
     if not np.isfinite(times).all() or (gaps <= 0).any():
-        raise DataError(f"{path / TIMES}: frame times hold NaN or do not ascend; fetch the recording again")
+        raise DataError(
+            f"{path / TIMES}: frame times contain NaN or do not ascend; download the recording again"
+        )
     uneven = int((np.abs(gaps - np.median(gaps)) > 0.5 * np.median(gaps)).sum())
     if uneven:
         logger.warning(
-            "%s: %d frames came early or late by half a frame: taken as even", path / TIMES, uneven
+            "%s: %d frames are early or late by half a frame; treated as evenly spaced", path / TIMES, uneven
         )

@@ -1,7 +1,7 @@
 """NWB files on DANDI, in HDF5 or Zarr, found through the dandi client (https://dandi.readthedocs.io).
 
-A file is addressed as ``dandi://000006@0.220126.1855/sub-x/sub-x_ses-y.nwb``; without a version it is the
-last that was published (or the draft), and a folder or a dandiset is all NWB files in it.
+The address of a file is ``dandi://000006@0.220126.1855/sub-x/sub-x_ses-y.nwb``; without a version it means
+the latest published version (or the draft). A folder or a dandiset stands for all NWB files in it.
 """
 
 from __future__ import annotations
@@ -37,45 +37,47 @@ ADDRESS = re.compile(
     r"(?:@(?P<version>[^/]+)|/(?P<other>draft|\d+\.\d{6}\.\d{4})(?=/|$))?(?:/(?P<path>.*))?",
     re.IGNORECASE,
 )
-AT_ONCE = 8  # files of a Zarr folder, most of which are small
+AT_ONCE = 8  # parallel downloads of a Zarr folder's files, most of which are small
 
 Asked = TypeVar("Asked")
 
 
 @contextmanager
 def _dandiset(identifier: str, server: str) -> Iterator[Any]:
-    os.environ.setdefault("DANDI_NO_ET", "1")  # it would report its use to another server
+    os.environ.setdefault("DANDI_NO_ET", "1")  # otherwise the client reports its use to another server
     try:
         from dandi.dandiapi import DandiAPIClient
         from dandi.exceptions import NotFoundError
     except ImportError:
-        raise DownloadError('DANDI needs its client: pip install "nuclr[dandi]"') from None
-    logging.getLogger("dandi").setLevel(logging.CRITICAL)  # it logs whole tracebacks of what is raised too
-    # The client would try for minutes to reach a server that is not there.
+        raise DownloadError(
+            'reading from DANDI needs its client; install it: pip install "nuclr[dandi]"'
+        ) from None
+    logging.getLogger("dandi").setLevel(logging.CRITICAL)  # it logs the tracebacks of errors that it raises
+    # The client would try for minutes to reach a server that does not exist.
     requests.get(server, timeout=TIMEOUT, stream=True).close()
     number, _, version = identifier.removeprefix("DANDI:").partition("/")
     try:
         client = DandiAPIClient(server)
-    except RuntimeError as error:  # what the client makes of a mirror that does not answer
+    except RuntimeError as error:  # the client's error for a mirror that does not answer
         raise requests.ConnectionError(error) from None
     with client:
         try:
             yield client.get_dandiset(number, version or None)
         except NotFoundError:
-            raise DownloadError(f"{server}: no dandiset {identifier} there; look at its number") from None
+            raise DownloadError(f"{server}: no dandiset {identifier} found; check its number") from None
 
 
 def recordings(raw: Path, dandisets: Sequence[str], server: str, fetcher: Fetcher) -> list[Recording]:
-    """List the NWB files of some dandisets, each a recording; a folder below ``raw`` once downloaded.
+    """Return the NWB files of some dandisets as recordings; each becomes a folder below ``raw``.
 
-    DANDI is asked once: the list is kept in ``raw``, and plans after it need no network.
+    DANDI is asked once: the list is stored in ``raw``, so that later plans need no network.
 
     Raises
     ------
     DataError
-        If a dandiset has no NWB file, or two files would have one name.
+        If a dandiset has no NWB file, or two files have the same name.
     DownloadError
-        If a dandiset is not there, or the server does not answer.
+        If a dandiset does not exist, or the server does not answer.
     """
     listing = raw / LISTING
     rows = list(csv.DictReader(listing.read_text().splitlines(), delimiter="\t")) if listing.exists() else []
@@ -94,7 +96,11 @@ def recordings(raw: Path, dandisets: Sequence[str], server: str, fetcher: Fetche
         if row["dandiset"] not in dandisets:
             continue
         if name in found:
-            raise DataError(f"nwb.dandi: {path} of {row['dandiset']} and {found[name].origin} have one name")
+            raise DataError(
+                f"nwb.dandi: {path} of {row['dandiset']} and {found[name].origin} have the same name; use "
+                "them in "
+                "separate data sets"
+            )
         # Every file of a dandiset is in a folder sub-{subject_id}.
         animal = path.parts[0].removeprefix("sub-")
         found[name] = Recording(raw / name, name, animal, origin=f"{row['dandiset']} {path}")
@@ -108,17 +114,17 @@ def _paths(dandiset: str, server: str, fetcher: Fetcher) -> list[str]:
 
     paths: list[str] = fetcher.patiently(ask, f"{server}: dandiset {dandiset}")
     if not paths:
-        raise DataError(f"nwb.dandi: dandiset {dandiset} has no NWB file")
+        raise DataError(f"nwb.dandi: dandiset {dandiset} has no NWB files; choose another")
     return paths
 
 
 def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) -> None:
-    """Fetch a recording to ``folder / recording / recording.nwb``; a Zarr folder to ``recording.nwb.zarr``.
+    """Download a recording to ``folder / recording / recording.nwb``, or ``recording.nwb.zarr`` (Zarr).
 
     Raises
     ------
     DownloadError
-        If it cannot be had.
+        If it cannot be downloaded.
     """
     dandiset, _, path = recording.origin.partition(" ")
     place = folder / recording.recording
@@ -137,56 +143,58 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
 
 
 def file_of(recording: Recording) -> Path:
-    """Say where a downloaded recording's NWB file, or its Zarr folder, is."""
+    """Return the path of a downloaded recording's NWB file or Zarr folder."""
     folder = recording.path / f"{recording.recording}.nwb.zarr"
     return folder if folder.is_dir() else folder.with_suffix("")
 
 
 def read(recording: Recording, options: Reading) -> list[SpikeTrains] | list[Traces]:
-    """Read what populations a downloaded recording holds."""
+    """Read the populations of a downloaded recording."""
     from nuclr.data.formats import nwb
 
     return nwb.read_populations(file_of(recording), options, recording.animal)
 
 
 def remote(identifier: str, path: str, name: str, server: str, fetcher: Fetcher) -> Remote:
-    """Say where a file of a dandiset is, with its size and hash.
+    """Return the address, size and hash of a file of a dandiset.
 
-    The server is asked for this file alone: a list of all files is hundreds of pages of a large dandiset.
+    Only this file is requested, because the list of all files of a large dandiset has hundreds of pages.
 
     Parameters
     ----------
     identifier
-        Of the dandiset.
+        Identifier of the dandiset.
     path
-        Of the file in it; a ``*`` stands for any characters.
+        Path of the file in it; a ``*`` matches any characters.
     name
-        Of the file that is written.
+        Name of the file that is written.
     server
-        Address of DANDI's interface.
+        Address of DANDI's API.
     fetcher
-        How often it is asked.
+        Number of attempts.
 
     Raises
     ------
     DownloadError
-        If it is not there, or the server does not answer.
+        If the file does not exist, or the server does not answer.
     """
     return _ask_of(identifier, path, server, fetcher, lambda asset: _file(asset, name))
 
 
 def _ask_of(identifier: str, path: str, server: str, fetcher: Fetcher, what: Callable[[Any], Asked]) -> Asked:
-    """Ask something of one asset of a dandiset."""
+    """Return the result of a function of one asset of a dandiset."""
 
     def ask() -> Asked:
         with _dandiset(identifier, server) as dandiset:
             if "*" in path:
                 found = list(dandiset.get_assets_by_glob(path))
             else:
-                # The path is also the beginning of the paths of others.
+                # The paths of other files may begin with this path.
                 found = [asset for asset in dandiset.get_assets_with_path_prefix(path) if asset.path == path]
             if len(found) != 1:
-                raise DownloadError(f"{server}: dandiset {identifier} has {len(found)} files {path}, not one")
+                raise DownloadError(
+                    f"{server}: dandiset {identifier} has {len(found)} files {path}, not exactly one"
+                )
             return what(found[0])
 
     answer: Asked = fetcher.patiently(ask, f"{server}: dandiset {identifier}")
@@ -203,11 +211,11 @@ def _is_zarr(asset: Any) -> bool:
 
 
 def _address_of_zarr(asset: Any) -> str:
-    """Say where the files of a Zarr asset are; DANDI's own address of one gives nothing."""
+    """Return the address of a Zarr asset's files; DANDI's own address of the asset cannot be read."""
     for url in asset.get_raw_metadata().get("contentUrl", []):
         if asset.zarr in urlsplit(url).path:
             return str(url).rstrip("/")
-    raise DownloadError(f"{asset.path}: DANDI does not say where this Zarr folder is (contentUrl)")
+    raise DownloadError(f"{asset.path}: DANDI gives no address for this Zarr folder (contentUrl)")
 
 
 @dataclass(frozen=True)
@@ -226,19 +234,19 @@ def _zarr_folder(asset: Any) -> _ZarrFolder:
         inside = PurePosixPath(key)
         if inside.is_absolute() or {"..", ".", ""} & set(entry.parts) or "\\" in key or ":" in key:
             raise DownloadError(
-                f"{asset.path}: its file {key} would lie outside of its folder; nothing was fetched"
+                f"{asset.path}: its file {key} would be written outside its folder; nothing was downloaded"
             )
-        # S3's tag of a file is its md5, except of one that was sent in several parts.
+        # The tag of a file on S3 is its md5, unless the file was uploaded in several parts.
         tag = entry.digest.value.strip('"')
         digest = f"md5:{tag}" if re.fullmatch("[0-9a-f]{32}", tag) else None
         files[key] = Remote(f"{address}/{quote(key)}", inside.name, entry.size, digest)
     if not files:
-        raise DownloadError(f"{asset.path}: DANDI lists no file in this Zarr folder")
+        raise DownloadError(f"{asset.path}: DANDI lists no files in this Zarr folder")
     return _ZarrFolder(asset.path, files)
 
 
 def _fetch_folder(zarr: _ZarrFolder, folder: Path, fetcher: Fetcher) -> None:
-    """Fetch the files of a Zarr folder; of an earlier try is kept what is the same."""
+    """Download the files of a Zarr folder; unchanged files of an earlier attempt are kept."""
     wanted = {folder / key: file for key, file in zarr.files.items()}
     for path, file in wanted.items():
         if path.exists() and not _same(path, file):
@@ -263,7 +271,7 @@ def _fetch_folder(zarr: _ZarrFolder, folder: Path, fetcher: Fetcher) -> None:
             for each in waiting:
                 each.cancel()
     for there in folder.rglob("*"):
-        if there.is_file() and there not in wanted:  # of an earlier try, and gone from DANDI since
+        if there.is_file() and there not in wanted:  # from an earlier attempt, and no longer on DANDI
             there.unlink()
 
 
@@ -273,29 +281,30 @@ def _same(path: Path, file: Remote) -> bool:
 
 
 def find(address: str, server: str, fetcher: Fetcher) -> list[Streamed]:
-    """List the NWB files that an address (``dandi://...``) names, to be read where they are.
+    """Return the NWB files at an address (``dandi://...``), to be read without downloading them.
 
     Parameters
     ----------
     address
-        Of a file, of a folder, or of a dandiset.
+        Address of a file, a folder or a dandiset.
     server
-        Address of DANDI's interface.
+        Address of DANDI's API.
     fetcher
-        How often it is asked.
+        Number of attempts.
 
     Raises
     ------
     DataError
-        If it is not such an address.
+        If it is not a valid DANDI address.
     DownloadError
-        If no NWB file is there, or the server does not answer.
+        If there is no NWB file at the address, or the server does not answer.
     """
     named = ADDRESS.fullmatch(address)
     if named is None:
         raise DataError(
-            f"{address}: not an address on DANDI; give it as dandi://000006/sub-x/sub-x_ses-y.nwb, or with a "
-            "version, dandi://000006@0.220126.1855/..."
+            f"{address}: not a valid DANDI address; give it as dandi://000006/sub-x/sub-x_ses-y.nwb, or with "
+            "a "
+            "version as dandi://000006@0.220126.1855/..."
         )
     number, version = named["number"], named["version"] or named["other"]
     path = (named["path"] or "").strip("/")
@@ -310,7 +319,7 @@ def find(address: str, server: str, fetcher: Fetcher) -> list[Streamed]:
 
     found: list[Streamed] = fetcher.patiently(ask, f"{server}: dandiset {identifier}")
     if not found:
-        raise DownloadError(f"{address}: dandiset {identifier} has no NWB file there; look at the path")
+        raise DownloadError(f"{address}: dandiset {identifier} has no NWB file at this path; check the path")
     return sorted(found, key=str)
 
 
@@ -328,12 +337,12 @@ def _streamed(asset: Any, title: str) -> Streamed:
 
 
 def licence_of(identifier: str, server: str, fetcher: Fetcher) -> str:
-    """Say under which licence a dandiset is given, as its metadata have it (SPDX).
+    """Return the licence of a dandiset from its metadata (SPDX).
 
     Raises
     ------
     DownloadError
-        If the server does not say.
+        If the server states none.
     """
 
     def ask() -> str:

@@ -1,7 +1,7 @@
-"""Verified, resumable fetching of files, and safe unpacking of archives, for every source.
+"""Verified, resumable downloads of files, and safe unpacking of archives, for all sources.
 
-What has come so far lies in a partial file, and is gone on with (HTTP Range, RFC 9110 section 14) as long as
-the server's file is still the same (If-Range). A file has its final name only when size and hash are right.
+Received bytes are in a partial file. A download is resumed (HTTP Range, RFC 9110 section 14) if the file on
+the server has not changed (If-Range). A file gets its final name only when its size and hash are correct.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 BLOCK = 2**16
 LONGEST_PAUSE_S = 120.0
-# What the archives' readers raise on damaged ones; RuntimeError: packed in a way that they do not know.
+# Errors for damaged archives; RuntimeError is raised for unknown compression methods.
 DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -53,11 +53,11 @@ class Remote:
     Attributes
     ----------
     url, name
-        Where it is, and the name that it gets.
+        Address, and the name of the downloaded file.
     size
-        In bytes; None where the server's catalogue does not say.
+        Size (bytes); None if the server's catalogue does not state it.
     digest
-        ``algorithm:hexdigest``, as ``md5:9e10...``; None where the catalogue does not say.
+        ``algorithm:hexdigest``, such as ``md5:9e10...``; None if the catalogue does not state it.
     """
 
     url: str
@@ -68,16 +68,17 @@ class Remote:
 
 @dataclass(frozen=True)
 class Fetcher:
-    """How files are fetched.
+    """How files are downloaded.
 
     Attributes
     ----------
     tries
-        Times that a file is asked for; the pause before each is about twice that before the last.
+        Number of attempts; each pause between attempts is about twice the one before.
     pause_s
         The first pause (s).
     progress
-        Is told of every block: name, bytes so far, bytes in all (None: not known).
+        Function that is called for every block with the name, the received bytes, and all bytes (None:
+        unknown).
     """
 
     tries: int = 8
@@ -85,13 +86,13 @@ class Fetcher:
     progress: Progress = field(default=lambda name, done, size: None)
 
     def fetch(self, remote: Remote, folder: Path) -> Path:
-        """Fetch a file into a folder; what is there under its name is whole, and not fetched again.
+        """Download a file into a folder; an existing file is complete, and not downloaded again.
 
         Raises
         ------
         DownloadError
-            If it cannot be had after all tries, or the server says that it never can. What has come
-            so far stays beside it for the next call, unless its hash is wrong.
+            If all attempts fail, or the server refuses the file permanently. Received bytes are kept
+            for the next call, unless their hash is wrong.
         """
         path = folder / remote.name
         if path.exists():
@@ -108,12 +109,12 @@ class Fetcher:
         return path
 
     def json(self, url: str, **parameters: Any) -> Any:
-        """Ask a server's catalogue, as patiently.
+        """Return the JSON at an address, with further attempts after temporary errors.
 
         Raises
         ------
         DownloadError
-            If there is no answer after all tries, or it is not JSON.
+            If there is no answer after all attempts, or it is not JSON.
         """
 
         def ask() -> Any:
@@ -124,12 +125,12 @@ class Fetcher:
         return self.patiently(ask, url)
 
     def patiently(self, what: Callable[[], Any], url: str) -> Any:
-        """Ask a server for something, again where another try may mend what went wrong.
+        """Return the result of a function that asks a server, with further attempts after temporary errors.
 
         Raises
         ------
         DownloadError
-            If it went wrong every time, or in a way that will not pass.
+            If all attempts fail, or the error is permanent.
         """
         for tried in range(1, self.tries + 1):
             try:
@@ -138,31 +139,34 @@ class Fetcher:
                 reason = _reason(error)
                 if not _may_pass(error):
                     raise DownloadError(
-                        f"{url}: {reason}; look at the address, or whether it moved"
+                        f"{url}: {reason}; check whether the address is correct or has moved"
                     ) from None
                 if tried == self.tries:
                     raise DownloadError(
-                        f"{url}: {reason}, {tried} times; run the same command again later, "
-                        "it goes on from here"
+                        f"{url}: {reason} ({tried} attempts); run the same command again later, which "
+                        "resumes "
+                        "the download"
                     ) from None
                 pause = _pause(error, self.pause_s * 2 ** (tried - 1))
-                logger.info("%s: %s; again in %.0f s (%d of %d)", url, reason, pause, tried + 1, self.tries)
+                logger.info(
+                    "%s: %s; next attempt in %.0f s (%d of %d)", url, reason, pause, tried + 1, self.tries
+                )
                 time.sleep(pause)
         raise AssertionError  # unreachable: the last try returns or raises
 
     def _receive(self, remote: Remote, folder: Path) -> None:
-        """Receive what is missing of a file into its partial file."""
+        """Receive the missing bytes of a file into its partial file."""
         partial, validator = partial_of(folder / remote.name), _validator(folder / remote.name)
         have = partial.stat().st_size if partial.exists() else 0
         if remote.size is not None and have == remote.size:
             return
-        headers = {"Accept-Encoding": "identity"}  # sizes and ranges are of the file, not of its packing
+        headers = {"Accept-Encoding": "identity"}  # so that sizes and ranges are of the uncompressed file
         if have and validator.exists():
             headers |= {"Range": f"bytes={have}-", "If-Range": validator.read_text()}
         else:
             have = 0
         with requests.get(remote.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            if answer.status_code == 416:  # nothing is left, or the partial file is longer than the file
+            if answer.status_code == 416:  # the partial file is complete, or longer than the file
                 length = _length_of(answer)
                 if remote.size is None and length == have:
                     return
@@ -172,7 +176,7 @@ class Fetcher:
             resumed = answer.status_code == 206
             if resumed and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 partial.unlink()
-                raise _WrongContent("the server sent another part than was asked for")
+                raise _WrongContent("the server sent a part of the file that was not requested")
             have = have if resumed else 0
             _remember(validator, answer)
             coming = answer.headers.get("Content-Length")
@@ -182,12 +186,12 @@ class Fetcher:
                     file.write(block)
                     have += len(block)
                     self.progress(remote.name, have, size)
-        if size is not None and have < size:  # the connection was closed as if all had come
+        if size is not None and have < size:  # the connection was closed before the end without an error
             raise requests.ConnectionError(f"ended after {have} of {size} bytes")
 
 
 class _WrongContent(Exception):
-    """What came is not what should have come; asking again may help."""
+    """The received content is not the expected one; another attempt may succeed."""
 
 
 def _validator(path: Path) -> Path:
@@ -196,7 +200,7 @@ def _validator(path: Path) -> Path:
 
 
 def _remember(validator: Path, answer: requests.Response) -> None:
-    """Keep what says that the server's file is still the same; weak tags do not (RFC 9110, 13.1.5)."""
+    """Store the tag or date that identifies the file's version; weak tags do not (RFC 9110, 13.1.5)."""
     tag = answer.headers.get("ETag", "")
     tag = answer.headers.get("Last-Modified", "") if not tag or tag.startswith("W/") else tag
     if tag:
@@ -206,14 +210,14 @@ def _remember(validator: Path, answer: requests.Response) -> None:
 
 
 def _length_of(answer: requests.Response) -> int | None:
-    """Length of the whole file, as the answer to an impossible range says it (``bytes */123``)."""
+    """Return the length of the whole file from the response to an invalid range (``bytes */123``)."""
     length = answer.headers.get("Content-Range", "").rpartition("/")[2]
     return int(length) if length.isdigit() else None
 
 
 def _verify(remote: Remote, partial: Path) -> None:
     size = partial.stat().st_size
-    wrong = f"{size} bytes came, {remote.size} should have" if remote.size not in (None, size) else ""
+    wrong = f"{size} bytes were received instead of {remote.size}" if remote.size not in (None, size) else ""
     if not wrong and remote.digest is not None:
         algorithm, _, expected = remote.digest.partition(":")
         found = digest_of(partial, algorithm)
@@ -225,7 +229,7 @@ def _verify(remote: Remote, partial: Path) -> None:
 
 
 def digest_of(path: Path, algorithm: str) -> str:
-    """Hash of a file's content, as hexadecimal digits."""
+    """Return the hash of a file's content, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
@@ -243,18 +247,18 @@ def _may_pass(error: Exception) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server says {error.response.status_code} {error.response.reason}"
+        return f"the server answered {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.Timeout):
-        return "the server does not answer"
+        return "the server did not answer"
     if isinstance(error, requests.exceptions.JSONDecodeError):
         return "the answer is not JSON"
     if isinstance(error, requests.RequestException):
-        return f"the connection broke ({' '.join(str(error).split())[:120]})"
+        return f"the connection failed ({' '.join(str(error).split())[:120]})"
     return str(error)
 
 
 def _pause(error: Exception, pause_s: float) -> float:
-    """Wait as long as the server asks for, else about so long: not all jobs at the same moment."""
+    """Return the pause that the server requests, or else a random one, so that jobs do not retry together."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         asked = error.response.headers.get("Retry-After", "")
         if asked.isdigit():
@@ -263,21 +267,21 @@ def _pause(error: Exception, pause_s: float) -> float:
 
 
 def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool]) -> list[Path]:
-    """Unpack the wanted files of a zip or tar archive into a folder, all or none.
+    """Unpack some files of a zip or tar archive into a folder, all of them or none.
 
     Parameters
     ----------
     archive
-        ``.zip``, ``.tar``, ``.tar.gz``, ...: told by its content.
+        ``.zip``, ``.tar``, ``.tar.gz``, ...; the format is recognised by the content.
     folder
-        One that is there is replaced.
+        Target folder; an existing one is replaced.
     wanted
-        Is asked of the path of every file.
+        Function of a path that returns whether the file is unpacked.
 
     Raises
     ------
     DownloadError
-        If the archive is damaged, or has an entry that would lie outside of the folder, or that is a link.
+        If the archive is damaged, or has an entry that is a link or would be outside the folder.
     """
     with whole_folder(folder) as partial:
         written = []
@@ -297,9 +301,9 @@ def unpack(archive: Path, folder: Path, wanted: Callable[[PurePosixPath], bool])
 
 
 def _members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[PurePosixPath, Any]]:
-    """Wanted files of an archive, opened; every entry is checked before the first is."""
+    """Yield the wanted files of an archive, opened; all entries are checked before the first is opened."""
     with archive.open("rb") as file:
-        zip_begins = file.read(2) == b"PK"  # is_zipfile looks at the end, which a truncated one lacks
+        zip_begins = file.read(2) == b"PK"  # is_zipfile reads the end, which a truncated archive lacks
     if zip_begins:
         with zipfile.ZipFile(archive) as zipped:
             entries = zipped.infolist()
@@ -324,6 +328,8 @@ def _members(archive: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator
 def _check_entry(archive: Path, name: str, special: bool) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-        raise DownloadError(f"{archive}: entry {name} would lie outside of its folder; nothing was unpacked")
+        raise DownloadError(
+            f"{archive}: entry {name} would be written outside its folder; nothing was unpacked"
+        )
     if special:
-        raise DownloadError(f"{archive}: entry {name} is a link or no plain file; nothing was unpacked")
+        raise DownloadError(f"{archive}: entry {name} is a link or not a regular file; nothing was unpacked")

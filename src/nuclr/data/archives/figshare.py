@@ -1,4 +1,4 @@
-"""Files and licence of a figshare article, by its public interface (https://docs.figshare.com)."""
+"""Files and licence of a figshare article, from its public API (https://docs.figshare.com)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from nuclr.errors import DownloadError
 
 
 def files_of(article: int, server: str, fetcher: Fetcher) -> list[Remote]:
-    """List all files of an article with their sizes and hashes.
+    """Return all files of an article with their sizes and hashes.
 
     Raises
     ------
     DownloadError
-        If the server does not say.
+        If the server does not answer.
     """
     found: list[Remote] = []
     page = 1
-    while True:  # without page_size there are ten on a page
+    while True:  # without page_size, a page has ten files
         listed = fetcher.json(f"{server}/articles/{article}/files", page=page, page_size=100)
         found += [
             Remote(
@@ -35,12 +35,12 @@ def files_of(article: int, server: str, fetcher: Fetcher) -> list[Remote]:
 
 
 def licence_of(article: int, server: str, fetcher: Fetcher) -> str:
-    """Say under which licence an article is given.
+    """Return the licence of an article.
 
     Raises
     ------
     DownloadError
-        If the server does not say.
+        If the server states none.
     """
     about = fetcher.json(f"{server}/articles/{article}")
     try:

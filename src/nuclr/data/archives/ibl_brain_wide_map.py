@@ -1,8 +1,8 @@
 """IBL Brain-Wide Map (International Brain Laboratory 2023): 459 sessions, 699 insertions, 139 mice.
 
-Alyx (IBL's database, through ONE-api) says of every session which files there are, with sizes and MD5;
-the files lie on IBL's public server. Of each probe the spike sorting in ``alf/{probe}/{collection}`` is
-taken, in the revision that Alyx calls the default.
+Alyx (IBL's database, through ONE-api) lists the files of every session, with sizes and MD5; the files are on
+IBL's public server. For each probe, the spike sorting in ``alf/{probe}/{collection}`` is used, in Alyx's
+default revision.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Published for everybody: https://int-brain-lab.github.io/ONE/notebooks/one_quickstart.html
+# Public credentials: https://int-brain-lab.github.io/ONE/notebooks/one_quickstart.html
 USER, PASSWORD = "intbrainlab", "international"
-# Alyx does not state it.
+# Alyx does not state a licence.
 LICENCE = "International Brain Laboratory's, see https://www.internationalbrainlab.com/data"
 METRICS, UUIDS = "clusters.metrics.pqt", "clusters.uuids.csv"
 NEEDED = ("spikes.times.npy", "spikes.clusters.npy", "clusters.channels.npy", METRICS, UUIDS)
@@ -39,13 +39,13 @@ PASSED = 1.0
 
 
 def recordings(raw: Path) -> list[Recording]:
-    """List all sessions; each is a folder below ``raw`` once it is downloaded."""
+    """Return all sessions; each becomes a folder below ``raw`` when it is downloaded."""
     animals = {row["eid"]: row["animal"] for row in manifest("ibl_brain_wide_map")}
     return [Recording(raw / eid, eid, animal, origin=eid) for eid, animal in animals.items()]
 
 
 def paper_splits() -> Splits:
-    """Take the sessions that the authors of NuCLR pretrained on (tiny, medium, large, all) and tested on."""
+    """Return the split of the authors of NuCLR: pretraining sessions (tiny, medium, large, all) and test."""
     sets = ("tiny", "medium", "large", "all", "test", "")
     rows = {
         row["eid"]: (row["eid"], row["animal"], row["paper_set"]) for row in manifest("ibl_brain_wide_map")
@@ -54,17 +54,17 @@ def paper_splits() -> Splits:
 
 
 def probes_of(eid: str) -> list[str]:
-    """Name the probes of a session that are in the release."""
+    """Return the names of a session's probes that are in the release."""
     return sorted(row["probe"] for row in manifest("ibl_brain_wide_map") if row["eid"] == eid)
 
 
 def download(recording: Recording, folder: Path, server: str, collection: str, fetcher: Fetcher) -> None:
-    """Fetch a session, each probe into ``folder / recording / probe``.
+    """Download a session, each probe into ``folder / recording / probe``.
 
     Raises
     ------
     DownloadError
-        If ONE-api is not installed, or a file cannot be had.
+        If ONE-api is not installed, or a file cannot be downloaded.
     """
     alyx = _alyx(server, folder, fetcher)
     address = f"/sessions/{recording.origin}"
@@ -78,7 +78,9 @@ def _alyx(server: str, folder: Path, fetcher: Fetcher) -> Any:
     try:
         from one.webclient import AlyxClient
     except ImportError:
-        raise DownloadError('ibl_brain_wide_map needs ONE-api: pip install "nuclr[ibl]"') from None
+        raise DownloadError(
+            'ibl_brain_wide_map needs ONE-api; install it: pip install "nuclr[ibl]"'
+        ) from None
 
     def connect() -> Any:
         client = AlyxClient(base_url=server, cache_dir=str(folder / ".alyx"), silent=True, cache_rest=None)
@@ -89,7 +91,7 @@ def _alyx(server: str, folder: Path, fetcher: Fetcher) -> Any:
 
 
 def _files(session: dict[str, Any], probe: str, collection: str) -> list[Remote]:
-    """Find a probe's files among the datasets of an Alyx session record."""
+    """Return a probe's files from the datasets of an Alyx session record."""
     from nuclr.data.archives.download import Remote
 
     where = f"alf/{probe}/{collection}"
@@ -107,21 +109,21 @@ def _files(session: dict[str, Any], probe: str, collection: str) -> list[Remote]
     if missing := [name for name in NEEDED if name not in found]:
         raise DownloadError(
             f"session {session.get('id', '')}: no {missing[0]} in {where}; "
-            "look at ibl_brain_wide_map.collection, or leave the session out with download.go_on_without"
+            "check ibl_brain_wide_map.collection, or leave the session out with download.go_on_without"
         )
     return [found[name] for name in (*NEEDED, *OPTIONAL) if name in found]
 
 
 def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
-    """Read what populations a session holds, one a probe; units are the clusters that pass all metrics.
+    """Read the populations of a session, one for each probe; units are the clusters that pass all metrics.
 
-    Labels: ``brain_region`` (Allen acronym, left and right alike) and ``cosmos``, the coarse region of
-    it (iblatlas), "" for root and void.
+    The labels are ``brain_region`` (Allen acronym, the same for left and right) and ``cosmos``, its coarse
+    region (iblatlas), "" for root and void.
 
     Raises
     ------
     DataError
-        If a file is missing or damaged, files do not fit each other, or no cluster passes.
+        If a file is missing or damaged, files do not fit together, or no cluster passes.
     """
     import pandas as pd
 
@@ -137,7 +139,7 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
         label = metrics["label"].reindex(range(len(channels)))
         passed = np.flatnonzero(label.to_numpy(float) == PASSED)
         if not len(passed):
-            logger.warning("%s: no cluster of %s passes all metrics: left out", folder, probe.name)
+            logger.warning("%s: no cluster of %s passes all quality metrics; left out", folder, probe.name)
             continue
         region, cosmos = _regions(sorting, np.asarray(channels, np.int64)[passed])
         units = pd.DataFrame(
@@ -151,10 +153,17 @@ def read(recording: Recording, drop_last_s: float) -> list[SpikeTrains]:
         spikes = sorting.spikes(passed)
         span = spikes.span(drop_last_s)
         if not len(span):
-            raise DataError(f"{probe}: shorter than ibl_brain_wide_map.drop_last_s = {drop_last_s:g} s")
+            raise DataError(
+                f"{probe}: the session is shorter than ibl_brain_wide_map.drop_last_s = {drop_last_s:g} s; "
+                "lower it"
+            )
         found.append(SpikeTrains(folder, probe.name, units, spikes, span, cut=drop_last_s > 0))
     if not found:
-        raise DataError(f"{folder}: no cluster of recording {recording.recording} passes all quality metrics")
+        raise DataError(
+            f"{folder}: no cluster of recording {recording.recording} passes all quality metrics; leave it "
+            "out with "
+            "split.leave_out"
+        )
     return found
 
 
@@ -162,7 +171,7 @@ def _metrics(sorting: alf.Sorting) -> pd.DataFrame:
     table = sorting.table("clusters.metrics", ".pqt")
     if missing := [name for name in ("cluster_id", "label") if name not in table]:
         path = sorting.path("clusters.metrics")
-        raise DataError(f"{path}: damaged, or no column label ({missing[0]}); fetch the recording again")
+        raise DataError(f"{path}: no column {missing[0]}; download the recording again")
     return table.set_index("cluster_id")[["label"]]
 
 
@@ -170,23 +179,23 @@ def _uuids(sorting: alf.Sorting) -> np.ndarray:
     table = sorting.table("clusters.uuids", ".csv")
     if "uuids" not in table:
         path = sorting.path("clusters.uuids")
-        raise DataError(f"{path}: no column uuids in it; fetch the recording again")
+        raise DataError(f"{path}: no column uuids; download the recording again")
     return table["uuids"].to_numpy(object)
 
 
 def _regions(sorting: alf.Sorting, channels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Acronym and Cosmos acronym of each unit's channel."""
+    """Return the acronym and the Cosmos acronym of each unit's channel."""
     if LOCATIONS.removesuffix(".npy") not in sorting.files:
-        logger.warning("%s: no %s: its units have no brain_region", sorting.folder, LOCATIONS)
+        logger.warning("%s: no %s; the units have no brain_region", sorting.folder, LOCATIONS)
         return np.full(len(channels), "", object), np.full(len(channels), "", object)
     ids = sorting.array(LOCATIONS.removesuffix(".npy"))
     sorting.check_channels("clusters.channels", channels, LOCATIONS, len(ids))
     try:
         from iblatlas.regions import BrainRegions
     except ImportError:
-        raise DataError('ibl_brain_wide_map needs iblatlas: pip install "nuclr[ibl]"') from None
+        raise DataError('ibl_brain_wide_map needs iblatlas; install it: pip install "nuclr[ibl]"') from None
     regions = BrainRegions()
-    # The left hemisphere's ids are negative.
+    # Ids of the left hemisphere are negative.
     region = regions.id2acronym(np.abs(np.asarray(ids, np.int64)[channels]))
     cosmos = regions.acronym2acronym(region, mapping="Cosmos")
     return region.astype(object), np.where(np.isin(cosmos, ["root", "void"]), "", cosmos).astype(object)

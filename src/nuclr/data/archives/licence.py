@@ -13,11 +13,11 @@ SIMULATED = "none needed: simulated by nuclr"
 
 
 def note_licence(folder: Path, licence: str) -> None:
-    """Put what an archive states, on one line, beside the files of a downloaded recording."""
+    """Write the licence that an archive states, as one line, to the folder of a downloaded recording."""
     write_json(folder / NOTE, {"licence": " ".join(licence.split())[:LONGEST]})
 
 
 def noted_licence(recording: Path) -> str:
-    """Read what was put beside a recording's files; "" where nothing was."""
+    """Return the licence in the folder of a recording; "" if there is none."""
     note = recording / NOTE
     return str(json.loads(note.read_text())["licence"]) if note.is_file() else ""

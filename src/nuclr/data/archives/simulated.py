@@ -2,8 +2,8 @@ r"""Simulated recordings with known regions and cell types, written as NWB files
 
 The generative model
 --------------------
-An animal a has one recording: a population whose units i, of region r and cell type c, fire as
-Poisson processes with rate
+An animal a has one recording: a population whose units i, of region r and cell type c, are
+Poisson processes with the rate
 
 .. math::
 
@@ -11,19 +11,19 @@ Poisson processes with rate
         + k_a \, (\gamma_0 + \gamma_c) \, x_a(t) + k_a \, \delta_r \, y_a(t)
         - \tfrac12 k_a^2 ((\gamma_0 + \gamma_c)^2 + \delta_r^2)\bigr)
 
-where x and y are fluctuations shared by the whole population, independent Ornstein-Uhlenbeck
-processes of unit variance with time constants that belong to the animal,
+where x and y are fluctuations shared by the whole population: independent Ornstein-Uhlenbeck
+processes of unit variance with time constants of the animal,
 
 .. math::  \tau \, dx = -x \, dt + \sqrt{2 \tau} \, dW .
 
-What a unit is shows in how it relates to its population:
+Cell types and regions determine how a unit relates to its population:
 
 - a **cell type** is a coupling gamma_c to x: with it, indifferent, or against it;
 - a **region** is a rate relative to the population, rho_r, and a coupling delta_r to y, which is
   slower than x: two levels of each make four regions.
 
-What it cannot be read from is one unit's firing rate: the animal's log gain g_a, uniform over a
-wide range, varies more than rho_r, and the last term keeps a unit's mean rate free of its
+The firing rate of a single unit does not identify them: the animal's log gain g_a, uniform over a
+wide range, varies more than rho_r, and the last term makes the mean rate of a unit independent of its
 couplings. Animals also differ in time constants, in the overall strength of coupling k_a and in
 their mix of regions and types (Dirichlet), so that one animal is not enough.
 """
@@ -48,26 +48,26 @@ if TYPE_CHECKING:
 
 CELL_TYPES = ("follower", "indifferent", "opponent")
 REGIONS = ("A1", "A2", "B1", "B2")
-LABELS = ("cell_type",)  # columns of the Units table; regions are the electrodes' location
+LABELS = ("cell_type",)  # columns of the Units table; regions are in the electrodes' location
 STEP_S = 0.01
-# Of a recording along a probe.
+# Units, spacing and seed of a recording along a probe.
 PROBE_UNITS, UNIT_SPACING_UM, PROBE_SEED = 80, 25.0, 7
 
 
 @dataclass(frozen=True)
 class SimulationSpec:
-    """The numbers of the generative model; see the module's docstring for the symbols.
+    """Parameters of the generative model; see the docstring of the module for the symbols.
 
     Attributes
     ----------
     units, duration_s
-        Units in a recording and its length.
+        Number of units in a recording, and its length (s).
     rate_hz
-        Median rate of an animal of median gain.
+        Median rate of an animal with median gain.
     gain_sd, unit_sd
         Standard deviation of g_a and of epsilon_i, in log rate.
     type_coupling
-        gamma_0 and the size of gamma_c = (+, 0, -) size.
+        gamma_0 and s, where gamma_c is +s, 0 or -s.
     region_rate
         rho_r is plus or minus this.
     region_coupling
@@ -103,7 +103,7 @@ class SimulatedRecording:
 
 
 def ornstein_uhlenbeck(steps: int, tau_s: float, rng: np.random.Generator) -> np.ndarray:
-    """Stationary Ornstein-Uhlenbeck process of unit variance in steps of ``STEP_S``, ``(time,)``."""
+    """Return a stationary Ornstein-Uhlenbeck process of unit variance in steps of ``STEP_S``, ``(time,)``."""
     from scipy.signal import lfilter
 
     keep = np.exp(-STEP_S / tau_s)
@@ -113,16 +113,16 @@ def ornstein_uhlenbeck(steps: int, tau_s: float, rng: np.random.Generator) -> np
 
 
 def simulate_recording(spec: SimulationSpec, animal: int, seed: int) -> SimulatedRecording:
-    """Draw one animal's recording; the same numbers give the same spikes.
+    """Simulate the recording of one animal; the same arguments give the same spikes.
 
     Parameters
     ----------
     spec
-        The generative model's numbers.
+        Parameters of the generative model.
     animal
-        Which animal; animals are independent draws.
+        Number of the animal; animals are independent.
     seed
-        Of the whole data set.
+        Seed of the whole data set.
     """
     import pandas as pd
 
@@ -159,17 +159,17 @@ def simulate_recording(spec: SimulationSpec, animal: int, seed: int) -> Simulate
 
 
 def animal_names(animals: int) -> list[str]:
-    """Names of the simulated animals; each has one recording of the same name."""
+    """Return the names of the simulated animals; each has one recording with the same name."""
     return [f"sim{animal:03d}" for animal in range(animals)]
 
 
 def recordings(raw: Path, animals: int) -> list[Recording]:
-    """List all recordings; each is a file in ``raw`` once it is simulated."""
+    """Return all recordings; each becomes a file in ``raw`` when it is simulated."""
     return [Recording(raw / f"{name}.nwb", name, name) for name in animal_names(animals)]
 
 
 def read(recording: Recording) -> list[SpikeTrains] | list[Traces]:
-    """Read the population of a recording, with the regions and types that it was simulated of."""
+    """Read the population of a recording, with its true regions and cell types."""
     from nuclr.data.formats import nwb
 
     return nwb.read_populations(recording.path, Reading(nwb=Nwb(unit_columns=list(LABELS))))
@@ -185,7 +185,7 @@ def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: 
         session_description="Simulated population; model in nuclr.data.archives.simulated",
         identifier=name,
         session_id=name,
-        # Any fixed date: the same simulation is the same file.
+        # A fixed date, so that the same simulation gives the same file.
         session_start_time=datetime(2025, 1, 1, tzinfo=UTC),
         file_create_date=datetime(2025, 1, 1, tzinfo=UTC),
         subject=Subject(subject_id=name, species="Mus musculus", sex="U", age="P90D"),
@@ -204,7 +204,7 @@ def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: 
             electrodes=[unit],
             cell_type=recording.units["cell_type"].iloc[unit],
         )
-    # In memory first: HDF5 can crash on a disk that is full, a plain write says so.
+    # Written in memory first: if the disk is full, HDF5 can crash, whereas a plain write raises an error.
     buffer = BytesIO()
     with h5py.File(buffer, "w") as file, NWBHDF5IO(file=file, mode="w") as io:
         io.write(nwb)
@@ -213,14 +213,14 @@ def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: 
 
 
 def simulate_along_probe(path: Path, animal: int) -> Path:
-    """Write a recording whose regions lie one after the other along a probe, as NWB; its path.
+    """Write a recording whose regions are arranged along a probe as an NWB file, and return its path.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     animal
-        Which animal: none of those that :func:`simulate` draws with the default seed.
+        Number of the animal, which differs from all that :func:`simulate` draws with the default seed.
     """
     spec = SimulationSpec(units=PROBE_UNITS)
     recording = simulate_recording(spec, animal, PROBE_SEED)
@@ -234,7 +234,7 @@ def simulate_along_probe(path: Path, animal: int) -> Path:
 
 
 def simulate(spec: SimulationSpec, animals: int, seed: int, folder: Path) -> Iterator[Path]:
-    """Write the recordings of so many animals, yielding each file when it is there."""
+    """Write the recordings of a number of animals, and yield each file when it is complete."""
     for animal, name in enumerate(animal_names(animals)):
         path = folder / f"{name}.nwb"
         write_nwb(simulate_recording(spec, animal, seed), name, path, spec.duration_s)

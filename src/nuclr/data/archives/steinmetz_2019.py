@@ -1,8 +1,9 @@
 """Steinmetz et al. 2019 (Nature 576:266): 39 Neuropixels sessions of 10 mice, figshare article 9598406.
 
-One archive a session with its ALF files. What they hold (README of the article):
-``clusters._phy_annotation`` 0 noise, 1 multi-unit, 2 good, 3 unsorted; ``clusters.peakChannel`` counts
-from 1, through the channels of all probes; ``channels.brainLocation`` has the Allen acronym of each.
+Each session is an archive of ALF files. Their contents, from the README of the article:
+``clusters._phy_annotation`` is 0 for noise, 1 for multi-unit, 2 for good and 3 for unsorted clusters;
+``clusters.peakChannel`` counts from 1 through the channels of all probes; ``channels.brainLocation`` has the
+Allen acronym of each channel.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FILES = ("spikes.times.npy", "spikes.clusters.npy", *OF_CLUSTERS, OPTIONAL, REGI
 
 
 def recordings(raw: Path) -> list[Recording]:
-    """List all sessions; each is a folder below ``raw`` once it is downloaded."""
+    """Return all sessions; each becomes a folder below ``raw`` when it is downloaded."""
     return [
         Recording(raw / row["session"], row["session"], row["animal"], origin=row["session"])
         for row in manifest("steinmetz_2019")
@@ -36,12 +37,12 @@ def recordings(raw: Path) -> list[Recording]:
 
 
 def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) -> None:
-    """Fetch and unpack a session into ``folder / recording``.
+    """Download and unpack a session into ``folder / recording``.
 
     Raises
     ------
     DownloadError
-        If the archive cannot be had, or is damaged.
+        If the archive cannot be downloaded, or is damaged.
     """
     from nuclr.data.archives.download import unpack
     from nuclr.data.archives.figshare import files_of
@@ -56,12 +57,12 @@ def download(recording: Recording, folder: Path, server: str, fetcher: Fetcher) 
 
 
 def licence(server: str, fetcher: Fetcher) -> str:
-    """Say under which licence the article is given.
+    """Return the licence of the article.
 
     Raises
     ------
     DownloadError
-        If the server does not say.
+        If the server states none.
     """
     from nuclr.data.archives.figshare import licence_of
 
@@ -69,12 +70,12 @@ def licence(server: str, fetcher: Fetcher) -> str:
 
 
 def read(recording: Recording) -> list[SpikeTrains]:
-    """Read what populations a session holds, one a probe; units are the good clusters.
+    """Read the populations of a session, one for each probe; units are the good clusters.
 
     Raises
     ------
     DataError
-        If a file is missing or damaged, or files do not fit each other.
+        If a file is missing or damaged, or files do not fit together.
     """
     import pandas as pd
 
@@ -101,17 +102,19 @@ def read(recording: Recording) -> list[SpikeTrains]:
     everything = SpikeTrains(folder, "", units, spikes, span)
     found = alf.by_probe(everything, np.asarray(probes), np.asarray(annotation) >= GOOD)
     if not found or not len(span):
-        raise DataError(f"{folder}: no cluster is annotated as good, or none fires")
+        raise DataError(
+            f"{folder}: no cluster is annotated as good, or none fires; leave it out with split.leave_out"
+        )
     return found
 
 
 def _where(folder: Path) -> Path:
-    """Find the ALF files: archives may hold a folder of their own."""
+    """Return the folder with the ALF files, which may be inside another folder of the archive."""
     found = sorted(folder.rglob("spikes.times.npy"))
     if len(found) != 1:
         raise DataError(
-            f"{folder}: {len(found)} files spikes.times.npy, there should be one; "
-            "delete the folder and fetch the recording again"
+            f"{folder}: {len(found)} files spikes.times.npy instead of one; "
+            "delete the folder and download the recording again"
         )
     return found[0].parent
 
@@ -122,6 +125,10 @@ def _regions(path: Path) -> np.ndarray:
     try:
         return pd.read_csv(path, sep="\t", keep_default_na=False)["allen_ontology"].to_numpy(object)
     except FileNotFoundError:
-        raise DataError(f"{path}: not there; delete the folder and fetch the recording again") from None
+        raise DataError(
+            f"{path}: file not found; delete the folder and download the recording again"
+        ) from None
     except (KeyError, ValueError) as error:
-        raise DataError(f"{path}: no column allen_ontology in it ({error})") from None
+        raise DataError(
+            f"{path}: no column allen_ontology ({error}); delete the folder and download the recording again"
+        ) from None

@@ -1,6 +1,6 @@
-"""A file, a folder or an object in memory becomes the populations of a recording.
+"""Formats of recordings: each reads a file, a folder or an object in memory as populations.
 
-A new format is one file here and one line in :data:`FORMATS`.
+A new format needs one file in this package and one entry in :data:`FORMATS`.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class Format:
-    """One form that recordings have on a disk, or NWB files on a server: then paths are ``Remote``.
+    """A format of recordings on a disk; NWB files may also be on a server, with paths of type ``Remote``.
 
     Attributes
     ----------
     name
-        What it is, with its article.
+        Name of the format, with its article.
     known_by
-        How it is recognised, in words.
+        How it is recognised, as text.
     animal
-        Where its animal's name comes from, in words.
+        Where the name of the animal comes from, as text.
     labels
-        What becomes labels of units, in words.
+        Which labels the units have, as text.
     recognised
-        Whether a path is a recording of this form.
+        Returns whether a path is a recording in this format.
     read
-        Reads what populations a recording of an animal holds.
+        Reads the populations of a recording of an animal.
     recording_of
-        Names a recording.
+        Returns the name of a recording.
     subject_of
-        Names its animal, "" where it does not know it; None where this form never does.
+        Returns the name of its animal, "" if the recording does not name it; None if this format never does.
     """
 
     name: str
@@ -64,7 +64,7 @@ NWB = Format(
     "an NWB file",
     "the suffix `.nwb`, also of a Zarr folder (`.nwb.zarr`)",
     "`subject_id`, or `nwb.animal_pattern` in the path",
-    "electrodes' `location` as `brain_region`, their place as `depth_um`; columns of text or truth values",
+    "electrodes' `location` as `brain_region`, their position as `depth_um`; columns of text or booleans",
     nwb.is_nwb,
     nwb.read_populations,
     name_of,
@@ -76,7 +76,7 @@ FORMATS = (
         "a Kilosort or phy folder",
         "`spike_times.npy` in it",
         "the folder",
-        "`quality`: a person's word, else Kilosort's; `noise` is left out; `depth_um`",
+        "`quality`: a person's label, else Kilosort's; `noise` is left out; `depth_um`",
         kilosort.is_kilosort,
         lambda folder, options, _: kilosort.read_kilosort(folder, options.sorter),
         recording_of,
@@ -85,7 +85,7 @@ FORMATS = (
         "a saved SpikeInterface sorting or SortingAnalyzer",
         "`numpysorting_info.json` or `spikes/` in it, or `sorting/` beside `recording_info/`",
         "the folder",
-        "properties of text; what `quality` calls noise is left out",
+        "properties of text; units whose `quality` is noise are left out",
         spikeinterface.is_spikeinterface,
         lambda folder, options, _: spikeinterface.read_spikeinterface(folder, options.sorter),
         recording_of,
@@ -113,7 +113,7 @@ FORMATS = (
         "CaImAn's results",
         "the suffix `.hdf5` or `.h5`, with `estimates` in it",
         "the file",
-        "none; `idx_components` says which are kept",
+        "none; `idx_components` says which components are kept",
         caiman.is_caiman,
         lambda path, options, _: caiman.read_caiman(path, options),
         caiman.recording_of,
@@ -122,9 +122,9 @@ FORMATS = (
 
 
 def format_of(path: Path) -> Format | None:
-    """Recognise a recording; None if a path is none, or is hidden.
+    """Return the format of a recording; None if a path is not a recording, or is hidden.
 
-    Hidden are files that a download or another system left beside the others.
+    Hidden files are those that a download or an operating system leaves in folders.
     """
     if path.name.startswith("."):
         return None
@@ -132,7 +132,7 @@ def format_of(path: Path) -> Format | None:
 
 
 def below(folder: Path) -> list[tuple[Path, Format]]:
-    """List the recordings below a folder, by name; below a recording there is none."""
+    """Return the recordings below a folder, sorted by name; recordings do not contain other recordings."""
 
     def recognise(path: Path) -> tuple[Path, Format] | None:
         form = format_of(path)
@@ -142,7 +142,7 @@ def below(folder: Path) -> list[tuple[Path, Format]]:
 
 
 def recognised_below(folder: Path, recognise: Callable[[Path], Found | None]) -> Iterator[Found]:
-    """Yield what is recognised at any depth below a folder, by name; nobody looks below what is."""
+    """Yield what is recognised at any depth below a folder, sorted by name, without searching inside it."""
     try:
         paths = sorted(folder.iterdir())
     except PermissionError:
@@ -156,24 +156,27 @@ def recognised_below(folder: Path, recognise: Callable[[Path], Found | None]) ->
 
 
 def animal_by_pattern(path: Path | Remote, pattern: str) -> str:
-    """Take the animal's name out of a path (``nwb.animal_pattern``).
+    """Return the name of the animal in a path (``nwb.animal_pattern``).
 
     Raises
     ------
     DataError
-        If the pattern does not fit.
+        If the pattern does not match.
     """
     found = re.search(pattern, str(path) if isinstance(path, Remote) else path.absolute().as_posix())
     name = (found[1] if found.re.groups else found[0]) if found else ""
     if not (name or "").strip():
-        raise DataError(f"{path}: nwb.animal_pattern: {pattern} finds no animal in this path")
+        raise DataError(
+            f"{path}: nwb.animal_pattern: {pattern} does not match this path; correct the pattern"
+        )
     return name.strip()
 
 
 def animal_of(path: Path | Remote, form: Format, options: Reading) -> tuple[str, bool]:
-    """Name the animal of a recording, and say whether that is known.
+    """Return the name of a recording's animal, and whether it is known.
 
-    By the pattern of the configuration, or as the file says; else the recording's name stands for it.
+    It is found by the pattern of the configuration, or read from the file; otherwise it is the recording's
+    name.
     """
     if options.nwb.animal_pattern is not None:
         return animal_by_pattern(path, options.nwb.animal_pattern), True
@@ -182,13 +185,13 @@ def animal_of(path: Path | Remote, form: Format, options: Reading) -> tuple[str,
 
 
 def warn_of_animals(unknown: Sequence[Path | Remote], of: int) -> None:
-    """Say of which recordings the animal is not known, once for all."""
+    """Warn once of all recordings whose animal is unknown."""
     if not unknown:
         return
     named = ", ".join(path.name for path in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
     logger.warning(
-        "%d of %s (%s) %s no animal (NWB's subject_id): each counts as an animal of its own, by its name; "
-        "nwb.animal_pattern finds the animal in the path",
+        "%d of %s (%s) %s no animal (NWB's subject_id); each counts as a separate animal, named like the "
+        "recording. Set nwb.animal_pattern to find the animal in the path",
         len(unknown),
         counted(of, "recording"),
         named,

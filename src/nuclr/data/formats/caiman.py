@@ -2,7 +2,7 @@
 
 Source: https://caiman.readthedocs.io : ``estimates/F_dff`` and ``estimates/C`` are ``(component, frame)``,
 ``estimates/idx_components`` are the components that passed evaluation, ``params/data/fr`` is the frame rate.
-What is None stands there as the word NoneType.
+None is written as the text NoneType.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".hdf5", ".h5")
 DFF, DEMIXED, ACCEPTED = "estimates/F_dff", "estimates/C", "estimates/idx_components"
 RATE = "params/data/fr"
-# Names of files that tell no recording from another.
+# File names that do not identify a recording.
 OF_ANY_SESSION = re.compile(
     r"(?:(?:analysis|caiman|cnmfe?|cnm|onacid|online|estimates|results?|output)[0-9._ -]*)+", re.IGNORECASE
 )
-# Of traces whose lowest value is a smaller share of the largest, the baseline is taken off already.
+# If the lowest value of a trace is a smaller share of the largest, the baseline has already been subtracted.
 BASELINE = 0.01
 
 
 def is_caiman(path: Path) -> bool:
-    """Whether a file is CaImAn's: HDF5 with the group ``estimates``, and ``A`` or ``C`` in it."""
+    """Return whether a file is from CaImAn: HDF5 with a group ``estimates`` that contains ``A`` or ``C``."""
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return False
     try:
@@ -52,14 +52,14 @@ def is_caiman(path: Path) -> bool:
 
 
 def recording_of(path: Path) -> str:
-    """Name a recording: the file's name; one that many files have, after its folder's."""
+    """Return the name of a recording: that of its file, with the folder's if the file name is common."""
     path = Path(os.path.abspath(path))
     name = safe_name(path.stem)
     return f"{name_of(path.parent)}_{name}" if OF_ANY_SESSION.fullmatch(path.stem) else name
 
 
 def read_caiman(path: Path, options: Reading | None = None) -> list[Traces]:
-    """Read the components that passed CaImAn's evaluation: dF/F, or the demixed traces where there is none.
+    """Read the components that passed CaImAn's evaluation: dF/F, or else the demixed traces.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def read_caiman(path: Path, options: Reading | None = None) -> list[Traces]:
     Raises
     ------
     DataError
-        If the file is damaged, holds no traces, its frame rate is not known, or no component passed.
+        If the file is damaged or contains no traces, its frame rate is unknown, or no component passed.
     """
     imaging = (options or Reading()).imaging
     try:
@@ -102,33 +102,37 @@ def read_caiman(path: Path, options: Reading | None = None) -> list[Traces]:
 
 
 def _traces(file: h5py.File, name: str) -> tuple[int, int] | None:
-    """Shape of some traces; None where there are none."""
+    """Return the shape of some traces; None if there are none."""
     found = file.get(name)
     numbers = isinstance(found, h5py.Dataset) and found.dtype.kind in "fiu" and found.ndim == 2
     return (int(found.shape[0]), int(found.shape[1])) if numbers and min(found.shape) else None
 
 
 def _chosen(file: h5py.File, path: Path) -> tuple[str, tuple[int, int]]:
-    """Choose the traces that are read: where they are, and their shape."""
+    """Return the path and the shape of the traces that are read."""
     dff, demixed = _traces(file, DFF), _traces(file, DEMIXED)
     if dff is not None:
         if demixed is not None and dff != demixed:
-            raise DataError(f"{path}: F_dff is {dff}, C {demixed} (component, frame); make F_dff again")
+            raise DataError(
+                f"{path}: F_dff has the shape {dff} but C {demixed} (component, frame); compute F_dff again"
+            )
         return DFF, dff
     if demixed is None:
-        raise DataError(f"{path}: neither {DFF} nor {DEMIXED} holds traces; fit them and save again")
+        raise DataError(f"{path}: neither {DFF} nor {DEMIXED} contains traces; fit them and save again")
     return DEMIXED, demixed
 
 
 def _accepted(file: h5py.File, path: Path, count: int) -> np.ndarray | None:
-    """Which components passed, ``(component,)``; None where they were not evaluated."""
+    """Return which components passed, ``(component,)``; None if they were not evaluated."""
     found = file.get(ACCEPTED)
     if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiu":
-        logger.warning("%s: no %s: all %d components are kept", path, ACCEPTED, count)
+        logger.warning("%s: no %s; all %d components are kept", path, ACCEPTED, count)
         return None
     passed = np.asarray(found[()]).ravel()
     if not (np.isfinite(passed).all() and ((passed >= 0) & (passed < count)).all()):
-        raise DataError(f"{path}: {ACCEPTED} are not all among the {count} components; save it again")
+        raise DataError(
+            f"{path}: {ACCEPTED} refers to components beyond the {count} in the file; save it again"
+        )
     cells = np.zeros(count, bool)
     cells[passed.astype(np.int64)] = True
     return cells
@@ -142,26 +146,26 @@ def _rate_hz(file: h5py.File, path: Path, imaging: Imaging) -> float:
         rate = float(np.asarray(found[()]).ravel()[0])
         if 0 < rate < math.inf:
             return rate
-    raise DataError(f"{path}: no frame rate at {RATE}; imaging.rate_hz gives the frames in a second")
+    raise DataError(f"{path}: no frame rate at {RATE}; set imaging.rate_hz to the frame rate")
 
 
 def _correction(path: Path, name: str, kept: Frames, frame_s: float, imaging: Imaging) -> Correction | None:
-    """Say how dF/F is made of demixed traces, which are without neuropil already."""
+    """Return how dF/F is computed from demixed traces, which contain no neuropil."""
     if name == DFF:
         return None
     if not imaging.dff:
-        logger.info("%s: no F_dff in it: C is read as it is (imaging.dff: false)", path)
+        logger.info("%s: no F_dff; C is read as it is (imaging.dff: false)", path)
         return None
     some = kept.read(0, min(kept.count, 1000))
-    # Silent components aside, which say nothing.
+    # Silent components are ignored.
     above = some.min(axis=1) > BASELINE * some.max(axis=1)
     if above.all():
         logger.warning(
-            "%s: no F_dff in it (CaImAn makes it with estimates.detrend_df_f): dF/F is made of C", path
+            "%s: no F_dff (CaImAn computes it with estimates.detrend_df_f); dF/F is computed from C", path
         )
         return Correction(frame_s)
     logger.warning(
-        "%s: no F_dff in it, and C has no baseline to divide by: C is read as it is; CaImAn makes F_dff with "
+        "%s: no F_dff, and C has no baseline to divide by; C is read as it is. CaImAn computes F_dff with "
         "estimates.detrend_df_f",
         path,
     )

@@ -1,4 +1,4 @@
-"""A folder of recordings of any form: what each holds, known from its tables alone and kept."""
+"""Folders of recordings in any format, with a cache of what each recording contains."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from nuclr.files import whole
 from nuclr.provenance import fingerprint
 
 logger = logging.getLogger(__name__)
-MOST_VALUES = 500  # of a column in one recording: beyond, it names units rather than kinds of them
+MOST_VALUES = 500  # columns with more values in one recording name units rather than classes
 
 
 class Known(BaseModel):
-    """What a file or folder holds.
+    """Summary of a recording.
 
     Attributes
     ----------
     animal
-        "" where it names none.
+        Name of the animal; "" if the recording names none.
     nothing, damaged
-        Why nothing can be learned from it, or why it cannot be read; "" otherwise.
+        Reason why the recording cannot be used, or cannot be read; "" otherwise.
     frame_s
-        Length of a frame (s) of calcium; None of spikes.
+        Length of a frame (s) of calcium imaging; None for spikes.
     labels
-        How many units have each value, by column.
+        Number of units with each value, by column.
     """
 
     animal: str = ""
@@ -48,25 +48,25 @@ class Known(BaseModel):
 
 
 def find_recordings(folder: Path, options: Reading, kept: Path | None = None) -> list[Recording]:
-    """List the recordings below a folder with their animals, by name.
+    """Return the recordings below a folder with their animals, sorted by name.
 
-    Those that nothing can be learned from, that differ from most in kind or frame rate, or that are damaged
-    where ``nwb.on_damaged`` is ``leave_out``, say why they are left out.
+    Recordings have a reason why they are left out if they contain no units or traces, differ from most in
+    modality or frame rate, or are damaged and ``nwb.on_damaged`` is ``leave_out``.
 
     Parameters
     ----------
     folder
-        The user's; nothing is written there.
+        Folder of the user; nothing is written to it.
     options
         How recordings are read.
     kept
-        File that keeps what each recording holds, by name, size and time: one that is still the same is not
-        opened again. None keeps nothing.
+        Cache file with the summary of each recording, by name, size and modification time; unchanged
+        recordings are not opened again. None: no cache.
 
     Raises
     ------
     DataError
-        If there are none, two have the same name, or the animal of one cannot be read.
+        If there are no recordings, two have the same name, or the animal of one cannot be read.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; set nwb.folder to the folder of your recordings")
@@ -74,7 +74,7 @@ def find_recordings(folder: Path, options: Reading, kept: Path | None = None) ->
     if not paths:
         names = ", ".join(form.name for form in FORMATS)
         raise DataError(
-            f"{folder}: no recording there ({names}); set nwb.folder to the folder of your recordings"
+            f"{folder}: no recordings found ({names}); set nwb.folder to the folder of your recordings"
         )
     known = _known(paths, options, kept)
     named: dict[str, Path] = {}
@@ -84,20 +84,20 @@ def find_recordings(folder: Path, options: Reading, kept: Path | None = None) ->
         if own.damaged and options.nwb.on_damaged == "leave_out":
             left_out = own.damaged
         elif own.damaged and not own.animal:
-            raise DataError(f"{own.damaged} (nwb.on_damaged: leave_out goes on without it)")
+            raise DataError(f"{own.damaged} (or leave it out with nwb.on_damaged: leave_out)")
         if not left_out and not own.animal:
             unknown.append(path)
         if named.setdefault(name, path) != path:
-            raise DataError(f"{path} and {named[name]} would both be recording {name}; rename one")
+            raise DataError(f"{path} and {named[name]} have the same recording name, {name}; rename one")
         found.append(Recording(path, name, own.animal or name, left_out=left_out, labels=own.labels))
     warn_of_animals(unknown, len(found))
     if all(recording.left_out for recording in found):
-        raise NothingToLearn(f"{folder}: nothing to learn from in {list_left_out(found)}")
+        raise NothingToLearn(f"{folder}: no recording can be used: {list_left_out(found)}")
     return found
 
 
 def _known(paths: Sequence[tuple[Path, Format]], options: Reading, kept: Path | None) -> list[Known]:
-    """Look into what has changed since it was last looked at."""
+    """Return the summaries of recordings, from the cache if they have not changed."""
     before, now = _read_kept(kept), {}
     read_as = fingerprint(options.model_dump(mode="json"))
     for path, form in paths:
@@ -111,7 +111,7 @@ def _known(paths: Sequence[tuple[Path, Format]], options: Reading, kept: Path | 
 
 
 def look_into(path: Path, form: Format, options: Reading) -> Known:
-    """Read the tables of one recording: no spikes, no traces."""
+    """Return the summary of one recording from its tables, without reading spikes or traces."""
     animal = ""
     try:
         name, sure = animal_of(path, form, options)
@@ -127,7 +127,7 @@ def look_into(path: Path, form: Format, options: Reading) -> Known:
 
 
 def labels_of(raw: Raw) -> dict[str, dict[str, int]]:
-    """Count the units that have each value of each column of labels."""
+    """Return the number of units with each value of each label column."""
     units = pd.concat([population.units for population in raw], ignore_index=True)
     return {
         name: {value: count for value, count in own.items() if value}
@@ -138,7 +138,7 @@ def labels_of(raw: Raw) -> dict[str, dict[str, int]]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Say nothing that chunking will say again."""
+    """Context without warnings, because chunking will repeat them."""
     package = logging.getLogger("nuclr")
     level = package.level
     package.setLevel(logging.ERROR)
@@ -149,7 +149,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _left_out(known: Sequence[Known]) -> Iterator[tuple[Known, str]]:
-    """Say of each recording why it is left out: one model reads spikes, or calcium of one frame rate."""
+    """Yield each summary with the reason why it is left out: a model reads one modality and frame rate."""
     kinds: list[list[Known]] = []
     for own in known:
         if own.nothing or own.damaged:
@@ -161,7 +161,7 @@ def _left_out(known: Sequence[Known]) -> Iterator[tuple[Known, str]]:
         if own.nothing or own.damaged or most is None or _alike(own, most):
             yield own, own.nothing
         else:
-            yield own, f"{_kind(own)}, where most are {_kind(most)}: one model cannot read both"
+            yield own, f"{_kind(own)}, but most recordings are {_kind(most)}: one model cannot read both"
 
 
 def _alike(own: Known, other: Known) -> bool:
@@ -171,24 +171,24 @@ def _alike(own: Known, other: Known) -> bool:
 
 
 def _kind(own: Known) -> str:
-    return "spikes" if own.frame_s is None else f"calcium of {own.frame_s:.3g} s a frame"
+    return "spikes" if own.frame_s is None else f"calcium imaging with frames of {own.frame_s:.3g} s"
 
 
 def _state_of(path: Path) -> str:
-    """Name, size and time: the same as long as nobody writes to a file, or to one of a folder's own."""
+    """Return path, size and modification time, which change when a file in it is written."""
     try:
         status = [path.stat()]
-        # Tables of labels lie at most so deep; of a Zarr folder, its metadata.
+        # Tables of labels, and the metadata of a Zarr folder, are at most at this depth.
         for depth in ("*", "*/*", "*/*/*") if path.is_dir() else ():
             status += [below.stat() for below in path.glob(depth)]
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); remove it, or mend the link") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); remove it, or repair the link") from None
     size, newest = sum(one.st_size for one in status), max(one.st_mtime_ns for one in status)
     return f"{path.absolute()} {len(status)} {size} {newest}"
 
 
 def _read_kept(kept: Path | None) -> dict[str, Known]:
-    """Read what was kept; nothing where it cannot be read, or was kept by another version."""
+    """Return the content of the cache; empty if it cannot be read, or is from another version."""
     try:
         content: Any = json.loads(kept.read_text()) if kept is not None else {}
         return {key: Known.model_validate(own) for key, own in content.items()}

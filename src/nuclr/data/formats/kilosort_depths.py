@@ -1,8 +1,8 @@
-"""Where along the probe the clusters of a Kilosort or phy folder lie.
+"""Depths of the clusters of a Kilosort or phy folder along the probe.
 
-phy writes the depth of each cluster to ``cluster_info.tsv`` when a curation is saved. Without it, a cluster
-lies on the channel on which the template that it is named after is largest (``channel_positions.npy``, um). A
-cluster that a person made by merging or splitting has no such template.
+phy writes the depth of each cluster to ``cluster_info.tsv`` when a curation is saved. Without this file, the
+depth of a cluster is that of the channel on which the template with the cluster's number is largest
+(``channel_positions.npy``, um). Clusters that a person made by merging or splitting have no such template.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ POSITIONS, TEMPLATES = "channel_positions.npy", "templates.npy"
 
 
 def cluster_depths(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path]]:
-    """Depth of each cluster (um), ``(cluster,)``, NaN where it is not known; and the files that say so.
+    """Return the depth of each cluster (um), ``(cluster,)``, NaN if it is unknown, and the files read.
 
-    Depths are an extra: what cannot be read of them is passed over, with a line that says so.
+    Depths are optional: files that cannot be read are ignored, with a message.
 
     Parameters
     ----------
     folder
-        The sorter's.
+        Folder of the sorter.
     ids
         Numbers of the clusters.
     """
@@ -45,17 +45,21 @@ def cluster_depths(folder: Path, ids: np.ndarray) -> tuple[np.ndarray, list[Path
     except (OSError, ValueError, EOFError, OverflowError, TypeError) as error:
         reason = " ".join(str(error).split())[:120]
         logger.info(
-            "%s: depths are not known: %s or %s cannot be used (%s)", folder, POSITIONS, TEMPLATES, reason
+            "%s: depths are unknown, because %s or %s cannot be used (%s)",
+            folder,
+            POSITIONS,
+            TEMPLATES,
+            reason,
         )
         return np.full(len(ids), np.nan), []
 
 
 def _of_table(path: Path, ids: np.ndarray) -> np.ndarray:
-    """Read the column ``depth`` of phy's table."""
+    """Return the column ``depth`` of phy's table."""
     depths = np.full(len(ids), np.nan)
     try:
         columns = read_table(path, f"{path}")
-    except DataError:  # what clusters are called is read from it, too, and says what is wrong
+    except DataError:  # quality labels are read from the same table, and raise this error
         return depths
     key = next((name for name in ("cluster_id", "id") if name in columns), None)
     if key is None or "depth" not in columns:
@@ -68,7 +72,7 @@ def _of_table(path: Path, ids: np.ndarray) -> np.ndarray:
 
 
 def _numbers(texts: list[str]) -> list[float]:
-    """Give numbers as such; NaN for what is none."""
+    """Return texts as numbers, with NaN for texts that are not numbers."""
     found = []
     for text in texts:
         try:
@@ -79,12 +83,12 @@ def _numbers(texts: list[str]) -> list[float]:
 
 
 def _of_templates(positions: Path, templates: Path, ids: np.ndarray) -> np.ndarray:
-    """Find the channel on which each cluster's template is largest.
+    """Return the depth of the channel on which each cluster's template is largest.
 
     Raises
     ------
     ValueError
-        If the arrays are not those of a probe.
+        If the arrays do not have the shapes of a probe.
     """
     where = np.load(positions, allow_pickle=False)
     shapes = np.load(templates, mmap_mode="r", allow_pickle=False)

@@ -1,4 +1,4 @@
-"""What all forms of imaged ROIs have in common: which are cells, and planes recorded together."""
+"""Shared functions of all formats of imaged ROIs: selection of cells, and joining of imaging planes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nuclr.data.text import labels_as_text
 
 logger = logging.getLogger(__name__)
 
-NO_CELLS = "no ROI is called a cell; imaging.keep_all: true keeps all"
+NO_CELLS = "no ROI is classified as a cell; set imaging.keep_all: true to keep all ROIs"
 
 
 def only_cells(rois: Traces, cells: np.ndarray | None, keep_all: bool) -> Traces:
-    """Keep the ROIs that are called cells, a mask ``(unit,)``; all where nobody says, or they are wanted."""
+    """Return the ROIs that are cells by a mask ``(unit,)``; all ROIs without a mask, or with ``keep_all``."""
     if cells is None or keep_all or cells.all():
         return rois
     logger.info(
-        "%s: %s: %d of %d ROIs are cells, the others are left out; imaging.keep_all: true keeps all",
+        "%s: %s: %d of %d ROIs are cells; the others are left out (imaging.keep_all: true keeps them)",
         rois.path,
         rois.population,
         cells.sum(),
@@ -32,7 +32,7 @@ def only_cells(rois: Traces, cells: np.ndarray | None, keep_all: bool) -> Traces
 
 
 def together(planes: list[Traces]) -> list[Traces]:
-    """Make one population of planes that were recorded together: frames alike in length, number and start."""
+    """Join planes that were recorded together, with the same frame length, number of frames and start."""
     groups: list[list[Traces]] = []
     for plane in planes:
         group = next((group for group in groups if _recorded_together(group[0], plane)), None)
@@ -52,7 +52,7 @@ def _recorded_together(a: Traces, b: Traces) -> bool:
 
 
 def join(planes: Sequence[Traces]) -> Traces:
-    """Put planes that were recorded together beside each other, as long as the shortest."""
+    """Return one population of planes that were recorded together, with the frames of the shortest."""
     first = planes[0]
     if len(planes) == 1:
         return first
@@ -64,7 +64,7 @@ def join(planes: Sequence[Traces]) -> Traces:
         ]
         before += len(plane.units)
     logger.info(
-        "%s: %s are recorded together: one population; nwb.planes: apart keeps them apart",
+        "%s: %s were recorded together and become one population (nwb.planes: apart separates them)",
         first.path,
         ", ".join(plane.population for plane in planes),
     )

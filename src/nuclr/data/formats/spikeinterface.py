@@ -1,7 +1,7 @@
-"""What SpikeInterface saved, as plain files or Zarr: sortings (0.99 and later), SortingAnalyzers (0.101).
+"""Sortings (0.99 and later) and SortingAnalyzers (0.101) that SpikeInterface saved as plain files or Zarr.
 
-An analyzer's sorting is the folder, or the Zarr group, ``sorting`` inside it. Nothing in these folders is
-run, and SpikeInterface's provenance is not read.
+The sorting of an analyzer is the folder, or the Zarr group, ``sorting`` inside it. Nothing in these folders
+is executed, and SpikeInterface's provenance is not read.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-# What a unit is called: by whoever curated, and by Kilosort.
+# Properties with quality labels: by a person, and by Kilosort.
 QUALITY, KILOSORT = "quality", "KSLabel"
-# SpikeInterface writes nan for what phy's table leaves blank.
+# SpikeInterface writes nan for empty cells of phy's table.
 UNJUDGED = ("", "nan", UNSORTED)
 
 
 @dataclass(frozen=True)
 class _Saved:
-    """A sorting: ids of its units, samples in a second, where its spikes are, and which files say so."""
+    """A saved sorting: unit ids, sampling rate, spikes in files, and the files that were read."""
 
     ids: list[object]
     rate_hz: float
@@ -48,12 +48,12 @@ class _Saved:
 
 
 def is_spikeinterface(folder: Path) -> bool:
-    """Whether a folder is a sorting or a SortingAnalyzer that SpikeInterface saved."""
+    """Return whether a folder is a sorting or a SortingAnalyzer that SpikeInterface saved."""
     return _sorting_in(folder) is not None
 
 
 def _sorting_in(folder: Path) -> Path | None:
-    """Find the sorting itself: the folder, or the one in an analyzer's; None where there is none."""
+    """Return the folder of the sorting: this folder, or the one inside an analyzer; None if there is none."""
     if _is_sorting(folder):
         return folder
     inside = folder / "sorting"
@@ -65,10 +65,10 @@ def _is_sorting(folder: Path) -> bool:
 
 
 def read_spikeinterface(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
-    """Read a sorting or an analyzer; units whose property ``quality`` is noise are left out.
+    """Read a sorting or an analyzer, without units whose property ``quality`` is noise.
 
-    Of units that nobody called anything, Kilosort's word (``KSLabel``) is the quality. Other properties of
-    text or truth values, of which some units share one, become labels.
+    The quality of units without a label by a person is Kilosort's label (``KSLabel``). Other properties that
+    contain text or booleans and group the units become labels.
 
     Raises
     ------
@@ -82,11 +82,13 @@ def read_spikeinterface(folder: Path, options: Sorter | None = None) -> list[Spi
         properties = _properties(inside, len(saved.ids))
     except DataError:
         raise
-    except Exception as error:  # NumPy and zarr have no end of errors for damaged files
-        raise DataError(f"{folder}: not a whole SpikeInterface sorting ({error}); save it again") from None
+    except Exception as error:  # NumPy and zarr raise various errors for damaged files
+        raise DataError(f"{folder}: damaged SpikeInterface sorting ({error}); save it again") from None
     if saved.segments != 1:
         raise DataError(
-            f"{folder}: {saved.segments} segments; save each (sorting.select_segments) to a folder of its own"
+            f"{folder}: the sorting has {saved.segments} segments; save each one (sorting.select_segments) "
+            "to a "
+            "separate folder"
         )
     quality = np.full(len(saved.ids), "", object)
     for name in (KILOSORT, QUALITY):
@@ -121,39 +123,41 @@ def _read_zarr(inside: Path) -> _Saved:
 
 
 def _saved(ids: Any, said: Any, columns: tuple[Column, Column], files: tuple[Path, ...]) -> _Saved:
-    """Make sure that what a sorting says of itself can be."""
+    """Return a sorting after checking its metadata."""
     rate_hz = float(said["sampling_frequency"])
     if not isinstance(ids, list):
-        raise ValueError("its unit_ids are no list")
+        raise ValueError("unit_ids is not a list")
     if not 0 < rate_hz < np.inf:
         raise ValueError(f"a sampling_frequency of {rate_hz:g}")
     for column in columns:
         with column.opened() as values:
             kind = (values.dtype[column.field] if column.field else values.dtype).kind
             if len(values.shape) != 1 or kind not in "iu":
-                raise ValueError("its spikes are no columns of whole numbers")
+                raise ValueError("the spikes are not columns of integers")
     return _Saved(ids, rate_hz, said["num_segments"], *columns, files)
 
 
 def _array(path: Path) -> Any:
-    """Open an array, a ``.npy`` file or one of Zarr format 2, of which nothing is read yet."""
+    """Open a ``.npy`` file or an array of Zarr format 2 without reading its values."""
     if path.suffix == ".npy":
         return map_npy(path)
     if "pickle" in codecs_of(json.loads((path / ".zarray").read_text())):
-        raise ValueError(f"{path.name}: an array in it is pickled, which could run anything")
+        raise ValueError(
+            f"{path.name}: contains a pickled array, which is not read because it could execute code"
+        )
     return zarr.open_array(path, mode="r", zarr_format=2)
 
 
 def _text(values: np.ndarray) -> np.ndarray:
-    """Give values as text; what damage left of it may be signs that there are none, which stop Python."""
+    """Return values as text; damaged files may contain invalid characters, which would crash Python."""
     texts = np.ascontiguousarray(values.astype(str))
     if texts.itemsize and texts.view(np.uint32).max(initial=0) > sys.maxunicode:
-        raise ValueError("signs that are no text")
+        raise ValueError("invalid characters")
     return texts
 
 
 def _properties(inside: Path, count: int) -> dict[str, np.ndarray]:
-    """Read what units are called and the properties that are labels, each ``(unit,)``."""
+    """Return the quality labels of units and the properties that are labels, each ``(unit,)``."""
     found = {}
     for path in sorted((inside / "properties").glob("*")):
         name = path.name.removesuffix(".npy")
@@ -163,7 +167,7 @@ def _properties(inside: Path, count: int) -> dict[str, np.ndarray]:
         try:
             values = _array(path)
             if values.shape[:1] != (count,):
-                raise ValueError(f"{name} is of shape {values.shape}, with {count} units")
+                raise ValueError(f"{name} has the shape {values.shape} for {count} units")
             if values.ndim != 1 or (values.dtype.kind not in "USTb" and not called):
                 continue
             read = np.asarray(values[:])
@@ -172,10 +176,8 @@ def _properties(inside: Path, count: int) -> dict[str, np.ndarray]:
         except Exception as error:
             if name == QUALITY:
                 raise
-            # An error of ours is one line, whatever names hold.
-            logger.warning(
-                "%s: passed over", DataError(f"{inside}: property {name} cannot be read ({error})")
-            )
+            # DataError formats the message as one printable line.
+            logger.warning("%s; ignored", DataError(f"{inside}: property {name} cannot be read ({error})"))
             continue
         if called or names_kinds(read):
             found[name] = read

@@ -1,7 +1,7 @@
-"""Suite2p's output: a folder of planes, each with its fluorescence, its neuropil and which ROIs are cells.
+"""Suite2p's output: a folder of planes, each with fluorescence, neuropil and a classification of ROIs.
 
 Source: https://suite2p.readthedocs.io/en/latest/outputs.html . ``ops.npy`` (``settings.npy`` from 1.0) is a
-pickled dictionary; of it only numbers are read, and nothing is run.
+pickled dictionary; only its numbers are read, and nothing is executed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nuclr.errors import DataError
 logger = logging.getLogger(__name__)
 
 PLANE = re.compile(r"plane([0-9]+)")
-# All planes beside each other, as Suite2p writes them once more.
+# Suite2p's folder with a copy of all planes.
 COMBINED = "combined"
 OF_PLANE = ("Fneu.npy", "iscell.npy", "ops.npy")
 SETTINGS = ("ops.npy", "settings.npy")
@@ -39,9 +39,10 @@ COPY_AGAIN = "copy the whole folder again"
 
 
 def is_suite2p(folder: Path) -> bool:
-    """Whether a folder is a plane of Suite2p's, or holds planes.
+    """Return whether a folder is a plane of Suite2p, or contains planes.
 
-    A session that has them in a folder ``suite2p`` is none: it may hold other recordings beside it.
+    The folder of a session that contains a folder ``suite2p`` is not, because it may contain other
+    recordings.
     """
     return folder.is_dir() and (_is_plane(folder) or bool(_planes_in(folder)))
 
@@ -51,7 +52,7 @@ def _is_plane(folder: Path) -> bool:
 
 
 def _planes_in(folder: Path) -> list[Path]:
-    """List the planes with fluorescence in a folder, by their numbers."""
+    """Return the planes with fluorescence in a folder, sorted by number."""
     try:
         named = [(match, path) for path in folder.iterdir() if (match := PLANE.fullmatch(path.name))]
     except OSError:
@@ -61,7 +62,7 @@ def _planes_in(folder: Path) -> list[Path]:
 
 
 def recording_of(folder: Path) -> str:
-    """Name a recording: the folder's name; of Suite2p's own folder names, after those above."""
+    """Return the name of a recording: that of its folder, with those above if Suite2p named the folder."""
     path = Path(os.path.abspath(folder))
     names = [name_of(path)]
     while OF_ANY_SESSION.fullmatch(path.name) and path.parent.name:
@@ -71,9 +72,9 @@ def recording_of(folder: Path) -> str:
 
 
 def read_suite2p(folder: Path, options: Reading | None = None) -> list[Traces]:
-    """Read the ROIs that are called cells; planes recorded together are one population.
+    """Read the ROIs that are classified as cells; planes recorded together are one population.
 
-    dF/F is made of the fluorescence without a share of the neuropil, see
+    dF/F is computed from the fluorescence minus a share of the neuropil, see
     :class:`nuclr.data.fluorescence.Correction`.
 
     Parameters
@@ -81,17 +82,18 @@ def read_suite2p(folder: Path, options: Reading | None = None) -> list[Traces]:
     folder
         A folder of planes, or one plane.
     options
-        The rate, the share of neuropil, which ROIs are kept, whether planes stay apart; None: the defaults.
+        The frame rate, the share of neuropil, which ROIs are kept, and whether planes are joined; None: the
+        defaults.
 
     Raises
     ------
     DataError
-        If a file is missing or damaged, the frame rate is not known, or no ROI is a cell.
+        If a file is missing or damaged, the frame rate is unknown, or no ROI is a cell.
     """
     options = options or Reading()
     planes = _planes_in(folder)
     if planes and (folder / COMBINED / "F.npy").is_file():
-        logger.info("%s: the planes are read; %s, which repeats them, is not", folder, COMBINED)
+        logger.info("%s: the planes are read; %s, which contains the same planes, is not", folder, COMBINED)
     recording = recording_of(folder)
     made = [_plane(folder, path, f"{recording}_{path.name}_", options.imaging) for path in planes]
     if not planes:
@@ -100,14 +102,14 @@ def read_suite2p(folder: Path, options: Reading | None = None) -> list[Traces]:
     if not kept:
         raise DataError(f"{folder}: {NO_CELLS}")
     populations = kept if options.nwb.planes == "apart" else together(kept)
-    # Each holds what was read for all: the recording has changed when any of it has.
+    # Each population lists the files of all, so that a change of any file is a change of the recording.
     files = tuple(file for plane in made for file in plane.files)
     return [replace(population, files=files) for population in populations]
 
 
 @dataclass(frozen=True)
 class _Settings:
-    """How a plane was imaged: frames in a second, and the share of neuropil that Suite2p takes off."""
+    """Settings of a plane: the frame rate, and the share of neuropil that Suite2p subtracts."""
 
     rate_hz: float
     share: float
@@ -115,7 +117,7 @@ class _Settings:
 
 
 def _plane(folder: Path, path: Path, prefix: str, imaging: Imaging) -> Traces:
-    """Read one plane; ``folder`` is the recording's."""
+    """Read one plane; ``folder`` is that of the recording."""
     fluorescence = path / "F.npy"
     shape = _array(fluorescence).shape
     said = _settings(path, imaging)
@@ -125,14 +127,14 @@ def _plane(folder: Path, path: Path, prefix: str, imaging: Imaging) -> Traces:
     if imaging.dff:
         neuropil = path / "Fneu.npy"
         if not neuropil.is_file():
-            logger.warning("%s: not there: dF/F is made without taking neuropil off", neuropil)
+            logger.warning("%s: file not found; dF/F is computed without subtracting neuropil", neuropil)
             correction = Correction(frame_s)
         else:
             if _array(neuropil).shape != shape:
-                raise DataError(f"{neuropil}: not of the shape {shape} of F.npy; {COPY_AGAIN}")
+                raise DataError(f"{neuropil}: does not have the shape {shape} of F.npy; {COPY_AGAIN}")
             read.append(neuropil)
             correction = Correction(frame_s, Column(neuropil), said.share)
-            logger.info("%s: dF/F is made of F - %g Fneu", path, said.share)
+            logger.info("%s: dF/F is computed from F - %g Fneu", path, said.share)
     every = np.arange(shape[0])
     cells, cells_from = _cells(path, shape[0])
     rois = Traces(
@@ -150,40 +152,42 @@ def _plane(folder: Path, path: Path, prefix: str, imaging: Imaging) -> Traces:
 
 
 def _array(path: Path) -> np.ndarray:
-    """Open an array of numbers, mapped.
+    """Memory-map an array of numbers.
 
     Raises
     ------
     DataError
-        If it is damaged, or no such array.
+        If the file is damaged, or not a two-dimensional array of numbers.
     """
     try:
         values = map_npy(path)
     except (ValueError, OSError, EOFError) as error:
         raise DataError(f"{path}: damaged ({error}); {COPY_AGAIN}") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub" or values.ndim != 2:
-        raise DataError(f"{path}: not an array of numbers of two dimensions; run Suite2p again")
+        raise DataError(f"{path}: not a two-dimensional array of numbers; run Suite2p again")
     if path.name == "F.npy" and values.shape[1] < 2:
-        raise DataError(f"{path}: {values.shape} (ROI, frame) are no traces; run Suite2p again")
+        raise DataError(
+            f"{path}: the shape {values.shape} (ROI, frame) has fewer than two frames; run Suite2p again"
+        )
     return values
 
 
 def _cells(path: Path, count: int) -> tuple[np.ndarray | None, list[Path]]:
-    """Say which ROIs are called cells, and the file that says so; None where nobody did."""
+    """Return which ROIs are cells, and the file that was read; None if there is no classification."""
     file = path / "iscell.npy"
     if not file.is_file():
-        logger.warning("%s: not there: all %d ROIs are kept", file, count)
+        logger.warning("%s: file not found; all %d ROIs are kept", file, count)
         return None, []
     values = _array(file)
     if len(values) != count or not values.shape[1]:
-        raise DataError(f"{file}: {values.shape[0]} rows where F.npy has {count} ROIs; {COPY_AGAIN}")
+        raise DataError(f"{file}: {values.shape[0]} rows, but F.npy has {count} ROIs; {COPY_AGAIN}")
     return np.asarray(values[:, 0] > 0), [file]
 
 
 def _settings(path: Path, imaging: Imaging) -> _Settings:
-    """Read the frame rate and the share of neuropil, unless the configuration gives them."""
+    """Return the frame rate and the share of neuropil, from the configuration or from Suite2p's files."""
     rate_hz, share = imaging.rate_hz, imaging.neuropil_share
-    # Suite2p writes settings of its own beside the planes too, where a plane has none.
+    # If a plane has no settings, those that Suite2p writes to the folder of planes are read.
     files = [path / name for name in SETTINGS] + [path.parent / "settings.npy"] * bool(PLANE.match(path.name))
     read, unread = [], ""
     for file in files:
@@ -202,14 +206,14 @@ def _settings(path: Path, imaging: Imaging) -> _Settings:
                 share = _number(holder, name)
     if rate_hz is None or rate_hz <= 0:
         raise DataError(
-            f"{path / SETTINGS[0]}: the frame rate is not known{unread or ' (no file, or no fs in it)'}; "
-            "imaging.rate_hz gives the frames in a second"
+            f"{path / SETTINGS[0]}: the frame rate is unknown{unread or ' (no file, or no fs in it)'}; "
+            "set imaging.rate_hz to the frame rate"
         )
     if share is None:
         share = SHARE
         if imaging.dff:
             logger.warning(
-                "%s: the share of neuropil is not known%s: %g is taken; imaging.neuropil_share gives another",
+                "%s: the share of neuropil is unknown%s; %g is used (imaging.neuropil_share changes it)",
                 path,
                 unread,
                 share,

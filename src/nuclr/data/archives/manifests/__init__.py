@@ -7,6 +7,6 @@ from importlib.resources import files
 
 
 def manifest(dataset: str) -> list[dict[str, str]]:
-    """Rows of a data set's manifest; the columns are said in the folder's README."""
+    """Return the rows of a data set's manifest; the README of this folder explains the columns."""
     text = (files(__name__) / f"{dataset}.tsv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines(), delimiter="\t"))

@@ -1,4 +1,4 @@
-"""Folders of ALF files, one array a file, ``object.attribute.npy`` (https://int-brain-lab.github.io/ONE)."""
+"""Folders of ALF files with one array each, ``object.attribute.npy`` (https://int-brain-lab.github.io/ONE)."""
 
 from __future__ import annotations
 
@@ -45,24 +45,23 @@ PROBES = "clusters.probes"
 
 
 def read_alf(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
-    """Read a session, a probe or a sorting in ALF: a population of each probe.
+    """Read a session, a probe or a sorting in ALF, with one population for each probe.
 
-    Units are the clusters with spikes, but for those called noise. Labels: ``brain_region`` of the acronyms
-    of clusters or their channels, ``quality``, ``depth_um``, ``brain_location_id`` (Allen's number of a
+    Units are the clusters with spikes, except those labelled noise. The labels are ``brain_region`` (acronyms
+    of clusters or their channels), ``quality``, ``depth_um`` and ``brain_location_id`` (Allen's number of a
     region).
 
     Parameters
     ----------
     folder
-        The session's, or one in it.
+        Folder of the session, or a folder in it.
     options
-        Which clusters are kept; the sampling rate, where times are in samples alone. None: the defaults.
+        Which clusters are kept, and the sampling rate if times are only in samples. None: the defaults.
 
     Raises
     ------
     DataError
-        If a file is damaged or files do not fit each other, no cluster is kept, or a probe has several
-        sortings.
+        If a file is damaged, files do not fit together, no cluster is kept, or a probe has several sortings.
     """
     options = options or Sorter()
     found = _sortings(folder)
@@ -77,13 +76,13 @@ def read_alf(folder: Path, options: Sorter | None = None) -> list[SpikeTrains]:
         raise nothing[0]
     for why in nothing:
         logger.warning("%s: left out", why)
-    # Each holds what was read for all: the recording has changed when any of it has.
+    # Each population lists the files of all, so that a change of any file is a change of the recording.
     files = tuple(sorted({path for sorting in found.values() for path in _read_of(sorting)}))
     return [replace(population, files=files) for population in made]
 
 
 def _sortings(folder: Path) -> dict[tuple[str, ...], Sorting]:
-    """Find the sorting of each probe, by what tells probes apart in paths or names of files."""
+    """Return the sorting of each probe, by the parts of paths or file names that distinguish probes."""
     found: dict[tuple[str, ...], Sorting] = {}
     for probe, inside in folders_by_probe(folder).items():
         by_name = files_of(inside)
@@ -95,7 +94,7 @@ def _sortings(folder: Path) -> dict[tuple[str, ...], Sorting]:
         }
         if not of_probes:
             raise DataError(
-                f"{inside}: spikes.times and spikes.clusters are not named alike; give both the same name"
+                f"{inside}: the file names of spikes.times and spikes.clusters do not match; rename one"
             )
         for more, own in of_probes.items():
             others = {name: path for name, path in shared.items() if not name.startswith("spikes.")}
@@ -105,34 +104,35 @@ def _sortings(folder: Path) -> dict[tuple[str, ...], Sorting]:
 
 
 def _read_of(sorting: Sorting) -> list[Path]:
-    """List what is read of a sorting; waveforms and amplitudes are not."""
+    """Return the files that are read of a sorting; waveforms and amplitudes are not."""
     passed_over = ("spikes.amps", "spikes.depths", "spikes.templates", "clusters.waveforms")
     return [path for name, path in sorting.files.items() if name not in passed_over]
 
 
 def _spikes(sorting: Sorting, options: Sorter) -> tuple[SpikesByTime, np.ndarray]:
-    """Say where the spikes are, and from when to when they were recorded."""
+    """Return the spikes in files, and the span of the session."""
     rate_hz = None
     if "spikes.times" not in sorting.files:
         rate_hz = options.sample_rate_hz
         if rate_hz is None:
             raise DataError(
-                f"{sorting.folder}: spikes.samples without spikes.times; sorter.sample_rate_hz gives the "
-                "samples in a second"
+                f"{sorting.folder}: spikes.samples without spikes.times; set sorter.sample_rate_hz to the "
+                "sampling rate"
             )
     where = sorting.spikes(np.zeros(0, np.int64), rate_hz)
     kind = sorting.array("spikes.times" if rate_hz is None else "spikes.samples").dtype.kind
     if kind not in ("f" if rate_hz is None else "iuf"):
         raise DataError(
-            f"{where.times.path}: not in seconds; whole numbers of samples belong in spikes.samples.npy, "
-            "with sorter.sample_rate_hz"
+            f"{where.times.path}: times are not in seconds; save samples (integers) as spikes.samples.npy "
+            "and "
+            "set sorter.sample_rate_hz"
         )
     where = replace(where, ids=clusters_in(where.clusters))
     span = where.span()
     if not len(where.ids) or not len(span):
-        raise NothingToLearn(f"{sorting.folder}: no spikes in it")
+        raise NothingToLearn(f"{sorting.folder}: contains no spikes")
     if rate_hz is not None:
-        # Samples are counted from the beginning of the recording, and the last one is a sample long.
+        # Samples are counted from the start of the recording, and the last sample has a length too.
         return where, np.array([[0.0, span[0, 1] + 1 / rate_hz]])
     span = session_span(*span[0])
     check_seconds(span, where.times.path)
@@ -142,7 +142,7 @@ def _spikes(sorting: Sorting, options: Sorter) -> tuple[SpikesByTime, np.ndarray
 def _populations(
     folder: Path, probe: tuple[str, ...], sorting: Sorting, options: Sorter
 ) -> list[SpikeTrains]:
-    """Make the population of a probe, or those of all probes that one sorting holds."""
+    """Return the population of a probe, or of all probes in one sorting."""
     where, span = _spikes(sorting, options)
     keep = None if options.keep is None else [word(name) for name in options.keep]
     units = units_of(sorting, where.ids, keep)
@@ -155,7 +155,7 @@ def _populations(
     if not kept.any():
         raise NothingToLearn(f"{sorting.folder}: {none_kept(quality, why)}")
     if not kept.all():
-        logger.info("%s: %d of %d clusters are %s: left out", sorting.folder, (~kept).sum(), len(kept), why)
+        logger.info("%s: %d of %d clusters are %s; left out", sorting.folder, (~kept).sum(), len(kept), why)
     named = safe_name(folder.name) if PROBE.fullmatch(folder.name) else "sorting"
     everything = SpikeTrains(folder, "_".join(probe) or named, _typed(units), where, span)
     probes = _probes(sorting, where.ids)
@@ -167,20 +167,22 @@ def _populations(
 
 
 def _probes(sorting: Sorting, ids: np.ndarray) -> np.ndarray | None:
-    """Read the number of each cluster's probe, ``(unit,)``; None where one sorting is of one probe."""
+    """Return the probe number of each cluster, ``(unit,)``; None if the sorting is of one probe."""
     if PROBES not in sorting.files:
         return None
     probes = sorting.array(PROBES)
     if probes.ndim != 1 or len(probes) <= ids.max() or probes.dtype.kind not in "iuf":
-        raise DataError(f"{sorting.path(PROBES)}: should have the number of a probe for each cluster, from 0")
+        raise DataError(
+            f"{sorting.path(PROBES)}: must contain a probe number for each cluster, from cluster 0"
+        )
     chosen = np.asarray(probes[ids], float)
     if not np.isfinite(chosen).all():
-        raise DataError(f"{sorting.path(PROBES)}: not all are numbers of probes")
+        raise DataError(f"{sorting.path(PROBES)}: some probe numbers are NaN or infinite; correct the file")
     return chosen
 
 
 def _typed(units: pd.DataFrame) -> pd.DataFrame:
-    """Give numbers as such: arrays on the disk may have any order of bytes."""
+    """Return numbers in the native byte order, because arrays on the disk may have any."""
     return units.assign(
         **{
             str(name): units[name].astype(float if units[name].dtype.kind == "f" else np.int64)

@@ -1,4 +1,4 @@
-"""What ALF files say of clusters: where in the brain they are, and how good."""
+"""Brain regions, depths and quality of clusters in ALF files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from nuclr.errors import DataError
 logger = logging.getLogger(__name__)
 
 ACRONYMS = ("acronym", "brainLocationAcronyms_ccf_2017", "brainLocation")
-# Columns of a table of regions, as labs call them.
+# Names of the column with regions, as used by different laboratories.
 REGION_COLUMNS = ("acronym", "allen_ontology", "brain_region", "region", "brainlocation")
 IDS = "brainLocationIds_ccf_2017"
 METRICS = "clusters.metrics"
-# What a person called clusters counts first, then what tests or the sorter did.
+# Labels by a person come first, then those by tests or the sorter.
 QUALITY = ("group", "quality", "label", "kslabel", "ks2_label")
 # Source: README of figshare article 9598406.
 ANNOTATION = "clusters._phy_annotation"
@@ -27,21 +27,21 @@ ANNOTATED = {0: "noise", 1: "mua", 2: "good", 3: "unsorted"}
 
 
 def units_of(sorting: Sorting, ids: np.ndarray, keep: Sequence[str] | None) -> pd.DataFrame:
-    """Make the table of units, without their names: what is known of some clusters.
+    """Return a table of the known properties of some clusters, without unit ids.
 
     Parameters
     ----------
     sorting
-        Theirs.
+        The sorting of the clusters.
     ids
         The clusters, which are rows of its arrays, ``(unit,)``.
     keep
-        Which kinds of clusters are wanted: the column that has such kinds is read as their quality.
+        Quality labels of the wanted clusters; the column that contains them is read as the quality.
 
     Raises
     ------
     DataError
-        If a file is damaged, or has no row of a cluster.
+        If a file is damaged, or has no row for a cluster.
     """
     units = pd.DataFrame({"quality": _quality(sorting, ids, keep)})
     if (regions := _regions(sorting, ids)) is not None:
@@ -55,66 +55,70 @@ def units_of(sorting: Sorting, ids: np.ndarray, keep: Sequence[str] | None) -> p
             units["brain_location_id"] = pd.to_numeric(pd.Series(of_units), errors="coerce")
     if "brain_region" not in units and "brain_location_id" in units:
         logger.info(
-            "%s: no acronyms of brain regions, only numbers: kept as brain_location_id", sorting.folder
+            "%s: brain regions have no acronyms, only numbers; kept as brain_location_id", sorting.folder
         )
     return units
 
 
 def _values(sorting: Sorting, name: str) -> np.ndarray:
-    """Read an attribute, of an array or of a table of regions, ``(row,)``."""
+    """Return an attribute from an array or from a table of regions, ``(row,)``."""
     path = sorting.files[name]
     if path.suffix == ".npy":
         values = sorting.array(name)
         if values.ndim != 1:
-            raise DataError(f"{path}: {values.shape} where one number or name a row should be")
+            raise DataError(
+                f"{path}: an array of shape {values.shape}, but one number or name for each row is needed"
+            )
         return values
     table = sorting.table(name, path.suffix)
     columns = [column for column in (name.partition(".")[2].lower(), *REGION_COLUMNS) if column in table]
     if not columns:
         raise DataError(
-            f"{path}: its first line names none of the columns {', '.join(REGION_COLUMNS)}; name one so"
+            f"{path}: none of the columns {', '.join(REGION_COLUMNS)}; rename the column with regions"
         )
     return as_text(table[columns[0]]).to_numpy(object)
 
 
 def _rows(sorting: Sorting, name: str, ids: np.ndarray) -> np.ndarray:
-    """Read some rows of an attribute of clusters.
+    """Return some rows of an attribute of clusters.
 
     Raises
     ------
     DataError
-        If it has too few.
+        If it has too few rows.
     """
     values = _values(sorting, name)
     if len(ids) and ids.max() >= len(values):
         raise DataError(
             f"{sorting.files[name]}: {len(values)} rows, but there are spikes of cluster {ids.max()}; "
-            "it should have a row for each cluster, from 0"
+            "the file must have a row for each cluster, from cluster 0"
         )
     return np.asarray(values[ids])
 
 
 def _by_channel(sorting: Sorting, name: str, ids: np.ndarray) -> np.ndarray | None:
-    """Read an attribute of the channels that some clusters are on; None where these are not known."""
+    """Return an attribute of the channels of some clusters; None if the channels are unknown."""
     for of_clusters, first in (("clusters.channels", 0), ("clusters.peakChannel", 1)):
         if of_clusters not in sorting.files:
             continue
         channels = _rows(sorting, of_clusters, ids)
         if channels.dtype.kind not in "iuf" or not np.isfinite(channels).all():
-            raise DataError(f"{sorting.files[of_clusters]}: not all are numbers of channels")
-        # As Steinmetz et al. 2019 count peak channels.
+            raise DataError(
+                f"{sorting.files[of_clusters]}: some entries are not channel numbers; correct the file"
+            )
+        # Steinmetz et al. 2019 count peak channels from 1.
         channels = channels.astype(np.int64) - first
         values = _values(sorting, name)
         sorting.check_channels(of_clusters, channels, sorting.files[name].name, len(values))
         return np.asarray(values[channels])
     logger.warning(
-        "%s: %s is not used, since there is no clusters.channels", sorting.folder, sorting.files[name].name
+        "%s: %s is not used, because clusters.channels is missing", sorting.folder, sorting.files[name].name
     )
     return None
 
 
 def _regions(sorting: Sorting, ids: np.ndarray) -> np.ndarray | None:
-    """Acronym of each cluster's brain region; None where no file has any."""
+    """Return the acronym of each cluster's brain region; None if no file contains acronyms."""
     for attribute in ACRONYMS:
         if (name := f"clusters.{attribute}") in sorting.files:
             return _text(_rows(sorting, name, ids))
@@ -130,7 +134,7 @@ def _text(values: np.ndarray) -> np.ndarray:
 
 
 def _quality(sorting: Sorting, ids: np.ndarray, keep: Sequence[str] | None) -> np.ndarray:
-    """Say what each cluster is called, "" where nothing is said, ``(unit,)``."""
+    """Return the quality label of each cluster, "" if it has none, ``(unit,)``."""
     known = _called(sorting, ids)
     wanted = {name.lower() for name in keep or ()}
     fitting = [name for name, called in known.items() if wanted & {word.lower() for word in called}]
@@ -139,7 +143,7 @@ def _quality(sorting: Sorting, ids: np.ndarray, keep: Sequence[str] | None) -> n
         return np.full(len(ids), "", object)
     if len(known) > 1:
         logger.info(
-            "%s: %s says how good clusters are (also there: %s)",
+            "%s: the quality of clusters is read from %s (not from %s)",
             sorting.folder,
             chosen,
             ", ".join(name for name in known if name != chosen),
@@ -148,7 +152,7 @@ def _quality(sorting: Sorting, ids: np.ndarray, keep: Sequence[str] | None) -> n
 
 
 def _called(sorting: Sorting, ids: np.ndarray) -> dict[str, np.ndarray]:
-    """Read what clusters are called, by where it stands, the first to be believed first."""
+    """Return the quality labels of clusters by their source, the most reliable source first."""
     known = {}
     if ANNOTATION in sorting.files:
         values = _rows(sorting, ANNOTATION, ids)
@@ -160,11 +164,13 @@ def _called(sorting: Sorting, ids: np.ndarray) -> dict[str, np.ndarray]:
     if "cluster_id" in table:
         numbers = pd.to_numeric(table["cluster_id"], errors="coerce")
         if numbers.isna().any() or numbers.duplicated().any():
-            raise DataError(f"{path}: cluster_id: not all are numbers that differ; mend the table")
+            raise DataError(
+                f"{path}: cluster_id: some entries are not numbers, or occur twice; correct the table"
+            )
         table = table.set_index(numbers.astype(np.int64))
     else:
         table = table.set_axis(range(len(table)))
-    # Clusters without a row were too small to be measured.
+    # Clusters without a row in the table were too small to be measured.
     table = table.reindex(ids)
     for name in QUALITY:
         if name in table:
@@ -173,7 +179,7 @@ def _called(sorting: Sorting, ids: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def word(text: str) -> str:
-    """Give a label; a number as short as it can be: ``1`` for 1.0."""
+    """Return a label, with numbers in their shortest form: ``1`` for 1.0."""
     try:
         return f"{float(text):g}"
     except ValueError:

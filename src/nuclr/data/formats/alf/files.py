@@ -1,7 +1,7 @@
-"""Which files of a folder are which ALF attributes, and which folders of a session hold sortings.
+"""Finding the ALF files of a folder, and the folders of a session that contain sortings.
 
-Source: https://int-brain-lab.github.io/ONE/alf_intro.html . A file is
-``[_namespace_]object.attribute[.more].npy``; a folder ``#...#`` holds a revision of the files beside it.
+Source: https://int-brain-lab.github.io/ONE/alf_intro.html . A file is named
+``[_namespace_]object.attribute[.more].npy``; a folder ``#...#`` contains a revision of the files beside it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ NAME = re.compile(
     r"(?:_[A-Za-z0-9]+_)?(?P<object>spikes|clusters|channels)\.(?P<attribute>\w+)(?P<more>(?:\.[\w-]+)*)"
     r"\.(?P<suffix>npy|pqt|parquet|csv|tsv)"
 )
-SUFFIXES = ("npy", "pqt", "parquet", "csv", "tsv")  # the first of these is read where there are several
-# Servers put the identity of a file into its name.
+SUFFIXES = ("npy", "pqt", "parquet", "csv", "tsv")  # the first of these is read if there are several
+# Servers add a UUID to the name of a file.
 UUID = re.compile(r"\.[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 REVISION = re.compile(r"#.*#")
 PROBE = re.compile(r"(?:probe|imec)[ _-]?[A-Za-z0-9]{0,3}|.+_imec[0-9]+", re.IGNORECASE)
@@ -33,7 +33,7 @@ TIMES = ("spikes.times", "spikes.samples")
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """List the folders in a folder, without those that are hidden; none where it cannot be read."""
+    """Return the folders in a folder that are not hidden; none if it cannot be read."""
     try:
         return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     except OSError:
@@ -41,12 +41,12 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _versions(folder: Path) -> list[Path]:
-    """List a folder and its revisions, the newest last."""
+    """Return a folder and its revisions, the newest last."""
     return [folder, *(path for path in _subfolders(folder) if REVISION.fullmatch(path.name))]
 
 
 def _named(folder: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield what the files of a folder are: as ``spikes.times``, and what else stands in the name."""
+    """Yield the attribute of each file (``spikes.times``), the extra parts of its name, and its path."""
     try:
         files = sorted(folder.iterdir())
     except OSError:
@@ -59,13 +59,13 @@ def _named(folder: Path) -> Iterator[tuple[str, str, Path]]:
 
 
 def holds_spikes(folder: Path) -> bool:
-    """Whether a folder, with its revisions, holds the spikes of a sorting."""
+    """Return whether a folder, with its revisions, contains the spikes of a sorting."""
     names = {name for version in _versions(folder) for name, _, _ in _named(version)}
     return "spikes.clusters" in names and any(name in names for name in TIMES)
 
 
 def files_of(folder: Path) -> dict[str, dict[str, Path]]:
-    """Find the newest file of each attribute, by what else stands in the names (``probe00``, or nothing).
+    """Return the newest file of each attribute, by the extra parts of their names (``probe00``, or "").
 
     Raises
     ------
@@ -79,13 +79,13 @@ def files_of(folder: Path) -> dict[str, dict[str, Path]]:
             other = own.setdefault((more, name), path)
             if other.suffix == path.suffix and other != path:
                 raise DataError(
-                    f"{path} and {other.name} are both {name}; take one of them out of the folder"
+                    f"{path} and {other.name} are both {name}; remove one of them from the folder"
                 )
             if SUFFIXES.index(path.suffix[1:]) < SUFFIXES.index(other.suffix[1:]):
                 own[more, name] = path
         if own and version != folder:
             logger.info(
-                "%s: of %s the revision %s is read",
+                "%s: %s are read from the revision %s",
                 folder,
                 ", ".join(sorted({n for _, n in own})),
                 version.name,
@@ -96,17 +96,17 @@ def files_of(folder: Path) -> dict[str, dict[str, Path]]:
 
 
 def is_alf(folder: Path) -> bool:
-    """Whether a folder is a session, a probe or a sorting in ALF.
+    """Return whether a folder is a session, a probe or a sorting in ALF.
 
-    It holds spikes itself; or has a folder ``alf`` with spikes at any depth, or folders ``probe*`` or
-    ``imec*`` with spikes, there or in a sorter's folder; or it is one of these itself. Of folders above these
-    it is none, so that the sessions of a laboratory are told apart.
+    Such a folder contains spikes itself; or it contains a folder ``alf`` with spikes at any depth, or folders
+    ``probe*`` or ``imec*`` with spikes, directly or in a sorter's folder; or it is one of these folders.
+    Folders above these are not recordings, so that the sessions of a laboratory remain separate.
     """
     return folder.is_dir() and next(_with_spikes(folder), None) is not None
 
 
 def _with_spikes(folder: Path) -> Iterator[Path]:
-    """Yield the folders of a session that hold spikes."""
+    """Yield the folders of a session that contain spikes."""
     if holds_spikes(folder):
         yield folder
     if folder.name == "alf":
@@ -135,7 +135,7 @@ def _sorters(probe: Path) -> Iterator[Path]:
 
 
 def folders_by_probe(session: Path) -> dict[tuple[str, ...], Path]:
-    """Find the folder of each probe of a session, by the names that tell probes apart.
+    """Return the folder of each probe of a session, by the names that distinguish probes.
 
     Raises
     ------
@@ -148,24 +148,24 @@ def folders_by_probe(session: Path) -> dict[tuple[str, ...], Path]:
     for probe, folders in found.items():
         if len(folders) > 1:
             raise DataError(
-                f"{session}: {'_'.join(probe) or 'it'} has several sortings: "
+                f"{session}: {'_'.join(probe) or 'the session'} has several sortings: "
                 f"{', '.join(folder.relative_to(session).as_posix() for folder in folders)}; "
-                "give the folder of one of them in place of the session"
+                "give the folder of one of them instead of the session"
             )
     return {probe: folders[0] for probe, folders in found.items()}
 
 
 def _probe(parts: tuple[str, ...]) -> tuple[str, ...]:
-    """Keep of a path what tells probes apart: as far as the probe's name, without what sorters are called."""
+    """Return the parts of a path that distinguish probes: up to the probe, without names of sorters."""
     last = next((place for place, name in enumerate(parts) if PROBE.fullmatch(name)), len(parts))
     named = [name for name in parts[: last + 1] if PROBE.fullmatch(name) or not SORTER.fullmatch(name)]
     return tuple(safe_name(name) for name in named)
 
 
 def recording_of(folder: Path) -> str:
-    """Name a recording: the session's name, and of a folder inside a session also the probe's and sorter's.
+    """Return the name of a recording: the session, and for a folder inside it also the probe and sorter.
 
-    A session that is called by a date, or by a number below a date, is named after the folders above too.
+    If the session's name is a date, or a number below a date, it includes the names of the folders above.
     """
     path = Path(os.path.abspath(folder))
     inside: list[str] = []
@@ -185,7 +185,7 @@ def recording_of(folder: Path) -> str:
 
 
 def subject_of(folder: Path) -> str:
-    """Name the animal, which ALF has in the path, ``subject/date/number``; "" where the path has none."""
+    """Return the animal from the path, ``subject/date/number`` in ALF; "" if the path has another form."""
     parts = Path(os.path.abspath(folder)).parts
     for place in range(len(parts) - 1, 1, -1):
         if DATE.fullmatch(parts[place - 1]) and re.fullmatch(r"[0-9]{1,3}", parts[place]):

@@ -1,4 +1,4 @@
-"""The arrays and tables of one sorting in ALF, and what they say of its clusters."""
+"""The arrays and tables of one sorting in ALF."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from nuclr.data.spikes import SpikesByTime
 from nuclr.data.text import read_table
 from nuclr.errors import DataError
 
-FETCH_AGAIN = "delete the folder and fetch the recording again"
+FETCH_AGAIN = "delete the folder and download the recording again"
 
 
 def load(folder: Path, name: str, remedy: str = FETCH_AGAIN) -> np.ndarray:
-    """Read one array, ``(n,)`` or ``(n, m)``; columns ``(n, 1)`` become ``(n,)``.
+    """Return one array, ``(n,)`` or ``(n, m)``; columns ``(n, 1)`` become ``(n,)``.
 
     Raises
     ------
     DataError
-        If it is not there, or damaged.
+        If the file does not exist, or is damaged.
     """
     path = folder / name
     try:
         values = map_npy(path)
     except FileNotFoundError:
-        raise DataError(f"{path}: not there; {remedy}") from None
+        raise DataError(f"{path}: file not found; {remedy}") from None
     except (ValueError, OSError, EOFError) as error:
         objects = "Object arrays" in str(error) or "Python objects" in str(error)
-        why = "it holds Python objects, which are not read: save it as text or numbers" if objects else error
+        why = "it contains pickled objects, which are not read: save text or numbers" if objects else error
         raise DataError(f"{path}: damaged ({why}); {remedy}") from None
     if values.dtype.kind == "V":
-        raise DataError(f"{path}: holds records of several fields, where numbers or names belong; {remedy}")
+        raise DataError(f"{path}: contains records with several fields instead of numbers or names; {remedy}")
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def load_if_there(folder: Path, name: str, length: int) -> np.ndarray:
-    """Read an array of numbers that may be missing: then NaN, ``(length,)``.
+    """Return an array of numbers, ``(length,)``, or NaN if the file does not exist.
 
     Raises
     ------
     DataError
-        If it is damaged, or of another length.
+        If the file is damaged, or has another length.
     """
     if not (folder / name).exists():
         return np.full(length, np.nan)
@@ -59,16 +59,18 @@ def load_if_there(folder: Path, name: str, length: int) -> np.ndarray:
 def check_lengths(
     folder: Path, names: Sequence[str], arrays: Sequence[np.ndarray], remedy: str = FETCH_AGAIN
 ) -> None:
-    """Make sure that attributes of one object are as long as each other.
+    """Check that attributes of one object have the same length.
 
     Raises
     ------
     DataError
-        If not.
+        If they do not.
     """
     for name, values in zip(names, arrays, strict=True):
         if len(values) != len(arrays[0]):
-            raise DataError(f"{folder}: {names[0]} has {len(arrays[0])} rows, {name} {len(values)}; {remedy}")
+            raise DataError(
+                f"{folder}: {names[0]} has {len(arrays[0])} rows, but {name} has {len(values)}; {remedy}"
+            )
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,11 @@ class Sorting:
     Attributes
     ----------
     folder
-        Where they are; a revision's may lie one folder below.
+        Folder of the files; those of a revision may be one folder below.
     files
-        The newest of each.
+        The newest file of each attribute.
     remedy
-        What to do about a file that is missing or damaged.
+        What a user should do about a missing or damaged file.
     """
 
     folder: Path
@@ -90,30 +92,30 @@ class Sorting:
     remedy: str = FETCH_AGAIN
 
     def path(self, name: str, suffix: str = ".npy") -> Path:
-        """Where an attribute is, or should be."""
+        """Return the path at which an attribute is, or should be."""
         return self.files.get(name, self.folder / f"{name}{suffix}")
 
     def array(self, name: str) -> np.ndarray:
-        """Read an attribute as :func:`load` does."""
+        """Return an attribute; see :func:`load`."""
         path = self.path(name)
         return load(path.parent, path.name, self.remedy)
 
     def array_if_there(self, name: str, length: int) -> np.ndarray:
-        """Read an attribute of numbers that may be missing: then NaN, ``(length,)``."""
+        """Return an attribute of numbers, ``(length,)``, or NaN if the file does not exist."""
         path = self.path(name)
         return load_if_there(path.parent, path.name, length)
 
     def table(self, name: str, suffix: str) -> pd.DataFrame:
-        """Read an attribute that is a table, whose columns are named in lower case.
+        """Return an attribute that is a table, with column names in lower case.
 
         Raises
         ------
         DataError
-            If it is not there, or damaged.
+            If the file does not exist, or is damaged.
         """
         path = self.path(name, suffix)
         if not path.exists():
-            raise DataError(f"{path}: not there; {self.remedy}")
+            raise DataError(f"{path}: file not found; {self.remedy}")
         if path.suffix in (".csv", ".tsv"):
             return pd.DataFrame(read_table(path, f"{path}"))
         try:
@@ -124,54 +126,56 @@ class Sorting:
         return table.loc[:, ~table.columns.duplicated()]
 
     def check_channels(self, name: str, channels: np.ndarray, among: str, count: int) -> None:
-        """Make sure that channels of clusters, counted from 0, are among those of a file.
+        """Check that the channels of clusters, counted from 0, exist in a file.
 
         Raises
         ------
         DataError
-            If not.
+            If they do not.
         """
         if len(channels) and not 0 <= channels.min() <= channels.max() < count:
-            raise DataError(f"{self.folder}: {name} beyond the {count} channels of {among}")
+            raise DataError(
+                f"{self.folder}: {name} refers to channels beyond the {count} in {among}; {self.remedy}"
+            )
 
     def spikes(self, ids: np.ndarray, rate_hz: float | None = None) -> SpikesByTime:
-        """Say where the spikes of some clusters are.
+        """Return the spikes of some clusters, in files.
 
         Parameters
         ----------
         ids
             The clusters, ``(unit,)``.
         rate_hz
-            Samples in a second, where times are read from ``spikes.samples``; None reads ``spikes.times``.
+            Sampling rate (Hz) if times are read from ``spikes.samples``; None reads ``spikes.times``.
 
         Raises
         ------
         DataError
-            If a file is not there, or damaged.
+            If a file does not exist, or is damaged.
         """
         times, clusters = "spikes.times" if rate_hz is None else "spikes.samples", "spikes.clusters"
         for name in (times, clusters):
             if self.array(name).ndim != 1:
-                raise DataError(f"{self.path(name)}: more than one column; {self.remedy}")
+                raise DataError(f"{self.path(name)}: has more than one column; {self.remedy}")
         return SpikesByTime(Column(self.path(times)), Column(self.path(clusters)), ids, rate_hz or 1.0)
 
 
 def sorting_in(folder: Path) -> Sorting:
-    """Give the sorting of a folder whose files are named by object and attribute alone."""
+    """Return the sorting of a folder whose files are named by object and attribute alone."""
     return Sorting(folder, files_of(folder).get("", {}))
 
 
 def by_probe(units: SpikeTrains, probes: np.ndarray, kept: np.ndarray) -> list[SpikeTrains]:
-    """Make a population of each probe, where one sorting holds several.
+    """Return a population for each probe of a sorting of several probes.
 
     Parameters
     ----------
     units
-        All of the sorting.
+        All units of the sorting.
     probes
         Number of each unit's probe, ``(unit,)``.
     kept
-        Which units are kept, ``(unit,)``; a probe with none is left out.
+        Mask of the units that are kept, ``(unit,)``; probes without such units are left out.
     """
     return [
         replace(units.only(kept & (probes == probe)), population=f"probe{probe:g}")

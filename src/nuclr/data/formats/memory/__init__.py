@@ -1,4 +1,4 @@
-"""Recordings in memory: spike times and traces that people hold in notebooks become populations."""
+"""Populations from spike times and traces in memory, for example in a notebook."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from nuclr.errors import DataError, NothingToLearn
 logger = logging.getLogger(__name__)
 
 RECORDING, POPULATION = "memory", "all"
-# Units that fire less than this, taken together, may have been given in milliseconds.
+# If the mean rate of all units is lower than this, spike times may be in milliseconds.
 RARE_HZ = 0.01
 
 
 @dataclass(frozen=True)
 class Names:
-    """Where a recording in memory comes from, as far as anybody says."""
+    """Names of a recording in memory, its animal and its population."""
 
     recording: str = RECORDING
     animal: str | None = None
@@ -45,11 +45,11 @@ class Names:
 
     @property
     def path(self) -> Path:
-        """What messages call it."""
+        """Name of the recording in messages."""
         return Path(self.recording)
 
     def made(self, raw: SpikeTrains | Traces, options: Chunk) -> Population:
-        """Make the population."""
+        """Return the population with these names."""
         recording = safe_name(self.recording)
         return to_population(
             raw,
@@ -74,43 +74,44 @@ def from_spike_times(
     min_rate_hz: float | None = None,
     model: Reads | None = None,
 ) -> Population:
-    """Make a population of spike times in memory, for ``model.embed``.
+    """Return a population of spike times in memory, for ``model.embed``.
 
-    What is recognised: a list of arrays, ``{id: times}``; pynapple's ``TsGroup``; neo's ``SpikeTrain`` in a
-    list, a ``Segment`` or a ``Block``; SpikeInterface's ``BaseSorting``. Of these, metadata of text or truth
-    values are labels, and what they say of the session's time is kept (``time_support``; ``t_start`` and
-    ``t_stop``, in whatever unit; a sorting's recording). Units of a sorting whose ``quality`` is noise are
-    left out.
+    The following objects are supported: a list of arrays; ``{id: times}``; pynapple's ``TsGroup``; neo's
+    ``SpikeTrain`` in a list, a ``Segment`` or a ``Block``; and SpikeInterface's ``BaseSorting``. Their
+    metadata that contain text or booleans become labels. The limits of the session are read from
+    ``time_support``, from ``t_start`` and ``t_stop`` in any unit, or from the recording of a sorting. Units
+    of a sorting whose ``quality`` is noise are left out.
 
-    Times are seconds. Times out of order are sorted and times outside the session left out, both with a
-    warning; NaN is refused, and so are whole numbers above 100,000, which are samples or milliseconds.
+    Times are in seconds. Times that are not in order are sorted, and times outside the session are left out,
+    both with a warning. NaN is an error, and so are integers above 100,000, which are samples or
+    milliseconds.
 
     Parameters
     ----------
     trains
-        Spike times (s), one array a unit.
+        Spike times (s), one array for each unit.
     start_s, stop_s
-        When the session began and ended (s); None: as the object says, else the first spike rounded down to a
+        Start and end of the session (s); None: from the object, or else the first spike rounded down to a
         whole second, and the last spike.
     labels
-        Columns, as ``{"brain_region": [...]}`` or a DataFrame: rows in the order of the units, or indexed by
-        their ids (or with a column ``unit_id``).
+        Label columns, as ``{"brain_region": [...]}`` or a DataFrame, with rows in the order of the units, or
+        indexed by their ids (or with a column ``unit_id``).
     animal
-        Whose neurons these are; None: the recording's name stands for it. Recordings of several animals need
-        the names of their animals, or probes take them for one.
+        Name of the animal; None: the name of the recording. If you use recordings of several animals, give
+        the name of each; otherwise probes treat all of them as one animal.
     recording, population
         Names of the session and of the units that were recorded together.
     bin_s
-        Bin of spike counts (s); None: as the model reads them, else 0.02.
+        Bin width of spike counts (s); None: as the model requires, or without a model 0.02.
     min_rate_hz
-        Units that fire less are left out; None: as the model has it, else none are.
+        Units that fire less are left out; None: as the model requires, or without a model none.
     model
-        Of ``nuclr.load_model``.
+        A model from ``nuclr.load_model``.
 
     Raises
     ------
     DataError
-        If there is no unit or no spike, two units have one id, or times or labels make no sense.
+        If there is no unit or no spike, two units have the same id, or times or labels are not valid.
 
     Examples
     --------
@@ -149,33 +150,35 @@ def from_traces(
     recording: str = RECORDING,
     population: str = POPULATION,
 ) -> Population:
-    """Make a population of dF/F in memory, for ``model.embed``.
+    """Return a population of dF/F in memory, for ``model.embed``.
 
-    What is recognised: an array, also one of Dask, h5py or Zarr, which is read a part at a time; pynapple's
-    ``TsdFrame``; xarray's ``DataArray`` with dimensions ``time`` and another, in either order, and times in
-    s. The last two know the times of their frames. These must be even; a ``TsdFrame`` may have gaps between
-    the epochs of its ``time_support``, which are not used. The array is not copied.
+    The following objects are supported: an array, also of Dask, h5py or Zarr, which is read in parts;
+    pynapple's ``TsdFrame``; and xarray's ``DataArray`` with the dimension ``time`` in s and another
+    dimension, in either order. The last two contain the times of their frames, which must be evenly spaced; a
+    ``TsdFrame`` may have gaps between the epochs of its ``time_support``, which are not used. The array is
+    not copied.
 
     Parameters
     ----------
     traces
         dF/F, ``(unit, time)``.
     rate_hz
-        Frames in a second, of an array that does not know it.
+        Frame rate (Hz), for an array without frame times.
     start_s
-        Time of the first frame (s), of an array that does not know it; None: 0.
+        Time of the first frame (s), for an array without frame times; None: 0.
     time_first
-        Whether an array is ``(time, unit)``; None: it is ``(unit, time)``, and one of more units than frames
-        is refused.
+        Whether an array is ``(time, unit)``; None: it is ``(unit, time)``, and an array with more units than
+        frames is an error.
     fluorescence
-        True: it is raw fluorescence, of which dF/F is made as Suite2p's baseline "maximin" has it.
+        True: the traces are raw fluorescence, from which dF/F is computed with Suite2p's baseline "maximin".
     labels, animal, recording, population
         As for :func:`from_spike_times`.
 
     Raises
     ------
     DataError
-        If there is no unit or no number, frames are not even, or the orientation, or labels, make no sense.
+        If there is no unit or no finite sample, frames are not evenly spaced, or the orientation or labels
+        are not valid.
 
     Examples
     --------
@@ -202,12 +205,12 @@ def from_traces(
 
 
 def read_object(held: Any, options: Nwb, chunk: Chunk) -> list[Population]:
-    """Make the populations of an object in memory: spike times, traces that know their times, or an NWBFile.
+    """Return the populations of an object in memory: spike times, traces with frame times, or an NWBFile.
 
     Raises
     ------
     DataError
-        If it is none of these, or makes no sense.
+        If it is none of these, or is not valid.
     """
     if isinstance(held, Population):
         return [held]
@@ -219,7 +222,7 @@ def read_object(held: Any, options: Nwb, chunk: Chunk) -> list[Population]:
             if why := why_left_out(population, chunk):
                 logger.warning("%s: population %s: %s", names.path, population.population, why)
         if not (kept := [population for population in made if len(population.units)]):
-            raise NothingToLearn(f"{names.path}: no unit is left; lower min_rate_hz")
+            raise NothingToLearn(f"{names.path}: no units are left; lower min_rate_hz")
         return kept
     if is_traces(held):
         names = Names()
@@ -250,25 +253,27 @@ def _of_spikes(
     raw = replace(raw, units=labelled(raw, labels, names.recording))
     rate_hz = np.mean([len(own) for own in held.times]) / float(np.diff(spans).sum())
     if rate_hz < RARE_HZ:
-        logger.warning("%s: units fire %.2g times a second; are times in seconds?", names.path, rate_hz)
+        logger.warning("%s: units fire at only %.2g Hz; check that times are in seconds", names.path, rate_hz)
     return _with_something(names.made(raw, chunk), chunk, names)
 
 
 def _with_something(population: Population, chunk: Chunk, names: Names) -> Population:
-    """Make sure that something is left of a population."""
+    """Return a population after checking that it can be used."""
     if population.modality == "calcium" and not len(population.units):
-        raise NothingToLearn(f"{names.path}: all traces are NaN throughout")
+        raise NothingToLearn(f"{names.path}: all traces are NaN in all frames; check the traces")
     if why := why_left_out(population, chunk):
-        raise NothingToLearn(f"{names.path}: {why}; look at spike times and session, or lower min_rate_hz")
+        raise NothingToLearn(
+            f"{names.path}: {why}; check the spike times and the session, or lower min_rate_hz"
+        )
     return population
 
 
 def _session(held: HeldSpikes, limits: tuple[float | None, float | None], names: Names) -> np.ndarray:
-    """Say when the session ran, ``(interval, 2)`` (s)."""
+    """Return the spans of the session, ``(interval, 2)`` (s)."""
     together = np.concatenate(held.times)
     known = together[np.isfinite(together)]
     if not len(known):
-        raise NothingToLearn(f"{names.path}: no spike in it; look at the spike times")
+        raise NothingToLearn(f"{names.path}: contains no spikes; check the spike times")
     start, stop = limits
     if held.spans is None:
         spans = session_span(known.min(), known.max())
@@ -278,7 +283,7 @@ def _session(held: HeldSpikes, limits: tuple[float | None, float | None], names:
         spans = intersect_spans(held.spans, np.array([within], float))
     if not (len(spans) and np.isfinite(spans).all() and (spans[:, 0] < spans[:, 1]).all()):
         raise DataError(
-            f"{names.path}: no time is left between start_s = {start} and stop_s = {stop}; its spikes are "
-            f"from {known.min():g} to {known.max():g} s"
+            f"{names.path}: no time is left between start_s = {start} and stop_s = {stop}; the spikes are "
+            f"between {known.min():g} and {known.max():g} s"
         )
     return spans

@@ -1,4 +1,4 @@
-"""Labels of units in memory: columns that objects bring along, and those that a person gives."""
+"""Labels of units in memory: metadata of objects, and labels that a user gives."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ logger = logging.getLogger(__name__)
 Labels = Mapping[str, Any] | pd.DataFrame
 ID = "unit_id"
 ALL = Nwb()
-# Columns that every table of units has beside its labels.
+# Columns that every table of units has in addition to its labels.
 TAKEN = ("population", "recording", "animal", "windows", "embedding")
 
 
 def unit_table(ids: Sequence[str], columns: pd.DataFrame, options: Nwb, named: str) -> pd.DataFrame:
-    """Make the table of units of what an object says of them: those columns that are labels.
+    """Return the table of units with the columns of an object's metadata that are labels.
 
     Parameters
     ----------
     ids
-        Of units.
+        Ids of the units.
     columns
-        One row a unit.
+        Metadata, one row for each unit.
     options
-        Which columns are kept (``unit_columns``; None: of text or truth values), and which is the region.
+        Which columns are kept (``unit_columns``; None: columns of text or booleans), and which is the region.
     named
-        What messages call the recording.
+        Name of the recording in messages.
 
     Raises
     ------
     DataError
-        If two units have one id, or a column is not there.
+        If two units have the same id, or a column does not exist.
     """
     if twice := next((unit for unit in ids if list(ids).count(unit) > 1), None):
-        raise DataError(f"{named}: two units are called {twice}; give each an id of its own")
+        raise DataError(f"{named}: two units have the id {twice}; give each unit a different id")
     units = pd.DataFrame({ID: list(ids)})
     if options.unit_columns is None:
         wanted = [str(name) for name in columns if _is_label(str(name), columns[name])]
@@ -57,7 +57,11 @@ def unit_table(ids: Sequence[str], columns: pd.DataFrame, options: Nwb, named: s
                 f"{named}: no column {name}; {did_you_mean(name, columns, f'its columns: {known}')}"
             )
     if taken := [name for name in wanted if name in TAKEN]:
-        logger.warning("%s: %s: names of the table's own columns, not kept as labels", named, taken[0])
+        logger.warning(
+            "%s: %s is the name of a column that every table of units has; not kept as a label",
+            named,
+            taken[0],
+        )
     units = units.assign(**{name: columns[name].to_numpy() for name in wanted if name not in (ID, *TAKEN)})
     if options.region_column:
         units[REGION] = columns[options.region_column].to_numpy()
@@ -71,28 +75,28 @@ def _is_label(name: str, values: pd.Series) -> bool:
 
 
 def labelled(raw: SpikeTrains | Traces, labels: Labels | None, named: str) -> pd.DataFrame:
-    """Give the units of a recording with the labels that a person gives.
+    """Return the table of units of a recording with the labels that a user gives.
 
     Parameters
     ----------
     raw
         The recording.
     labels
-        Columns, with rows in the order of the units or indexed by their ids.
+        Label columns, with rows in the order of the units or indexed by their ids.
     named
-        What messages call the recording.
+        Name of the recording in messages.
 
     Raises
     ------
     DataError
-        If rows are missing or too many, or it cannot be told which row is which unit's.
+        If there are too few or too many rows, or the rows cannot be assigned to units.
     """
     units = raw.units
     if labels is None:
         return units
     if not isinstance(labels, Mapping | pd.DataFrame):
         raise DataError(
-            f"{named}: labels are {type(labels).__name__}; give {{column: values}} or a DataFrame"
+            f"{named}: labels must be {{column: values}} or a DataFrame, not {type(labels).__name__}"
         )
     if ID in labels:
         try:
@@ -100,7 +104,9 @@ def labelled(raw: SpikeTrains | Traces, labels: Labels | None, named: str) -> pd
         except ValueError as error:
             raise DataError(f"{named}: labels: {error}") from None
     if taken := [str(name) for name in labels if str(name) in TAKEN]:
-        raise DataError(f"{named}: labels: {taken[0]} is a column that the table has already; rename it")
+        raise DataError(
+            f"{named}: labels: {taken[0]} is the name of a column that every table of units has; rename it"
+        )
     ids = list(units[ID])
     return units.assign(
         **{str(name): _values(str(name), values, ids, named) for name, values in labels.items()}
@@ -108,7 +114,7 @@ def labelled(raw: SpikeTrains | Traces, labels: Labels | None, named: str) -> pd
 
 
 def _values(name: str, values: Any, ids: list[str], named: str) -> np.ndarray:
-    """Give one label a unit."""
+    """Return the values of a label, one for each unit."""
     if isinstance(values, Mapping):
         values = pd.Series(dict(values), dtype=object)
     if isinstance(values, pd.Series):
@@ -118,27 +124,30 @@ def _values(name: str, values: Any, ids: list[str], named: str) -> np.ndarray:
     values = list(values)
     if len(values) != len(ids):
         raise DataError(
-            f"{named}: labels: {name} has {counted(len(values), 'value')} for {counted(len(ids), 'unit')}"
+            f"{named}: labels: {name} has {counted(len(values), 'value')} for {counted(len(ids), 'unit')}; "
+            "give one value for each unit"
         )
     return pd.Series(values).to_numpy()
 
 
 def _by_id(name: str, values: pd.Series, ids: list[str], named: str) -> np.ndarray:
-    """Take the values of units by their ids; of an index that only counts the rows, in their order."""
+    """Return the values of units by their ids, or in their order if the index is the default 0, 1, ..."""
     index = [str(unit) for unit in values.index]
     counts = isinstance(values.index, pd.RangeIndex) and index[:1] in ([], ["0"])
     if counts and (len(values) != len(ids) or not set(ids) <= set(index)):
         return _values(name, values.tolist(), ids, named)
     if counts and ids != index:
         raise DataError(
-            f"{named}: labels: {name} has rows 0, 1, ..., and units are called so in another order; index it "
-            "by unit (labels.index = ids)"
+            f"{named}: labels: {name} has the index 0, 1, ..., but the units have these ids in another "
+            "order; "
+            "index it by unit id (labels.index = ids)"
         )
     if missing := [unit for unit in ids if unit not in set(index)]:
         raise DataError(
-            f"{named}: labels: {name} has no row for unit {missing[0]}; index it by the ids of units, or "
-            "give a list in their order"
+            f"{named}: labels: {name} has no row for unit {missing[0]}; index it by unit id, or give a list "
+            "in "
+            "the order of the units"
         )
     if len(set(index)) < len(index):
-        raise DataError(f"{named}: labels: {name} has two rows for one unit")
+        raise DataError(f"{named}: labels: {name} has two rows for the same unit; remove one")
     return values.set_axis(index).loc[ids].to_numpy()

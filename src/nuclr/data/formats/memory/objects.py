@@ -1,7 +1,7 @@
-"""What people hold in notebooks, recognised by its attributes: nothing of theirs is imported.
+"""Objects of other packages in memory, recognised by their attributes without importing these packages.
 
-pynapple's ``TsGroup`` and ``TsdFrame``, neo's ``SpikeTrain``, SpikeInterface's ``BaseSorting``, xarray's
-``DataArray``, and plain arrays.
+These are pynapple's ``TsGroup`` and ``TsdFrame``, neo's ``SpikeTrain``, SpikeInterface's ``BaseSorting``,
+xarray's ``DataArray``, and plain arrays.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nuclr.words import counted
 logger = logging.getLogger(__name__)
 
 SECONDS = ("", "s", "sec", "secs", "second", "seconds")
-# No session lasts so long (s) that all of its spikes fall on whole seconds.
+# If all times are integers and some are larger than this, they cannot be seconds.
 WHOLE_FROM_S = 1e5
 
 
@@ -33,13 +33,13 @@ class HeldSpikes:
     Attributes
     ----------
     ids
-        Of units.
+        Ids of the units.
     times
         Spike times (s) of each unit, ``(spike,)``.
     columns
-        What is said of units, one row a unit.
+        Metadata of the units, one row for each unit.
     spans
-        When the session ran, ``(interval, 2)`` (s); None where that is not known.
+        Spans of the session, ``(interval, 2)`` (s); None if they are unknown.
     """
 
     ids: list[str]
@@ -55,17 +55,17 @@ class HeldTraces:
     Attributes
     ----------
     values
-        Anything that is sliced like a NumPy array, ``(unit, time)`` or ``(time, unit)``.
+        Any object that can be sliced like a NumPy array, ``(unit, time)`` or ``(time, unit)``.
     by_unit
-        Whether it is ``(unit, time)``; None where that is not known.
+        Whether it is ``(unit, time)``; None if that is unknown.
     ids
-        Of units; None where they have none.
+        Ids of the units; None if they have none.
     columns
-        What is said of units, one row a unit.
+        Metadata of the units, one row for each unit.
     times
-        Of frames (s), ``(time,)``; None where they are not known.
+        Times of the frames (s), ``(time,)``; None if they are unknown.
     epochs
-        Spans (s) in which frames follow each other, ``(interval, 2)``; None: all do.
+        Spans (s) of consecutive frames, ``(interval, 2)``; None: all frames are consecutive.
     """
 
     values: Any
@@ -77,7 +77,7 @@ class HeldTraces:
 
 
 def is_traces(held: Any) -> bool:
-    """Whether an object holds traces that know their own times: a TsdFrame or a DataArray."""
+    """Return whether an object contains traces with frame times: a TsdFrame or a DataArray."""
     timed = hasattr(held, "time_support") and hasattr(held, "columns")
     return timed or _is_xarray(held)
 
@@ -87,12 +87,12 @@ def _is_xarray(held: Any) -> bool:
 
 
 def held_spikes(trains: Any) -> HeldSpikes:
-    """Read the spike trains that an object holds.
+    """Return the spike trains in an object.
 
     Raises
     ------
     DataError
-        If it holds none, or they cannot be in seconds.
+        If it contains none, or they cannot be in seconds.
     """
     if hasattr(trains, "get_unit_spike_train"):
         return _of_spikeinterface(trains)
@@ -105,7 +105,9 @@ def held_spikes(trains: Any) -> HeldSpikes:
         each = _listed(_spiketrains(trains))
         ids = list(range(len(each)))
     if not each:
-        raise DataError("spike times: no unit in it; give an array of spike times (s) for each unit")
+        raise DataError(
+            "spike times: the object contains no units; give an array of spike times (s) for each unit"
+        )
     times = [_seconds(own, str(unit)) for unit, own in zip(ids, each, strict=True)]
     _refuse_samples(times)
     if hasattr(trains, "time_support"):
@@ -116,32 +118,33 @@ def held_spikes(trains: Any) -> HeldSpikes:
 
 
 def _listed(trains: Any) -> list[Any]:
-    # One array of numbers is of one unit, or no spike times at all: which cannot be told.
+    # A single array of numbers is ambiguous: it may be one unit, or no spike times at all.
     numbers = is_traces(trains) or getattr(trains, "dtype", np.dtype(object)) != np.dtype(object)
     if isinstance(trains, str | bytes | pd.DataFrame) or numbers or not isinstance(trains, Iterable):
         raise DataError(
-            f"spike times: {type(trains).__name__} is not read; give a list of arrays of spike times (s), "
+            f"spike times: {type(trains).__name__} is not supported; give a list of arrays of spike times "
+            "(s), "
             "one for each unit, or {id: times}, a pynapple TsGroup, neo SpikeTrains or a SpikeInterface "
-            "sorting; dF/F is given with nuclr.from_traces(array, rate_hz)"
+            "sorting. For dF/F, use nuclr.from_traces(array, rate_hz)"
         )
     return list(trains)
 
 
 def _texts(ids: Iterable[Any]) -> list[str]:
-    """Ids as text: whole numbers, of NumPy too, as they are counted."""
+    """Return ids as text; integers of NumPy are written like those of Python."""
     return [str(unit.item() if isinstance(unit, np.generic) else unit) for unit in ids]
 
 
 def _seconds(times: Any, unit: str) -> np.ndarray:
-    """Spike times of a unit as floats, in seconds where they say in what they are."""
-    if hasattr(times, "rescale"):  # of quantities, as neo's are
+    """Return the spike times of a unit as floats, converted to seconds if they have a physical unit."""
+    if hasattr(times, "rescale"):  # quantities, as in neo
         times = times.rescale("s").magnitude
-    elif hasattr(times, "time_support"):  # pynapple's, which are in seconds
+    elif hasattr(times, "time_support"):  # pynapple, which uses seconds
         times = times.t
     elif type(times) not in (np.ndarray, list, tuple, pd.Series) and (
         hasattr(times, "units") or hasattr(times, "unit")
     ):
-        raise DataError(f"unit {unit}: {type(times).__name__} has a unit of its own; give plain numbers in s")
+        raise DataError(f"unit {unit}: {type(times).__name__} has a physical unit; give plain numbers in s")
     try:
         values = np.asarray(times)
         if values.dtype.kind == "O" or not values.size:
@@ -150,35 +153,36 @@ def _seconds(times: Any, unit: str) -> np.ndarray:
         raise _not_times(unit, type(times).__name__) from None
     if values.dtype.kind not in "iuf":
         raise _not_times(unit, str(values.dtype))
-    # MATLAB has rows and columns of one.
+    # Vectors from MATLAB have two dimensions, one of length 1.
     if values.ndim == 0 or values.size not in (0, max(values.shape)):
         raise _not_times(unit, f"an array of shape {values.shape}")
     return values.reshape(-1).astype(np.float64)
 
 
 def _not_times(unit: str, what: str) -> DataError:
-    return DataError(f"unit {unit}: {what}, where spike times (s) belong: numbers, one for each spike")
+    return DataError(f"unit {unit}: spike times are {what}; give one number (s) for each spike")
 
 
 def _refuse_samples(times: Sequence[np.ndarray]) -> None:
-    """Refuse whole numbers that go beyond any session in seconds.
+    """Check that spike times are not integers that are too large to be seconds.
 
     Raises
     ------
     DataError
-        If these are such.
+        If they are.
     """
     together = np.concatenate(times)
     known = together[np.isfinite(together)]
     if len(known) and known.max() > WHOLE_FROM_S and (known == np.floor(known)).all():
         raise DataError(
-            f"spike times: whole numbers up to {known.max():.0f}, which are samples or ms; times must be in "
-            "seconds: divide samples by the sampling rate, ms by 1000"
+            f"spike times: integers up to {known.max():.0f}, which are probably samples or ms; times must be "
+            "in "
+            "seconds: divide samples by the sampling rate, or ms by 1000"
         )
 
 
 def _metadata(held: Any) -> pd.DataFrame:
-    """Tabulate what pynapple's metadata say of units."""
+    """Return pynapple's metadata of units as a table."""
     names = [str(name) for name in getattr(held, "metadata_columns", ()) if name != "rate"]
     if not names:
         return pd.DataFrame()
@@ -186,15 +190,15 @@ def _metadata(held: Any) -> pd.DataFrame:
 
 
 def _intervals(support: Any) -> np.ndarray:
-    """Spans of pynapple's ``IntervalSet``, whose ends belong to them."""
+    """Return the spans of pynapple's ``IntervalSet``, whose ends are included."""
     spans = np.asarray(support.values, np.float64).reshape(-1, 2)
     if not len(spans) or not (spans[:, 0] <= spans[:, 1]).all():
-        raise DataError("time_support: it is empty or not in order; restrict to some epoch")
+        raise DataError("time_support: it is empty or not in order; restrict the object to an epoch")
     return merge_spans(np.stack([spans[:, 0], np.nextafter(spans[:, 1], np.inf)], axis=1))
 
 
 def _support(group: Any, times: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Spans in which units were observed; None where that is but from the first spike to the last."""
+    """Return the spans in which units were observed; None if they are only those of the spikes."""
     spans = _intervals(group.time_support)
     together = np.concatenate(times)
     if len(together):
@@ -205,22 +209,25 @@ def _support(group: Any, times: Sequence[np.ndarray]) -> np.ndarray | None:
 
 
 def _spiketrains(held: Any) -> Any:
-    """Give the spike trains of neo's Block or Segment; anything else as it is."""
+    """Return the spike trains of neo's Block or Segment; other objects are returned unchanged."""
     if hasattr(held, "segments"):
         if len(held.segments) != 1:
             raise DataError(
-                f"neo: a Block of {counted(len(held.segments), 'segment')}; give one: block.segments[0]"
+                f"neo: a Block with {counted(len(held.segments), 'segment')}; give one of them, such as "
+                "block.segments[0]"
             )
         held = held.segments[0]
     return getattr(held, "spiketrains", held)
 
 
 def _of_neo(trains: Sequence[Any], ids: list[str] | None, times: list[np.ndarray]) -> HeldSpikes:
-    """Add what neo's SpikeTrains say of themselves; their names are their ids if no two are alike."""
+    """Return neo's SpikeTrains with their metadata; their names become ids if they are unique."""
     spans = np.array([[_one(train.t_start), np.nextafter(_one(train.t_stop), np.inf)] for train in trains])
     common = np.array([[spans[:, 0].max(), spans[:, 1].min()]])
     if not common[0, 0] < common[0, 1]:
-        raise DataError("neo: spike trains that end before others begin (t_start, t_stop); give one session")
+        raise DataError(
+            "neo: some spike trains end before others begin (t_start, t_stop); give those of one session"
+        )
     names = [str(train.name or "") for train in trains]
     notes = [dict(train.annotations or {}) for train in trains]
     shared = [name for name in notes[0] if all(np.ndim(own.get(name, [])) == 0 for own in notes)]
@@ -236,15 +243,16 @@ def _one(quantity: Any) -> float:
 
 
 def _of_spikeinterface(sorting: Any) -> HeldSpikes:
-    """Read a sorting; units whose property ``quality`` is noise are left out, as of a saved one."""
+    """Return the spikes of a sorting without units whose ``quality`` is noise, as for a saved sorting."""
     segments = int(sorting.get_num_segments())
     if segments != 1:
         raise DataError(
-            f"sorting: {segments} segments; select one: sorting.select_segments([0]), and read each by itself"
+            f"sorting: {segments} segments; select one with sorting.select_segments([0]), and read each "
+            "separately"
         )
     ids = list(sorting.unit_ids)
     if not ids:
-        raise DataError("sorting: no unit in it")
+        raise DataError("sorting: contains no units")
     columns = {str(name): np.asarray(sorting.get_property(name)) for name in sorting.get_property_keys()}
     columns = {name: own for name, own in columns.items() if own.shape == (len(ids),)}
     table = pd.DataFrame(columns, index=range(len(ids)))
@@ -252,10 +260,12 @@ def _of_spikeinterface(sorting: Any) -> HeldSpikes:
     if "quality" in table:
         kept = (table["quality"].astype(str).str.lower() != NOISE).to_numpy()
         if not kept.all():
-            logger.info("sorting: %d of %d units are called noise: left out", (~kept).sum(), len(ids))
+            logger.info("sorting: %d of %d units are labelled noise; left out", (~kept).sum(), len(ids))
     chosen = [unit for unit, own in zip(ids, kept, strict=True) if own]
     if not chosen:
-        raise DataError(f"sorting: all {len(ids)} units are called noise (quality)")
+        raise DataError(
+            f"sorting: all {len(ids)} units are labelled noise (property quality); change their labels"
+        )
     times = [
         np.asarray(sorting.get_unit_spike_train(unit, segment_index=0, return_times=True), np.float64)
         for unit in chosen
@@ -264,13 +274,13 @@ def _of_spikeinterface(sorting: Any) -> HeldSpikes:
 
 
 def _session(sorting: Any, times: Sequence[np.ndarray]) -> np.ndarray | None:
-    """From a sorting's first sample to the last of its recording, or to its last spike, ``(1, 2)`` (s)."""
+    """Return the span of a sorting, ``(1, 2)`` (s), to the end of its recording or to the last spike."""
     rate = float(sorting.get_sampling_frequency())
     start = float(sorting.get_start_time(segment_index=0)) if hasattr(sorting, "get_start_time") else 0.0
     together = np.concatenate(times)
     if not len(together):
         return None
-    # Samples are counted from the beginning of the recording, and the last one is a sample long.
+    # Samples are counted from the start of the recording, and the last sample has a length too.
     start, stop = min(start, float(together.min())), float(together.max()) + 1 / rate
     if hasattr(sorting, "get_num_samples") and sorting.has_recording():
         stop = max(stop, start + int(sorting.get_num_samples(segment_index=0)) / rate)
@@ -278,12 +288,12 @@ def _session(sorting: Any, times: Sequence[np.ndarray]) -> np.ndarray | None:
 
 
 def held_traces(traces: Any) -> HeldTraces:
-    """Read the traces that an object holds.
+    """Return the traces in an object.
 
     Raises
     ------
     DataError
-        If it holds none.
+        If it contains none.
     """
     if hasattr(traces, "time_support") and hasattr(traces, "columns"):
         return HeldTraces(
@@ -296,22 +306,22 @@ def held_traces(traces: Any) -> HeldTraces:
         )
     if _is_xarray(traces):
         return _of_xarray(traces)
-    # What is sliced like an array may be too large for memory.
+    # Objects that can be sliced like an array may be too large for memory.
     if all(hasattr(traces, name) for name in ("shape", "dtype", "ndim", "__getitem__")):
         return HeldTraces(traces)
     try:
         return HeldTraces(np.asarray(traces))
     except (TypeError, ValueError):
         kind = type(traces).__name__
-        raise DataError(f"traces: {kind} is no array; give one of (unit, time)") from None
+        raise DataError(f"traces: {kind} is not an array; give an array (unit, time)") from None
 
 
 def _of_xarray(array: Any) -> HeldTraces:
     dims = [str(dim) for dim in array.dims]
     if len(dims) != 2 or "time" not in dims:
         raise DataError(
-            f"DataArray of dimensions ({', '.join(dims)}), where (unit, time) belong; rename them, or choose "
-            "one of the others (isel)"
+            f"DataArray: the dimensions are ({', '.join(dims)}), but must be (unit, time); rename them, or "
+            "select along the others (isel)"
         )
     (unit,) = [dim for dim in dims if dim != "time"]
     own = {str(name): each for name, each in array.coords.items() if each.dims == (unit,)}
@@ -327,12 +337,12 @@ def _of_xarray(array: Any) -> HeldTraces:
 
 
 def _clock(times: Any) -> np.ndarray:
-    """Read the times of a DataArray's frames (s)."""
+    """Return the times of a DataArray's frames (s)."""
     values, named = np.asarray(times), str(times.attrs.get("units", "")).strip().lower()
     if values.dtype.kind == "m":
         return values / np.timedelta64(1, "s")
     if values.dtype.kind not in "iuf" or named not in SECONDS:
         raise DataError(
-            f"DataArray: time is {named or values.dtype}; give it as numbers in s from the session's start"
+            f"DataArray: time is in {named or values.dtype}; give numbers in s from the start of the session"
         )
     return values.astype(np.float64)

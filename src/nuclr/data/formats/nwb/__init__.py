@@ -1,7 +1,7 @@
 """Recordings from NWB files, in HDF5 or Zarr: a Units table, or traces of imaged ROIs.
 
 Source: NWB schema 2.x, https://nwb-schema.readthedocs.io . Spike times and traces, which may not fit in
-memory, are left in the file: what is returned says where.
+memory, stay in the file and are read later.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ ZARR = (".zgroup", ".zmetadata")
 
 
 def is_nwb(path: Path | Remote) -> bool:
-    """Whether a path is an NWB file, or an NWB folder (Zarr)."""
+    """Return whether a path is an NWB file, or an NWB folder (Zarr)."""
     if isinstance(path, Remote):
         return path.suffix in (".nwb", ".zarr")
-    # A link that leads nowhere is one too, so that it is said.
+    # A broken link counts too, so that it raises an error when it is read.
     if path.suffix == ".nwb" and not path.is_dir():
         return True
     if path.suffix not in (".nwb", ".zarr") or not any((path / name).is_file() for name in ZARR):
@@ -35,7 +35,7 @@ def is_nwb(path: Path | Remote) -> bool:
 
 
 def subject_of(path: Path | Remote) -> str:
-    """Read NWB's ``subject_id`` alone, which is quick; "" where the file names no subject.
+    """Return NWB's ``subject_id`` without reading anything else; "" if the file names no subject.
 
     Raises
     ------
@@ -56,24 +56,24 @@ def _subject(root: Node) -> str:
 def read_populations(
     path: Path | Remote, options: Reading | None = None, animal: str | None = None
 ) -> list[SpikeTrains] | list[Traces]:
-    """Read what populations a file holds.
+    """Read the populations of a file.
 
     Units are grouped by the electrode group of their first electrode; a file without electrodes is
-    one population. Without units, traces of ROIs are read.
+    one population. If the file has no units, traces of ROIs are read.
 
     Parameters
     ----------
     path
         The NWB file.
     options
-        How it is read; None: the defaults.
+        How the file is read; None: the defaults.
     animal
-        Begins the ids of units; None: the subject, or the file's name where there is none.
+        Prefix of unit ids; None: the subject, or the name of the file if it names no subject.
 
     Raises
     ------
     DataError
-        If the file is damaged, holds neither units nor traces, or lacks a column.
+        If the file is damaged, contains neither units nor traces, or lacks a column.
     """
     with opened(path) as root:
         return populations_of(root, options or Reading(), animal)
@@ -82,20 +82,20 @@ def read_populations(
 def populations_of(
     root: Node, options: Reading, animal: str | None = None
 ) -> list[SpikeTrains] | list[Traces]:
-    """Read what populations an open file holds; see :func:`read_populations`."""
+    """Read the populations of an open file; see :func:`read_populations`."""
     prefix = _unit_prefix(root, animal or _subject(root) or name_of(root.file))
     if (table := units_table(root, options.nwb.units_table)) is not None:
         return spike_trains(root, table, prefix, options.nwb)
     imaged = traces(root, prefix, options.nwb, options.imaging)
     if not imaged:
         raise NothingToLearn(
-            f"{root.file}: neither units nor dF/F (RoiResponseSeries) in it; spike-sort it first"
+            f"{root.file}: contains neither units nor dF/F (RoiResponseSeries); spike-sort it first"
         )
     return imaged
 
 
 def _unit_prefix(root: Node, animal: str) -> str:
-    """Begin the ids of units, so that they are of this session alone."""
+    """Return the prefix of unit ids, which makes them unique to this session."""
     named = (root.get("general/session_id"), root.get("identifier"))
     texts = [node.text().strip() for node in named if node is not None and not node.is_group]
     session = next((text for text in texts if text), name_of(root.file))

@@ -1,4 +1,4 @@
-"""Traces of NWB's imaged ROIs: one series for each set of ROIs, and planes recorded together as one."""
+"""Traces of imaged ROIs in NWB files: one series for each set of ROIs, and joining of imaging planes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nuclr.words import counted
 logger = logging.getLogger(__name__)
 
 SERIES = "RoiResponseSeries"
-# What series are called that are not the cells' own fluorescence.
+# Names of series that are not the fluorescence of cells.
 OTHERS = re.compile(
     r"neuropil|background|bkg|deconv|spike|spks|event|inferred|firing|decay|residual",
     re.IGNORECASE,
@@ -36,7 +36,7 @@ ACCEPTED = ("iscell", "is_cell", "accepted", "Accepted")
 
 @dataclass(frozen=True)
 class _Series:
-    """A series, the rows of its table that its ROIs are, and its timing."""
+    """A series, its data, the table of its ROIs, and the rows of its ROIs in this table."""
 
     node: Node
     data: Node
@@ -45,39 +45,39 @@ class _Series:
 
     @property
     def parent(self) -> str:
-        """``neurodata_type`` of what holds it, by its path."""
+        """Path of the group that contains the series."""
         return self.node.path.rpartition("/")[0]
 
 
 def traces(root: Node, prefix: str, named: Nwb, imaging: Imaging) -> list[Traces]:
-    """Read the traces of an open file; none where it has none.
+    """Return the traces in an open file; an empty list if it has none.
 
-    Of each set of ROIs one series is read: dF/F where there is one, else fluorescence, of which dF/F is made.
+    For each set of ROIs one series is read: dF/F, or else fluorescence, from which dF/F is computed.
     Planes that were recorded together are one population.
 
     Parameters
     ----------
     root
-        Of the file.
+        Root of the file.
     prefix
-        Of unit ids.
+        Prefix of unit ids.
     named
-        Which columns are labels, which series are read, and whether planes stay apart.
+        Which columns are labels, which series are read, and whether planes are joined.
     imaging
-        The rate where the file lacks it, and which ROIs are kept.
+        The frame rate if the file lacks it, and which ROIs are kept.
 
     Raises
     ------
     DataError
-        If traces, their timing or their table make no sense.
+        If traces, their timing or their table are not valid.
     """
     found = [node for node in root.nodes() if node.is_group and node.kind == SERIES]
     if not found:
         if named.series:
-            raise DataError(f"{root.file}: nwb.series: no {SERIES} in it")
+            raise DataError(f"{root.file}: nwb.series: the file contains no {SERIES}; leave nwb.series empty")
         return []
     chosen = [_opened(node) for node in _chosen(root, found, named.series)]
-    # In the order of their places, which differ where names do not; populations stay in the file's order.
+    # Sorted by path, because names may not be unique; populations stay in the order of the file.
     order = sorted(range(len(chosen)), key=lambda i: (chosen[i].node.name, chosen[i].parent))
     labels = distinct([chosen[i].node.name for i in order])
     names = dict(zip(order, labels, strict=True))
@@ -94,13 +94,13 @@ def traces(root: Node, prefix: str, named: Nwb, imaging: Imaging) -> list[Traces
 
 
 def _chosen(root: Node, found: list[Node], named: Sequence[str]) -> list[Node]:
-    """Choose one series of each set of ROIs, or those that are named."""
+    """Return one series for each set of ROIs, or those in ``nwb.series``."""
     places = ", ".join(node.path for node in found)
     if named:
         by_name = [[node for node in found if name.strip("/") in (node.name, node.path)] for name in named]
         for name, nodes in zip(named, by_name, strict=True):
             if not nodes:
-                raise DataError(f"{root.file}: nwb.series: no {name} in it; its series: {places}")
+                raise DataError(f"{root.file}: nwb.series: no series {name}; the file contains {places}")
         return [node for node in found if any(node in nodes for nodes in by_name)]
     sets: dict[str, list[Node]] = {}
     for node in found:
@@ -114,12 +114,12 @@ def _chosen(root: Node, found: list[Node], named: Sequence[str]) -> list[Node]:
         if best == 2:
             continue
         same = [node for node, rank in zip(nodes, ranks, strict=True) if rank == best]
-        # Series of different cells of one table: each ROI in one of them is no repetition.
+        # Several series may contain different cells of one table; these are not repetitions.
         taken = _without_repetitions(same)
         others = [node.path for node in nodes if node not in taken]
         if others:
             logger.warning(
-                "%s: of the same ROIs %s is read, not %s; nwb.series names another",
+                "%s: of several series of the same ROIs, %s is read and not %s (nwb.series names another)",
                 root.file,
                 ", ".join(node.path for node in taken),
                 ", ".join(others),
@@ -127,13 +127,15 @@ def _chosen(root: Node, found: list[Node], named: Sequence[str]) -> list[Node]:
         chosen += taken
     if not chosen:
         raise DataError(
-            f"{root.file}: neither dF/F nor fluorescence in it, but {places}; nwb.series names what to read"
+            f"{root.file}: contains neither dF/F nor fluorescence, but {places}; name the series to read "
+            "with "
+            "nwb.series"
         )
     return [node for node in found if node in chosen]
 
 
 def _rank(root: Node, node: Node) -> int:
-    """0 is dF/F, 1 fluorescence, 2 what is neither."""
+    """Return 0 for dF/F, 1 for fluorescence, and 2 for other series."""
     above = root.get(node.path.rpartition("/")[0])
     if OTHERS.search(node.name):
         return 2
@@ -143,7 +145,7 @@ def _rank(root: Node, node: Node) -> int:
 
 
 def _without_repetitions(nodes: list[Node]) -> list[Node]:
-    """Of series with the same ROIs the first; of series with other ROIs each."""
+    """Return the first of several series with the same ROIs, and all series with different ROIs."""
     taken: list[Node] = []
     seen: set[int] = set()
     for node in nodes:
@@ -164,13 +166,13 @@ def _numeric(node: Node) -> bool:
 
 
 def _opened(node: Node) -> _Series:
-    """Check that a series has its parts."""
+    """Return a series after checking that it has data and a table of ROIs."""
     data, rois = node.get("data"), node.get("rois")
     target = rois.target("table") if rois is not None else None
     parts = data is not None and rois is not None and not (data.is_group or rois.is_group)
     if not parts or target is None or not target.is_group:
         raise DataError(
-            f"{node.file}: {node.path} lacks its data, or the table of its ROIs; write the file again"
+            f"{node.file}: {node.path} has no data, or no table of its ROIs; write the file again"
         )
     assert data is not None
     assert rois is not None
@@ -193,7 +195,7 @@ def _population(
     frame_s, start_s = _timing(node, count, imaging.rate_hz)
     frames = Frames(data.column(), np.arange(len(rows)), np.arange(len(rows)), 0, count, by_roi)
     if _rank(root, node) == 1 and imaging.dff and frames.raw():
-        logger.info("%s: dF/F is made of %s (imaging.dff: false reads it as it is)", path, node.name)
+        logger.info("%s: dF/F is computed from %s (imaging.dff: false reads it as it is)", path, node.name)
         frames = replace(frames, correction=Correction(frame_s))
     made = Traces(
         path=path,
@@ -209,7 +211,7 @@ def _population(
 
 
 def _by_roi(series: _Series) -> bool:
-    """Whether the traces are ``(ROI, frame)``, which is not NWB's order.
+    """Return whether the traces are ``(ROI, frame)``, which is not NWB's order.
 
     Raises
     ------
@@ -220,16 +222,18 @@ def _by_roi(series: _Series) -> bool:
     if shape and shape[0] and math.prod(shape[1:]) == count:
         return False
     if len(shape) == 2 and shape[0] == count and shape[1] > 1:
-        logger.warning("%s: %s is (ROI, frame) where NWB has (frame, ROI): turned", series.node.file, name)
+        logger.warning(
+            "%s: %s is (ROI, frame), but NWB requires (frame, ROI); transposed", series.node.file, name
+        )
         return True
     raise DataError(
-        f"{series.node.file}: {name} has traces {shape} of {counted(count, 'ROI')}; they should "
-        "be (frame, ROI)"
+        f"{series.node.file}: {name} has traces of shape {shape} for {counted(count, 'ROI')}; they must be "
+        "(frame, ROI); write the file again"
     )
 
 
 def _accepted(series: _Series) -> np.ndarray | None:
-    """Which ROIs are called cells; None where the table does not say."""
+    """Return which ROIs are cells; None if the table has no such column."""
     name = next((name for name in ACCEPTED if name in series.table), None)
     if name is None:
         return None
@@ -241,12 +245,12 @@ def _accepted(series: _Series) -> np.ndarray | None:
 
 
 def _timing(node: Node, count: int, rate_hz: float | None) -> tuple[float, float]:
-    """Length of a frame and time of the first (s).
+    """Return the length of a frame and the time of the first one (s).
 
     Raises
     ------
     DataError
-        If frames are not evenly spaced in time, or the rate is none.
+        If frames are not evenly spaced in time, or the rate is not valid.
     """
     path, starting, stamps = node.file, node.get("starting_time"), node.get("timestamps")
     start_s = 0.0
@@ -257,25 +261,22 @@ def _timing(node: Node, count: int, rate_hz: float | None) -> tuple[float, float
         rate = starting.attribute("rate", None) if rate_hz is None else rate_hz
         if not isinstance(rate, int | float) or isinstance(rate, bool) or not 0 < rate < math.inf:
             raise DataError(
-                f"{path}: {node.name} has a rate of {rate} Hz; imaging.rate_hz gives the frames in a "
-                "second, or set the rate or timestamps in the file"
+                f"{path}: {node.name} has a rate of {rate} Hz; set imaging.rate_hz to the frame rate, or the "
+                "rate or timestamps in the file"
             )
         return 1.0 / rate, start_s
     if rate_hz is not None:
         return 1.0 / rate_hz, start_s
     if stamps is None or stamps.is_group:
         raise DataError(
-            f"{path}: {node.name} has neither a rate nor timestamps; imaging.rate_hz gives the "
-            "frames in a second"
+            f"{path}: {node.name} has neither a rate nor timestamps; set imaging.rate_hz to the frame rate"
         )
     times = numbers(stamps, f"{path}: timestamps of {node.name}")
     if len(times) < 2 or len(times) != count:
         raise DataError(
             f"{path}: {node.name} has {counted(len(times), 'timestamp')} for "
-            f"{counted(count, 'frame')}; it should have one for each, of two or more"
+            f"{counted(count, 'frame')}; it must have one for each frame, and at least two"
         )
     if (frame_s := frame_length(np.diff(times))) is None:
-        raise DataError(
-            f"{path}: frames of {node.name} are not evenly spaced; split it at the gaps, one file each"
-        )
+        raise DataError(f"{path}: frames of {node.name} are not evenly spaced; split the file at the gaps")
     return frame_s, float(times[0])

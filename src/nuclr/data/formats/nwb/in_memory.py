@@ -1,4 +1,4 @@
-"""NWB files that pynwb holds in memory, recognised by their attributes: their Units table."""
+"""The Units table of pynwb's ``NWBFile`` in memory, recognised by its attributes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nuclr.errors import DataError, NothingToLearn
 
 @dataclass(frozen=True)
 class Session:
-    """Names of a session and its animal, and what the ids of its units begin with."""
+    """Names of a session and its animal, and the prefix of its unit ids."""
 
     recording: str
     animal: str
@@ -35,12 +35,12 @@ class Session:
 
 
 def is_nwbfile(held: Any) -> bool:
-    """Whether an object is pynwb's ``NWBFile``."""
+    """Return whether an object is pynwb's ``NWBFile``."""
     return all(name in dir(type(held)) for name in ("units", "acquisition", "processing", "session_id"))
 
 
 def saved_at(nwbfile: Any) -> Path | None:
-    """Give the file that an ``NWBFile`` was read from, if nothing was changed in it since; else None."""
+    """Return the file that an ``NWBFile`` was read from; None if there is none or it was changed since."""
     source = getattr(nwbfile, "container_source", None)
     if source is None or getattr(nwbfile, "modified", True):
         return None
@@ -48,25 +48,25 @@ def saved_at(nwbfile: Any) -> Path | None:
 
 
 def read_populations(nwbfile: Any, options: Nwb) -> tuple[list[SpikeTrains], Session]:
-    """Read what populations of units an ``NWBFile`` holds, as from a file.
+    """Read the populations of units in an ``NWBFile``, as from a file.
 
     Raises
     ------
     DataError
-        If it has no units, or they make no sense.
+        If it has no units, or they are not valid.
     """
     session = _session(nwbfile)
     path, table = Path(session.recording), nwbfile.units
     if table is None or not len(table) or "spike_times" not in table.colnames:
         raise NothingToLearn(
-            f"{path}: no units with spike times in this NWBFile; of imaging, or units elsewhere, save it "
-            "first (pynwb.NWBHDF5IO) and read the file"
+            f"{path}: this NWBFile has no units with spike times; to read imaging, or units in a processing "
+            "module, save it first (pynwb.NWBHDF5IO) and read the file"
         )
     try:
         found = _read(nwbfile, table, session, options)
     except DataError:
         raise
-    except Exception as error:  # pynwb and h5py raise what they like where the file was closed
+    except Exception as error:  # pynwb and h5py raise various errors if the file was closed
         raise DataError(f"{path}: this NWBFile cannot be read ({error}); save it and read the file") from None
     holes = _intervals([nwbfile.invalid_times])
     found = [replace(raw, valid_spans=without_holes(raw.valid_spans, holes, path)) for raw in found]
@@ -86,7 +86,7 @@ def _read(nwbfile: Any, table: Any, session: Session, options: Nwb) -> list[Spik
     path, count = Path(session.recording), len(table)
     ids = np.asarray(table.id[:])
     if len(np.unique(ids)) < count:
-        raise DataError(f"{path}: ids of its units stand twice; give each unit an id of its own")
+        raise DataError(f"{path}: two units have the same id; give each unit a different id")
     trains = [np.asarray(table.get_unit_spike_times(row), np.float64) for row in range(count)]
     units = pd.DataFrame({"unit_id": [f"{session.prefix}{own}" for own in ids]})
     units = units.assign(**dict(_columns(table, options, path)))
@@ -110,7 +110,7 @@ def _read(nwbfile: Any, table: Any, session: Session, options: Nwb) -> list[Spik
 
 
 def _columns(table: Any, options: Nwb, path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Give the columns that are labels, by name."""
+    """Yield the columns that are labels, with their names."""
     if options.unit_columns is not None:
         yield from ((name, _column(table, name, path)) for name in options.unit_columns)
         return
@@ -123,22 +123,26 @@ def _columns(table: Any, options: Nwb, path: Path) -> Iterator[tuple[str, np.nda
 
 
 def _one_a_unit(column: Any) -> bool:
-    # VectorIndex is a ragged column's; DynamicTableRegion has rows of another table.
+    # A VectorIndex belongs to a ragged column; a DynamicTableRegion contains rows of another table.
     ragged = type(column).__name__ in ("VectorIndex", "DynamicTableRegion")
     return not ragged and len(np.shape(column.data)) == 1
 
 
 def _column(table: Any, name: str, path: Path) -> np.ndarray:
     if name not in table.colnames:
-        raise DataError(f"{path}: no column {name} in table units; it has {', '.join(table.colnames)}")
+        raise DataError(
+            f"{path}: no column {name} in table units; the columns are {', '.join(table.colnames)}"
+        )
     if not _one_a_unit(table[name]):
-        raise DataError(f"{path}: column {name} of table units is not one value a row; leave it out")
+        raise DataError(
+            f"{path}: column {name} of table units does not have one value for each row; leave it out"
+        )
     values = np.asarray(table[name][:])
     return values if values.dtype.kind in "biuf" else values.astype(str).astype(object)
 
 
 def _electrodes(nwbfile: Any, table: Any, path: Path, options: Nwb) -> tuple[np.ndarray, np.ndarray | None]:
-    """Name the group of each unit's first electrode, and its region; None where nothing is known of it."""
+    """Return the group of each unit's first electrode, and its region; None if regions are unknown."""
     groups = np.full(len(table), "all", object)
     if "electrodes" not in table.colnames:
         if "electrode_group" in table.colnames:
@@ -159,16 +163,16 @@ def _electrodes(nwbfile: Any, table: Any, path: Path, options: Nwb) -> tuple[np.
 
 
 def _ran(nwbfile: Any, times: np.ndarray, path: Path) -> np.ndarray:
-    """Say when a session ran; trials, epochs and other intervals widen it."""
+    """Return the span of a session, from its spikes and from trials, epochs and other intervals."""
     known = times[np.isfinite(times)]
     if not len(known):
-        raise NothingToLearn(f"{path}: no spike in it; look at spike_times")
+        raise NothingToLearn(f"{path}: contains no spikes; check spike_times")
     tables = [nwbfile.trials, nwbfile.epochs, *dict(nwbfile.intervals or {}).values()]
     return widened(session_span(known.min(), known.max()), _intervals(tables))
 
 
 def _intervals(tables: list[Any]) -> np.ndarray:
-    """Read starts and stops of some tables of intervals, of which some are not there, ``(interval, 2)``."""
+    """Return starts and stops of tables of intervals, ``(interval, 2)``; missing tables are None."""
     read = [
         np.stack([np.asarray(table[name][:], float) for name in ("start_time", "stop_time")], axis=1)
         for table in tables

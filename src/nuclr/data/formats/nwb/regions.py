@@ -1,4 +1,4 @@
-"""The brain region in what files call a location: a name, or a small dictionary as text or JSON."""
+"""Brain regions from the location of electrodes: a name, or a small dictionary as text or JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nuclr.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-# Keys that mean the region, the most telling first.
+# Keys for the region, the most specific first.
 KEYS = (
     "brain_region", "brain_area", "region", "area", "structure", "acronym", "brain_region_acronym",
     "region_acronym", "allen_acronym", "ccf_acronym", "beryl", "brain_location", "anatomical_location",
@@ -26,16 +26,16 @@ PAIR = re.compile(r"\s*([A-Za-z][\w -]*?)\s*[:=]\s*(.*?)\s*")
 
 
 def regions(locations: np.ndarray, key: str | None, file: Path | Remote) -> np.ndarray:
-    """Give the region in each location, ``(unit,)``; "" where none is said.
+    """Return the region in each location, ``(unit,)``; "" if it is unknown.
 
     Parameters
     ----------
     locations
-        Texts.
+        Locations as text.
     key
-        Which key of a dictionary is the region (``nwb.region_key``); None takes the first of :data:`KEYS`.
+        Key of a dictionary for the region (``nwb.region_key``); None uses the first of :data:`KEYS`.
     file
-        For messages.
+        Path of the file, for messages.
 
     Raises
     ------
@@ -50,19 +50,21 @@ def regions(locations: np.ndarray, key: str | None, file: Path | Remote) -> np.n
     keys = list(dict.fromkeys(name for found in dictionaries for name in found))
     if key is not None and _plain(key) not in map(_plain, keys):
         raise DataError(
-            f"{file}: nwb.region_key: no {key} in the electrodes' location; it has {', '.join(keys)}"
+            f"{file}: nwb.region_key: no key {key} in the electrodes' location; the keys are "
+            f"{', '.join(keys)}"
         )
     chosen = [key] if key is not None else [name for name in KEYS if name in map(_plain, keys)]
     if not chosen:
         logger.warning(
-            "%s: the electrodes' location is a dictionary of %s, of which none is known to be the region: no "
-            "region is read; nwb.region_key names it",
+            "%s: the electrodes' location is a dictionary with the keys %s, none of which is a usual name "
+            "for the "
+            "region; no region is read (set nwb.region_key)",
             file,
             ", ".join(keys),
         )
         return np.full(len(texts), "", object)
     logger.info(
-        "%s: the region is %s of the electrodes' location; nwb.region_key names another", file, chosen[0]
+        "%s: the region is %s of the electrodes' location (nwb.region_key names another key)", file, chosen[0]
     )
     return np.array(
         [text if parsed[text] is None else _first(parsed[text], chosen) for text in texts], object
@@ -79,7 +81,7 @@ def _plain(key: str) -> str:
 
 
 def _dictionary(text: str, key: str | None) -> dict[str, str] | None:
-    """Read a location that is a dictionary; None where it is a name like any other."""
+    """Return a location that is a dictionary; None if it is a plain name."""
     if text.lstrip().startswith("{"):
         for read in (json.loads, ast.literal_eval):
             try:
@@ -93,6 +95,6 @@ def _dictionary(text: str, key: str | None) -> dict[str, str] | None:
     if not pairs or any(pair is None for pair in pairs):
         return None
     found = {pair[1]: pair[2] for pair in pairs if pair is not None}
-    # A name may hold a colon; it is a dictionary where a key of it means the region.
+    # A name may contain a colon; it is only a dictionary if one of its keys is known to be the region.
     known = {*KEYS, *([_plain(key)] if key else [])}
     return found if known & set(map(_plain, found)) else None

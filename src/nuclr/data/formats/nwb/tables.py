@@ -1,4 +1,4 @@
-"""NWB's tables (``DynamicTable``), checked: a file may hold anything under any name."""
+"""NWB's tables (``DynamicTable``) with checks of their contents, because files may contain anything."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Table:
     Attributes
     ----------
     node
-        Its group.
+        Group of the table.
     """
 
     node: Node
 
     @property
     def file(self) -> Path | Remote:
-        """Where the file is."""
+        """Path of the file."""
         return self.node.file
 
     @property
     def name(self) -> str:
-        """Of the table."""
+        """Name of the table."""
         return self.node.name
 
     @cached_property
@@ -47,7 +47,7 @@ class Table:
 
     @cached_property
     def columns(self) -> list[str]:
-        """Names of its columns, in the order that the file gives them."""
+        """Names of its columns, in the order of the file."""
         named = self.node.attribute("colnames", [])
         named = named if isinstance(named, list) else [named]
         listed = [name for name in named if isinstance(name, str)]
@@ -57,7 +57,7 @@ class Table:
 
     @cached_property
     def ids(self) -> np.ndarray:
-        """Number of each row, ``(row,)``."""
+        """Id of each row, ``(row,)``."""
         if (ids := self._children.get("id")) is not None and len(ids.shape) == 1:
             return ids.read()
         lengths = [len(self._children.get(f"{name}_index", self._children[name])) for name in self.columns]
@@ -70,48 +70,51 @@ class Table:
         return name in self._children
 
     def dataset(self, name: str) -> Node:
-        """Give a column as it is in the file.
+        """Return a column as it is in the file.
 
         Raises
         ------
         DataError
-            If it is not there.
+            If it does not exist.
         """
         if name not in self._children:
             raise DataError(
-                f"{self.file}: no column {name} in table {self.name}; it has {', '.join(self.columns)}"
+                f"{self.file}: no column {name} in table {self.name}; the columns are "
+                f"{', '.join(self.columns)}"
             )
         return self._children[name]
 
     def column(self, name: str) -> np.ndarray:
-        """Read a column with one value a row, ``(row,)``.
+        """Return a column with one value for each row, ``(row,)``.
 
         Raises
         ------
         DataError
-            If it is not there, or not of this kind.
+            If it does not exist, or does not have one value for each row.
         """
         dataset = self.dataset(name)
         if f"{name}_index" in self._children or dataset.shape != (len(self),):
             raise DataError(
-                f"{self.file}: column {name} of table {self.name} is not one value a row; leave it out"
+                f"{self.file}: column {name} of table {self.name} does not have one value for each row; "
+                "leave "
+                "it out"
             )
         values = dataset.read()
-        # EnumData: the column holds places in a list of names.
+        # EnumData: the column contains indices into a list of names.
         elements = dataset.target("elements")
         if elements is not None and not elements.is_group and values.dtype.kind in "iu":
             names = elements.read()
             if names.dtype.kind != "O" or names.ndim != 1:
                 raise DataError(
-                    f"{self.file}: column {name} of table {self.name} has no texts for its numbers "
-                    "(elements); write it again"
+                    f"{self.file}: column {name} of table {self.name} has no names for its numbers "
+                    "(elements); write the file again"
                 )
             within = (values >= 0) & (values < len(names))
             return np.where(within, names[np.where(within, values, 0)], "") if len(names) else values
         return values
 
     def ragged(self, name: str) -> tuple[np.ndarray, np.ndarray, Node]:
-        """Where each row's part of a ragged column begins and ends, ``(row,)`` each, and the column.
+        """Return the start and stop of each row in a ragged column, ``(row,)`` each, and the column.
 
         Raises
         ------
@@ -132,13 +135,13 @@ class Table:
             or (len(stops) and (stops[-1] > len(dataset) or starts[0] < 0))
         ):
             raise DataError(
-                f"{self.file}: the index of column {name} of table {self.name} points outside it; "
-                "write it again"
+                f"{self.file}: the index of column {name} of table {self.name} points outside the column; "
+                "write the file again"
             )
         return starts, stops, dataset
 
     def check_rows(self, rows: np.ndarray, named: str) -> np.ndarray:
-        """Check that some rows are in the table.
+        """Return row numbers after checking that they are in the table.
 
         Raises
         ------
@@ -148,24 +151,25 @@ class Table:
         rows = whole_numbers(rows, named)
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise DataError(
-                f"{named}: a reference to row {rows.max()} of table {self.name}, which has {len(self)}"
+                f"{named}: a reference to row {rows.max()} of table {self.name}, which has {len(self)} rows; "
+                "write the file again"
             )
         return rows
 
 
 def numbers(dataset: Node, named: str, shape: tuple[int, ...] = (-1,)) -> np.ndarray:
-    """Read numbers of a shape, -1 being any length; what has none may be of any shape and kind.
+    """Return a dataset of numbers with a shape, in which -1 is any length; empty datasets may have any shape.
 
     Raises
     ------
     DataError
-        If they are not numbers, or of another shape.
+        If it does not contain numbers, or has another shape.
     """
     return checked(dataset.read(), named, shape)
 
 
 def checked(values: np.ndarray, named: str, shape: tuple[int, ...] = (-1,)) -> np.ndarray:
-    """Give numbers of a shape; see :func:`numbers`."""
+    """Return numbers after checking their shape; see :func:`numbers`."""
     if not values.size:
         return np.zeros([max(size, 0) for size in shape])
     check_numbers(values, named, shape)
@@ -173,32 +177,32 @@ def checked(values: np.ndarray, named: str, shape: tuple[int, ...] = (-1,)) -> n
 
 
 def whole_numbers(values: np.ndarray, named: str) -> np.ndarray:
-    """Give whole numbers, ``(n,)``, as such: places in a column, or rows of a table.
+    """Return integers, ``(n,)``, which are positions in a column or rows of a table.
 
     Raises
     ------
     DataError
-        If they are none, or larger than any place.
+        If they are not integers, or too large.
     """
     values = checked(values, named)
     if values.dtype.kind == "f":
         values = values.astype(np.float64)
         good = np.isfinite(values) & (values == np.floor(values))
         if not good.all():
-            raise DataError(f"{named}: {values[~good][0]} is no whole number; write the file again")
-    # Compared as they are: beyond 2**63 a number would become negative without a word.
+            raise DataError(f"{named}: {values[~good][0]} is not an integer; write the file again")
+    # Compared before the conversion, in which numbers beyond 2**63 would become negative silently.
     if len(values) and (values.max() > 2.0**62 or values.min() < -(2.0**62)):
-        raise DataError(f"{named}: {values.max()} is beyond any row; write the file again")
+        raise DataError(f"{named}: {values.max()} is larger than any row number; write the file again")
     return values.astype(np.int64)
 
 
 def check_numbers(data: Any, named: str, shape: tuple[int, ...]) -> None:
-    """Make sure that a dataset holds numbers in a shape, -1 being any length.
+    """Check that a dataset contains numbers with a shape, in which -1 is any length.
 
     Raises
     ------
     DataError
-        If not.
+        If it does not.
     """
     fits = len(data.shape) == len(shape) and all(
         want in (-1, got) for want, got in zip(shape, data.shape, strict=True)
@@ -206,31 +210,32 @@ def check_numbers(data: Any, named: str, shape: tuple[int, ...]) -> None:
     if not fits or data.dtype.kind not in "biuf":
         wanted = ", ".join("any" if size == -1 else str(size) for size in shape)
         raise DataError(
-            f"{named}: {data.dtype} of shape {tuple(data.shape)}, where numbers of shape ({wanted}) belong; "
+            f"{named}: {data.dtype} of shape {tuple(data.shape)}, but numbers of shape ({wanted}) are "
+            "needed; "
             "write the file again"
         )
 
 
 def parts_of(dataset: Node, size: int = 2**22) -> Iterator[np.ndarray]:
-    """Read a long dataset a part at a time."""
+    """Yield a long dataset in parts."""
     for start in range(0, len(dataset), size):
         yield dataset.read(start, start + size)
 
 
 def intervals(table: Table) -> np.ndarray:
-    """Read ``start_time`` and ``stop_time`` of a table of intervals, ``(interval, 2)`` (s)."""
+    """Return ``start_time`` and ``stop_time`` of a table of intervals, ``(interval, 2)`` (s)."""
     named = f"{table.file}: {table.name}"
     columns = [checked(table.column(name), f"{named}: {name}") for name in ("start_time", "stop_time")]
     return np.stack(columns, axis=1).astype(float)
 
 
 def without_invalid(root: Node, spans: np.ndarray) -> np.ndarray:
-    """Take NWB's ``invalid_times`` out of the spans.
+    """Return spans without NWB's ``invalid_times``.
 
     Raises
     ------
     DataError
-        If one of them ends before it begins.
+        If one of these ends before it begins.
     """
     found = root.get("intervals/invalid_times")
     if found is None or not found.is_group or not len(table := Table(found)):
@@ -239,24 +244,28 @@ def without_invalid(root: Node, spans: np.ndarray) -> np.ndarray:
 
 
 def without_holes(spans: np.ndarray, holes: np.ndarray, path: Path | Remote) -> np.ndarray:
-    """Take ``invalid_times``, ``(interval, 2)``, out of the spans; see :func:`without_invalid`."""
+    """Return spans without ``invalid_times``, ``(interval, 2)``; see :func:`without_invalid`."""
     if not (holes[:, 0] <= holes[:, 1]).all():
-        raise DataError(f"{path}: invalid_times: an interval is not a number or ends before it begins")
+        raise DataError(
+            f"{path}: invalid_times: an interval is NaN or ends before it begins; correct the file"
+        )
     return remove_spans(spans, holes)
 
 
 def with_time(found: list[SpikeTrains] | list[Traces], path: Path | Remote) -> Any:
-    """Leave out populations of which ``invalid_times`` leave nothing, with a warning.
+    """Return the populations that have valid time, with a warning for each of the others.
 
     Raises
     ------
     DataError
-        If that is all of them.
+        If ``invalid_times`` cover all populations.
     """
     for raw in found:
         if not len(raw.valid_spans):
-            logger.warning("%s: population %s: invalid_times cover all of it; left out", path, raw.population)
+            logger.warning(
+                "%s: population %s: invalid_times cover the whole session; left out", path, raw.population
+            )
     kept = [raw for raw in found if len(raw.valid_spans)]
     if found and not kept:
-        raise DataError(f"{path}: invalid_times cover everything that was recorded; look at them")
+        raise DataError(f"{path}: invalid_times cover the whole recording; check them")
     return kept

@@ -1,4 +1,4 @@
-"""Spike trains of NWB's Units tables: populations by electrode group, and when they were observed."""
+"""Spike trains of NWB's Units tables, with populations by electrode group and their observed spans."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ logger = logging.getLogger(__name__)
 
 REGION, DEPTH = "brain_region", "depth_um"
 ELECTRODE_DEPTHS = ("rel_y", "probe_vertical_position")
-UNITS = "units"  # where NWB has them
+UNITS = "units"  # standard path of the Units table
 
 
 def units_table(root: Node, named: str | None) -> Table | None:
-    """Find the Units table that holds spike times, NWB's own or one elsewhere in the file; None without.
+    """Return the Units table with spike times, at the standard path or elsewhere; None if there is none.
 
     Raises
     ------
     DataError
-        If the one that is named (``nwb.units_table``) is not there.
+        If the table named by ``nwb.units_table`` does not exist.
     """
     if named is not None:
         node = root.get(named)
         if node is None or not node.is_group:
             there = ", ".join(node.path for node in _tables(root)) or "none"
-            raise DataError(f"{root.file}: nwb.units_table: no {named} in it; its Units tables: {there}")
+            raise DataError(f"{root.file}: nwb.units_table: no table {named}; the Units tables are: {there}")
         return Table(node)
     own = root.get(UNITS)
     if own is not None and own.is_group and len(Table(own)):
@@ -66,10 +66,10 @@ def units_table(root: Node, named: str | None) -> Table | None:
     found = [table for table in map(Table, _tables(root)) if len(table) and "spike_times" in table]
     if not found:
         return None
-    logger.info("%s: its units are in %s", root.file, found[0].node.path)
+    logger.info("%s: units are read from %s", root.file, found[0].node.path)
     if len(found) > 1:
         logger.warning(
-            "%s: several Units tables (%s): the first is read; nwb.units_table names another",
+            "%s: several Units tables (%s); the first is read (nwb.units_table names another)",
             root.file,
             ", ".join(table.node.path for table in found),
         )
@@ -81,32 +81,32 @@ def _tables(root: Node) -> list[Node]:
 
 
 def spike_trains(root: Node, table: Table, prefix: str, named: Nwb) -> list[SpikeTrains]:
-    """Read the units of an open file, a population for each electrode group.
+    """Read the units of an open file, with one population for each electrode group.
 
     Parameters
     ----------
     root
-        Of the file.
+        Root of the file.
     table
         The Units table.
     prefix
-        Of unit ids.
+        Prefix of unit ids.
     named
-        Which columns are labels, and where the region is.
+        Which columns are labels, and which contains the region.
 
     Raises
     ------
     DataError
-        If spike times, intervals or columns make no sense.
+        If spike times, intervals or columns are not valid.
     """
     path = root.file
     if "spike_times" not in table:
-        raise DataError(f"{path}: its units have no spike_times; spike-sort it first")
+        raise DataError(f"{path}: the units have no spike_times; spike-sort it first")
     starts, stops, times = table.ragged("spike_times")
     check_numbers(times, f"{path}: spike_times", (-1,))
     ids = table.ids
     if len(ids) != len(np.unique(ids)):
-        raise DataError(f"{path}: ids of its units stand twice; give each unit an id of its own")
+        raise DataError(f"{path}: two units have the same id; give each unit a different id")
     units = pd.DataFrame({"unit_id": [f"{prefix}{i}" for i in ids]})
     columns = labels_of(table) if named.unit_columns is None else named.unit_columns
     units = units.assign(**{name: table.column(name) for name in columns})
@@ -143,9 +143,10 @@ def spike_trains(root: Node, table: Table, prefix: str, named: Nwb) -> list[Spik
 
 
 def _depth_um(table: Table, electrodes: Table | None, first: np.ndarray | None) -> np.ndarray | None:
-    """Depth of each unit on its probe (um), ``(unit,)``: of the units' own column, or of their electrodes.
+    """Return the depth of each unit on its probe (um), ``(unit,)``, from the units or their electrodes.
 
-    NWB has the place in ``rel_y``, Allen's files in ``probe_vertical_position``; NaN where it is not known.
+    The position is in ``rel_y`` in NWB, and in ``probe_vertical_position`` in Allen's files; NaN if it is
+    unknown.
     """
     if DEPTH in table:
         found = _as_numbers(table.column(DEPTH))
@@ -158,12 +159,12 @@ def _depth_um(table: Table, electrodes: Table | None, first: np.ndarray | None) 
 
 
 def _as_numbers(values: np.ndarray) -> np.ndarray:
-    """Give numbers as such; NaN for what is none: a file may hold anything there."""
+    """Return values as numbers, with NaN for values that are not, because files may contain anything."""
     return pd.to_numeric(pd.Series(list(values), dtype=object), errors="coerce").to_numpy(float)
 
 
 def _as_names(values: np.ndarray) -> np.ndarray:
-    """Give what should be texts as such, ``(row,)``: a file may hold anything there."""
+    """Return values as text, ``(row,)``, because files may contain anything."""
     names = np.empty(len(values), object)
     names[:] = [str(value) for value in values]
     return names
@@ -175,7 +176,7 @@ def by_group(
     observed: list[np.ndarray] | None,
     session: Callable[[], np.ndarray],
 ) -> list[SpikeTrains]:
-    """Make a population of each electrode group.
+    """Return one population for each electrode group.
 
     Parameters
     ----------
@@ -184,9 +185,9 @@ def by_group(
     groups
         Name of each unit's group, ``(unit,)``.
     observed
-        Spans of each unit (s), of :func:`observed_spans`.
+        Observed spans of each unit (s), from :func:`observed_spans`.
     session
-        Says when the session ran: asked where nothing is said of a group's units.
+        Function that returns the span of the session, for groups whose units have no observed spans.
 
     Raises
     ------
@@ -212,7 +213,7 @@ NO_LABELS = ("electrode_group", "group_name", "spike_times", "obs_intervals", "e
 
 
 def labels_of(table: Table) -> list[str]:
-    """Name the columns that are labels: text or truth values, one a row, of which some rows share one."""
+    """Return the columns that are labels: text or booleans, one for each row, that group the rows."""
     found = []
     for name in table.columns:
         dataset = table.dataset(name)
@@ -220,7 +221,7 @@ def labels_of(table: Table) -> list[str]:
             continue
         if f"{name}_index" in table or dataset.shape != (len(table),):
             continue
-        # Numbers may be anything; those that are labels are named in nwb.unit_columns.
+        # Columns of numbers are only labels if nwb.unit_columns names them.
         enumerated = dataset.dtype.kind in "iu" and dataset.attribute("elements") is not None
         if dataset.dtype.kind not in "OSUTb" and not enumerated:
             continue
@@ -232,12 +233,12 @@ def labels_of(table: Table) -> list[str]:
 
 
 def may_be_label(name: str) -> bool:
-    """Whether a column of this name may be a label: not where it is NWB's own, an id, or a file."""
+    """Return whether a column may be a label by its name: not a standard column of NWB, an id or a file."""
     return name not in NO_LABELS and not name.lower().endswith(("id", "ids", "uuid", "uuids", "path", "file"))
 
 
 def names_kinds(values: np.ndarray) -> bool:
-    """Whether texts or truth values, one a unit, name kinds of units: short, and some units share one."""
+    """Return whether texts or booleans, one for each unit, are classes: short, and shared by some units."""
     texts = {str(value) for value in values}
     return len(texts) < max(2, len(values)) and texts != {""} and max(map(len, texts), default=0) <= 100
 
@@ -255,22 +256,22 @@ def _waveforms(table: Table) -> Waveforms | None:
     return Waveforms(means.column(), starts, stops)
 
 
-# Tables of intervals that say when the session ran, beside invalid_times.
+# Group of tables of intervals, which extend the session, except invalid_times.
 INTERVALS = "intervals"
 
 
 def _session(root: Node, times: Node) -> np.ndarray:
-    """Say when a session ran, where a file does not say when its units were observed, ``(1, 2)`` (s).
+    """Return the span of a session whose file has no observed spans of units, ``(1, 2)`` (s).
 
-    From its first spike, rounded down to a whole second, to its last; trials, epochs and other intervals
-    widen it: the clock of a session need not begin at 0.
+    It extends from the first spike, rounded down to a whole second, to the last, and includes trials, epochs
+    and other intervals. It does not start at 0, because the clock of a session may not either.
     """
     first, last = np.inf, -np.inf
     for part in parts_of(times):
         known = part[np.isfinite(part)]
         first, last = min(first, known.min(initial=np.inf)), max(last, known.max(initial=-np.inf))
     if not first <= last:
-        raise DataError(f"{root.file}: no spike in it; look at spike_times")
+        raise DataError(f"{root.file}: contains no spikes; check spike_times")
     session = session_span(first, last)
     tables = root.get(INTERVALS)
     for name, node in (tables.children() if tables is not None else {}).items():
@@ -283,20 +284,20 @@ def _session(root: Node, times: Node) -> np.ndarray:
 
 
 def _electrodes(root: Node, table: Table) -> Table | None:
-    """Find the table of electrodes that units refer to."""
+    """Return the table of electrodes that units refer to."""
     node = table.dataset("electrodes").target("table") if "electrodes" in table else None
     node = root.get("general/extracellular_ephys/electrodes") if node is None else node
     return Table(node) if node is not None and node.is_group else None
 
 
 def _first_electrodes(table: Table, electrodes: Table) -> np.ndarray | None:
-    """Row of each unit's first electrode, -1 where it has none; None without such a column."""
+    """Return the row of each unit's first electrode, -1 if it has none; None without such a column."""
     if "electrodes" not in table:
         if "peak_channel_id" in table:
-            # The Allen Institute's files name the electrode by its id.
+            # Files of the Allen Institute refer to electrodes by id.
             ids = pd.Index(electrodes.ids)
             if not ids.is_unique:
-                raise DataError(f"{table.file}: ids of its electrodes stand twice; write the file again")
+                raise DataError(f"{table.file}: two electrodes have the same id; write the file again")
             return ids.get_indexer(table.column("peak_channel_id"))
         return None
     named = f"{table.file}: electrodes of its units"
@@ -309,15 +310,15 @@ def _first_electrodes(table: Table, electrodes: Table) -> np.ndarray | None:
     return np.where(some, rows[np.where(some, starts, 0)] if len(rows) else -1, -1)
 
 
-# Gaps that rounding leaves between intervals that were meant to touch (s).
+# Largest gap (s) between intervals that touch except for rounding.
 TOUCHING_S = 1e-3
 
 
 def _observed(table: Table) -> list[np.ndarray] | None:
-    """Spans in which each unit was observed (Units.obs_intervals); None where the file says nothing.
+    """Return the spans in which each unit was observed (Units.obs_intervals); None if the file has none.
 
-    Intervals may touch or overlap, as in files that are tiled by trials. A unit of which nothing is said has
-    no span.
+    Intervals may touch or overlap, as in files that are tiled by trials. A unit without intervals has no
+    spans.
 
     Raises
     ------
@@ -336,7 +337,7 @@ def _observed(table: Table) -> list[np.ndarray] | None:
 def observed_spans(
     each: Sequence[np.ndarray], ids: np.ndarray, path: Path | Remote
 ) -> list[np.ndarray] | None:
-    """Merge the intervals in which each unit was observed; None where nothing is said of any unit.
+    """Return the merged intervals in which each unit was observed; None if no unit has any.
 
     Raises
     ------
@@ -346,11 +347,12 @@ def observed_spans(
     merged: dict[bytes, np.ndarray] = {}
     observed = []
     for unit, own in enumerate(each):
-        # Asked so that what is not a number is refused too.
+        # Written so that NaN is refused as well.
         if not ((np.abs(own) <= LATEST_S).all() and (own[:, 0] <= own[:, 1]).all()):
             raise DataError(
-                f"{path}: obs_intervals of unit {ids[unit]}: one is not finite or ends before it begins, or "
-                f"lies beyond {LATEST_S:g} s"
+                f"{path}: obs_intervals of unit {ids[unit]}: an interval is not finite, ends before it "
+                "begins, "
+                f"or is beyond {LATEST_S:g} s; correct the file"
             )
         key = own.tobytes()
         if key not in merged:
@@ -362,38 +364,38 @@ def observed_spans(
 def _observed_together(
     observed: list[np.ndarray], chosen: np.ndarray, named: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Spans in which the units of a population were observed together.
+    """Return the spans in which the units of a population were observed together.
 
-    Units that were observed for less than half as long as the median unit are left out, with a warning: they
-    would cut the spans of all others.
+    Units that were observed for less than half as long as the median unit are left out, with a warning,
+    because they would shorten the spans of all others.
 
     Parameters
     ----------
     observed
-        Spans of each unit (s); none where nothing is said of it.
+        Observed spans of each unit (s); empty if they are unknown.
     chosen
-        Which units are of the population, ``(unit,)``; of some of them something is said.
+        Mask of the units of the population, ``(unit,)``; some of them have observed spans.
     named
         File and population, for messages.
 
     Returns
     -------
     chosen
-        Without those that were left out.
+        Mask without the units that were left out.
     spans
-        ``(interval, 2)`` (s).
+        Spans of the others, ``(interval, 2)`` (s).
 
     Raises
     ------
     DataError
-        If there is no such span.
+        If the units were never observed together.
     """
     known = chosen & np.array([len(spans) > 0 for spans in observed])
     lengths = np.array([np.diff(spans).sum() for spans in observed])
     little = known & (lengths < np.median(lengths[known]) / 2)
     if little.any():
         logger.warning(
-            "%s: %s observed for less than half as long as the others (obs_intervals): left out",
+            "%s: %s observed for less than half as long as the others (obs_intervals); left out",
             named,
             counted(int(little.sum()), "unit"),
         )
@@ -403,7 +405,7 @@ def _observed_together(
         common = intersect_spans(common, own)
     if not len(common):
         raise DataError(
-            f"{named}: its units were never observed at the same time (obs_intervals); write one file "
+            f"{named}: the units were never observed at the same time (obs_intervals); write one file "
             "for each part of the session"
         )
     return chosen & ~little, common
