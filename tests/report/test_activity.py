@@ -1,4 +1,4 @@
-"""The page of a population's activity shows every count and every second that is not used."""
+"""Test that the page of a population's activity shows every spike and all time that is not used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nuclr.report.activity import unused_time, write_activity
 
 
 def unpacked(page: Path) -> tuple[dict[str, Any], np.ndarray]:
-    """Read the header of the page's block, and the cells ``(unit, bin)``."""
+    """Return the header of the data in a page, and its cells ``(unit, bin)``."""
     (block,) = re.findall(r'<script type="text/plain" id="data">([^<]*)</script>', page.read_text())
     raw = zlib.decompress(base64.b64decode(block))
     length = int.from_bytes(raw[:4], "little")
@@ -37,7 +37,7 @@ def unpacked(page: Path) -> tuple[dict[str, Any], np.ndarray]:
 
 
 def with_silence(start_s: float, stop_s: float) -> Population:
-    """Make 12 units of 60 s with a silence, which chunking takes out with a second on either side."""
+    """Make 12 units of 60 s with a silence, which chunking excludes with one second on either side."""
     spans = [(0.0, start_s - 1), (stop_s + 1, 50.0)]
     made = population(units=12, bins=3000, rate=0.2, spans=spans, seed=3)
     counts = np.array(made.activity)
@@ -132,7 +132,7 @@ def test_names_from_files_are_neither_markup_nor_script(tmp_path: Path) -> None:
 
 @pytest.fixture
 def session(browser: str) -> Iterator[str]:
-    """Give a browser that has nothing to complain of."""
+    """Return a browser, and check at the end that its console has no messages."""
     yield browser
     assert ask(browser, "se/log", type="browser") == []
 
@@ -153,7 +153,7 @@ def opened(session: str, page: Path, width: int = 1280, scheme: str = "light") -
     assert run(session, "return document.getElementById('failed').textContent") == ""
 
 
-# What the page says of a place of the raster, in shares of the plot.
+# Text in the tooltip at a position of the raster, in fractions of the plot.
 SAID = """
     const canvas = document.getElementById("raster"), box = canvas.getBoundingClientRect();
     const x = LEFT + STRIP + %s * (box.width - LEFT - STRIP - RIGHT), y = %s * (box.height - BOTTOM);
@@ -194,11 +194,11 @@ def test_it_fits_its_window_and_asks_no_network(session: str, page: Path, width:
 def test_the_pointer_shows_a_unit_and_what_it_did(session: str, page: Path) -> None:
     opened(session, page)
     counts = np.asarray(with_silence(20.0, 30.0).activity)
-    # By depth, the deepest unit of the table, its first, stands at the top.
+    # Units are ordered by depth, with the largest depth at the top: the first unit of the table.
     for row, time in ((0, 5.0), (11, 45.01), (6, 25.0), (3, 55.0)):
         said = run(session, SAID % (time / 60, (row + 0.5) / 12))
         bin_shown = round(float(said[-1 if "not used" not in said[-1] else -2].split(" s:")[0]) / 0.02)
-        assert abs(bin_shown - int(time / 0.02)) <= 6  # a pixel of the whole recording
+        assert abs(bin_shown - int(time / 0.02)) <= 6  # accuracy of one pixel if the whole recording is shown
         spikes = counts[row, bin_shown]
         assert said[0].endswith(f"_{row}")
         assert f"depth: {20 * (11 - row)} um" in said

@@ -1,4 +1,4 @@
-"""Held-out label animals choose each representation's probe; test animals have no part in it."""
+"""Test that held-out label animals choose the probe of each representation, and test animals do not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS = Probe(
 
 
 def units(of_one_kind: list[str]) -> pd.DataFrame:
-    """Give units of all kinds alike; in some animals nine of ten are of one kind."""
+    """Make units with equal numbers of each class, but nine of ten of one class in some animals."""
     animal = np.repeat(ANIMALS, 60)
     kind = np.where(np.isin(animal, of_one_kind) & (np.arange(480) % 10 > 0), "x", np.resize(KINDS, 480))
     table = pd.DataFrame({"unit_id": [f"u{i}" for i in range(480)], "animal": animal, "kind": kind})
@@ -34,7 +34,7 @@ def units(of_one_kind: list[str]) -> pd.DataFrame:
 
 
 def features(table: pd.DataFrame, step_of: dict[str, np.ndarray]) -> np.ndarray:
-    """Give features that tell the kind, moved by a step in each animal."""
+    """Make features that encode the class, shifted by a constant in each animal."""
     kind = (table["kind"].to_numpy(str)[:, None] == np.resize(KINDS, 6)) * ([1] * 3 + [0] * 3)
     noise = 0.1 * np.random.default_rng(0).standard_normal(kind.shape)
     return (kind + np.stack([step_of[animal] for animal in table["animal"]]) + noise).astype(np.float32)
@@ -63,7 +63,7 @@ def curve_of(folder: Path, probes: list[Path]) -> pd.DataFrame:
 
 
 def test_every_representation_has_the_probe_that_label_animals_choose(tmp_path: Path) -> None:
-    """The features of one baseline are moved by their animal, and need centring; the others do not."""
+    """The features of one baseline are shifted in each animal and need centring; the others do not."""
     table = units(of_one_kind=[])
     still, moved = features(table, steps(0.0)), features(table, steps(3.0))
     curve = curve_of(
@@ -86,10 +86,10 @@ def test_every_representation_has_the_probe_that_label_animals_choose(tmp_path: 
 
 @pytest.fixture
 def misled(tmp_path: Path) -> Path:
-    """Probe features that label animals want centred, and test animals do not.
+    """Probe features for which centring is better in label animals, and worse in test animals.
 
-    Test animals lie where the first label animal does; nine in ten of their units are of one kind, so that
-    their mean tells the kind.
+    Test animals have the same shift as the first label animal. Nine in ten of their units are of one class,
+    so that their mean contains information about the class.
     """
     table = units(of_one_kind=SPLITS.test)
     step_of = steps(3.0)
@@ -124,7 +124,7 @@ def test_of_one_probe_a_card_states_no_other(tmp_path: Path) -> None:
 
 
 def test_what_centring_takes_away_is_not_centred(tmp_path: Path) -> None:
-    """The control knows the recording alone, in which units are moved by nothing else."""
+    """The which-recording control has only the identity of the recording, which centring would remove."""
     table = units(of_one_kind=[])
     options = OPTIONS.model_copy(update={"protocols": ["transductive"]})
     vectors = np.eye(len(ANIMALS), dtype=np.float32)[np.repeat(np.arange(len(ANIMALS)), 60)]

@@ -1,4 +1,4 @@
-"""What the scaling analysis writes says which split it is of."""
+"""Test the files of the scaling analysis: split, tables, figures, and scores of chosen and plain probes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nuclr.representation.embeddings import write_recorded
 def probed(
     folder: Path, animals: int, split: str, name: str = "nuclr", ways: Sequence[str] = ("linear", "knn")
 ) -> Path:
-    """Write the probe of a run, as ``nuclr probe`` does."""
+    """Write the predictions of a run's probes, as ``nuclr probe`` does."""
     label = np.tile(["x", "y"], 20)
     wrong = np.arange(40) % (2 + animals) == 0
     table = pd.DataFrame(
@@ -37,7 +37,7 @@ def probed(
     )
     halved = Variant(label_share=0.5)
     tables = [table.assign(**asdict(way)) for way in (Variant(), halved, Variant(shuffled=True))]
-    # The nearest neighbours of this run are always right.
+    # The k-nearest-neighbours probe of this run is always correct.
     tables.append(table.assign(predicted=table["label"], **asdict(Variant(probe="knn"))))
     table = pd.concat(tables)
     table = table[table["probe"].isin(ways)]
@@ -60,13 +60,13 @@ def test_a_published_split_is_said(tmp_path: Path, split: str) -> None:
     probes = [probed(tmp_path, animals, split) for animals in (1, 2, 4, 8)]
     write_scaling(probes, "kind", "transductive", tmp_path / "out", resamples=20)
     assert json.loads((tmp_path / "out.json").read_text())["split"] == split
-    # Text in the svg is drawn; the writer of it leaves what it says in comments.
+    # matplotlib keeps the text of the title in the svg.
     assert ("published split" in (tmp_path / "out.svg").read_text()) == bool(split)
 
 
 def test_probes_of_different_splits_are_refused(tmp_path: Path) -> None:
     probes = [probed(tmp_path, 1, ""), probed(tmp_path, 2, "published split")]
-    with pytest.raises(DataError, match=r"some probes are of another split \(published split\)"):
+    with pytest.raises(DataError, match=r"some probes used another split of the animals \(published split\)"):
         write_scaling(probes, "kind", "transductive", tmp_path / "out", resamples=20)
     assert not list(tmp_path.glob("out*"))
 
@@ -86,10 +86,10 @@ def test_every_figure_has_the_table_behind_it(tmp_path: Path) -> None:
     assert runs.loc[runs["representation"] == "nuclr", "pretraining_units"].tolist() == [20, 40, 80, 160]
     assert runs.loc[runs["representation"] == "nuclr", "pretraining_hours"].tolist() == [0.5, 1, 2, 4]
     parts = pd.read_csv(tmp_path / "out.ablations.csv")
-    # It was given the same predictions.
+    # The ablation has the same predictions, so it differs by 0.
     assert parts["representation"].tolist() == ["nuclr", "same_window"]
     assert parts["difference"].tolist() == [0, 0]
-    # Two test animals say nothing of others.
+    # Two test animals are too few for intervals.
     assert parts["test_animals"].tolist() == [2, 2]
     assert parts[["low", "high", "difference_low", "difference_high"]].isna().all(axis=None)
     content = json.loads((tmp_path / "out.json").read_text())
@@ -106,7 +106,7 @@ def test_the_curve_is_of_the_probe_that_validation_units_choose_and_the_plain_on
     assert curve["probes"].tolist() == ["linear", "knn"]
     assert curve.loc[1, "macro_f1"] == curve.loc[1, "plain_macro_f1"] < 1
     assert curve.loc[3, "macro_f1"] == 1 > curve.loc[3, "plain_macro_f1"]
-    # What is drawn of the largest runs is of the same predictions.
+    # The tables of the largest runs use the predictions of the chosen probe, too.
     assert (pd.read_csv(tmp_path / "out.classes.csv")["f1"] == 1).all()
     confusion = pd.read_csv(tmp_path / "out.confusion.csv")
     assert confusion[["label", "predicted", "units", "share"]].to_numpy().tolist() == [
@@ -115,11 +115,11 @@ def test_the_curve_is_of_the_probe_that_validation_units_choose_and_the_plain_on
         ["y", "x", 0, 0],
         ["y", "y", 20, 1],
     ]
-    # Two test animals say nothing of others.
+    # Two test animals are too few for intervals.
     assert confusion["test_animals"].tolist() == [2] * 4
     assert confusion[["low", "high"]].isna().all(axis=None)
     assert (pd.read_csv(tmp_path / "out.animals.csv")["macro_f1"] == 1).all()
-    # Shares of the labels are all of one probe, so that they can be compared.
+    # All shares of the labels use the plain probe, so that their scores can be compared.
     grid = pd.read_csv(tmp_path / "out.labels.csv").set_index(["animals", "label_share"])["macro_f1"]
     assert grid[3, 1.0] == grid[3, 0.5] == curve.loc[3, "plain_macro_f1"]
 

@@ -1,4 +1,4 @@
-"""The interactive page of units: whole by itself, at any width, for a mouse and for a keyboard."""
+"""Test the interactive page of units: self-contained, at any width, with a mouse and with a keyboard."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from nuclr.representation.embeddings import write_embeddings
 
 
 def unpacked(page: Path) -> dict[str, Any]:
-    """Read the header of the page's block."""
+    """Return the header of the data in a page."""
     (block,) = re.findall(r'<script type="text/plain" id="data">([^<]*)</script>', page.read_text())
     raw = zlib.decompress(base64.b64decode(block))
     return json.loads(raw[4 : 4 + int.from_bytes(raw[:4], "little")])
@@ -86,7 +86,7 @@ def test_neighbours_of_a_single_animal_are_its_other_units() -> None:
 def test_the_activity_of_a_unit_is_told_in_few_numbers() -> None:
     first, second = recordings(2)
     first.activity[2] = 0
-    first.activity[2, ::100] = 1  # every two seconds
+    first.activity[2, ::100] = 1  # one spike every two seconds
     ids = [*second.units["unit_id"], *first.units["unit_id"]]
     found = details_of([first, second], ids, most=100)
     assert found is not None
@@ -96,7 +96,7 @@ def test_the_activity_of_a_unit_is_told_in_few_numbers() -> None:
     assert found.autocorrelogram[row].argmax() == lag
     shares = (found.intervals[row] / 255) ** 2
     assert found.edges_s[shares.argmax()] < 2.0 <= found.edges_s[shares.argmax() + 1]
-    assert found.rate_top[row] == pytest.approx(1 / 1.5)  # a spike in a fortieth of the minute
+    assert found.rate_top[row] == pytest.approx(1 / 1.5)  # one spike in 1.5 s, a fortieth of the minute
     bounded = details_of([first, second], ids, most=14)
     assert bounded is not None
     assert len(bounded.known) == 14
@@ -163,7 +163,7 @@ def test_what_takes_minutes_is_computed_once(tmp_path: Path, monkeypatch: pytest
 def test_sixty_thousand_units_are_less_than_15_megabytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two maps and all columns that there can be, and nothing that can be compressed."""
+    """The page has two maps, the largest number of columns, and data that cannot be compressed."""
     from nuclr.report import explore
     from nuclr.report.unit_details import RATE_BINS, Details
 
@@ -182,7 +182,7 @@ def test_sixty_thousand_units_are_less_than_15_megabytes(
         write_units(tmp_path / f"{name}.parquet", units, seed=i) for i, name in enumerate(("a", "b"))
     )
     monkeypatch.setattr(explore, "details_of", lambda *_: noise)
-    # Who is like whom takes a minute; here only the room that it takes is of interest.
+    # Computing the neighbours takes a minute; this test only needs the size of the array.
     monkeypatch.setattr(explore, "neighbours", lambda *_: rng.integers(0, n, (n, 5)).astype(np.int32))
     write_explore([one], tmp_path / "explore.html", beside=[other])
     assert (tmp_path / "explore.html").stat().st_size < 15e6
@@ -190,7 +190,7 @@ def test_sixty_thousand_units_are_less_than_15_megabytes(
 
 @pytest.fixture
 def session(browser: str) -> Iterator[str]:
-    """Give a browser that has nothing to complain of."""
+    """Return a browser, and check at the end that its console has no messages."""
     yield browser
     assert ask(browser, "se/log", type="browser") == []
 
@@ -212,13 +212,13 @@ def opened(session: str, page: Path, width: int = 1280, scheme: str = "light") -
 
 
 def keys(session: str, text: str) -> None:
-    """Press keys one after another, on whatever has the focus."""
+    """Press keys one after another, on the element that has the focus."""
     strokes = [{"type": kind, "value": key} for key in text for kind in ("keyDown", "keyUp")]
     ask(session, "actions", actions=[{"type": "key", "id": "keyboard", "actions": strokes}])
 
 
 TAB, ENTER = "\ue004", "\ue007"
-# Colours other than the page's, on the first map.
+# Colours on the first map, other than the background.
 PAINTED = """
     const canvas = document.querySelector(".map canvas"), seen = new Set();
     const { width, height } = canvas;
@@ -229,7 +229,7 @@ PAINTED = """
     return seen.size;
 """
 
-# Of text and of what is drawn, with the page behind them (WCAG).
+# Contrast of text and of drawn colours with the background (WCAG).
 CONTRAST = """
     const linear = part => part <= .03928 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4;
     const light = colour => {
@@ -293,7 +293,7 @@ def test_a_click_shows_a_unit_and_its_neighbours_in_other_animals(session: str, 
     unit, animals = run(session, click)
     assert len(animals) == 10  # five on each of the maps
     assert unit.split("_")[0] not in animals
-    assert unit in run(session, "return document.getElementById('chosen').textContent")  # and is read out
+    assert unit in run(session, "return document.getElementById('chosen').textContent")  # for screen readers
     hover = """
         const canvas = document.querySelector(".map canvas"), box = canvas.getBoundingClientRect();
         const at = (x, y) => ({clientX: box.x + x, clientY: box.y + y, pointerId: 9});
@@ -348,7 +348,7 @@ def test_a_keyboard_reaches_everything(session: str, page: Path) -> None:
         if here == "CANVAS" and reached.count("CANVAS") == 1:
             shown = run(session, "return document.querySelector('#unit h2').textContent")
             assert shown == STRANGE
-            keys(session, "\ue014\ue014+" + ENTER)  # right, right, nearer
+            keys(session, "\ue014\ue014+" + ENTER)  # right, right, zoom in
             assert run(session, "return document.querySelector('#unit h2').textContent") != STRANGE
         if reached.count("BUTTON") > 1:
             break

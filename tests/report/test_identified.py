@@ -1,4 +1,4 @@
-"""The page that says what units are: whole by itself, and readable at any width, in a real browser."""
+"""Test the page of decoded labels: self-contained, and readable at any width in a real browser."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def identified(model: Model, *populations: Population) -> Identified:
 def test_it_says_in_words_what_was_found(model: Model, tmp_path: Path) -> None:
     found = identified(model, recorded("new", seed=9))
     page = page_of(model, found, tmp_path / "report.html")
-    assert "&lt;b&gt;mine&lt;/b&gt;.nwb" in page  # names come from strangers
+    assert "&lt;b&gt;mine&lt;/b&gt;.nwb" in page  # names in files are untrusted
     assert "<b>mine" not in page
     for said in ("24 units in 1 population of animal new", "Brain region: 2", "VISp", "CA1", "new_new_23"):
         assert said in page
-    assert len(re.findall('src="data:image/png', page)) == 2  # a picture for each probe
-    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)  # nothing is loaded from elsewhere
+    assert len(re.findall('src="data:image/png', page)) == 2  # one figure for each probe
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)  # no external resources
 
 
 def test_a_strange_recording_stands_first_and_has_no_picture(model: Model, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a recording holds is counted as it is."""
+"""Test the summary of recordings: populations, labels, and recordings that cannot be used."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_of_a_folder_what_cannot_be_used_is_listed_with_the_reason(
     assert reasons[1].startswith("contains neither units nor dF/F")
     assert "spike times contain NaN" in reasons[2]
     assert content["populations"][0]["units"] == 3
-    with pytest.raises(DataError, match="no population c; there are a/all, b/all"):
+    with pytest.raises(DataError, match="no population c; the recordings contain a/all, b/all"):
         look(tmp_path, "c")
     for name in "ab":
         (tmp_path / f"{name}.nwb").unlink()

@@ -1,4 +1,4 @@
-"""No two texts of a figure overlap, and none is cut off, whatever names and numbers it holds."""
+"""Test that no texts of a figure overlap or are cut off, for many combinations of names and numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nuclr.report.figures import (
 )
 from nuclr.report.overview import data_figure, embedding_figure, training_figure
 
-# Touching by less than this is no overlap (pixels): boxes have margins that letters do not fill.
+# Overlaps up to this are allowed (pixels), because text boxes have margins that the letters do not fill.
 MARGIN = 1.5
 COSMOS = ["CB", "CNU", "CTXsp", "HB", "HPF", "HY", "Isocortex", "MB", "OLF", "TH"]
 LONG = [f"Subcortical plate layer {i}" for i in range(6)]
@@ -31,9 +31,9 @@ TITLE = "Brain region, new units (transductive)\ntested on 4 animals, one of eac
 
 
 def shown_texts(figure: Figure) -> list[Text]:
-    """Draw a figure, and list the texts that are seen."""
+    """Draw a figure, and return its visible texts."""
     FigureCanvasAgg(figure).draw()
-    # Marks beyond the ends of an axis are not drawn.
+    # Tick labels beyond the ends of an axis are not drawn.
     beyond = set()
     for ax in figure.axes:
         for axis, place in ((ax.xaxis, 0), (ax.yaxis, 1)):
@@ -45,13 +45,13 @@ def shown_texts(figure: Figure) -> list[Text]:
 
 
 def overlaps(figure: Figure) -> list[tuple[str, str]]:
-    """List pairs of texts that run into each other."""
+    """Return pairs of texts that overlap."""
     boxes = [(text, text.get_window_extent()) for text in shown_texts(figure)]
     found = []
     for (one, a), (other, b) in combinations(boxes, 2):
         wide = min(a.x1, b.x1) - max(a.x0, b.x0)
         high = min(a.y1, b.y1) - max(a.y0, b.y0)
-        # Of slanted texts the boxes overlap where the letters do not.
+        # Bounding boxes of rotated texts may overlap although the letters do not.
         slanted = any(text.get_rotation() % 90 for text in (one, other))
         if wide > MARGIN and high > MARGIN and not slanted:
             found.append((one.get_text(), other.get_text()))
@@ -183,7 +183,7 @@ CASES: dict[str, Callable[[], Figure]] = {
 def test_no_two_texts_overlap_and_none_is_cut_off(case: str) -> None:
     figure = CASES[case]()
     assert overlaps(figure) == []
-    # Saved figures are cut to what is drawn, so what is outside is made room for; but not without end.
+    # Saved figures are enlarged to contain all that is drawn; this checks that they do not become too large.
     tight = figure.get_tightbbox()
     assert tight.width < 2.2 * figure.get_size_inches()[0]
 

@@ -1,4 +1,4 @@
-"""Marks of a figure say exact numbers, in the svg and on the page, whatever the names in them are."""
+"""Test that the marks of a figure have exact numbers, in the svg and on the page, for arbitrary names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nuclr.evaluation.scaling import Scored, confusion_table
 from nuclr.report.figures import confusion_figure, label_figure, save_figure
 from nuclr.report.marks import SVG, inlined, mark, with_titles
 
-# What a label of a stranger's file may hold: markup, formulas, line breaks.
+# Possible labels in untrusted files: markup, formulas, line breaks.
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]), min_size=1, max_size=12)
 
 

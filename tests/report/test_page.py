@@ -1,4 +1,4 @@
-"""The page is one file that opens anywhere: checked in a real browser where there is one."""
+"""Test the report page: a single file, complete and readable, also in a real browser if there is one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nuclr.report.overview import write_overview
 from nuclr.report.page import cost_table, write_page
 from nuclr.representation.embeddings import write_embeddings
 
-# A class with a name that a page must not take for its own.
+# Name of a class that must not become markup of the page.
 CONFIG = load_config(
     {
         "dataset": "steinmetz_2019",
@@ -43,7 +43,7 @@ CONFIG = load_config(
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the results of two runs, a baseline and a control, from features made up."""
+    """Write the results of two runs, a baseline and a control, from synthetic features."""
     folder = tmp_path_factory.mktemp("results")
     table = units()
     stores = []
@@ -87,22 +87,22 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_page_holds_everything_and_asks_for_nothing(results: Path) -> None:
     page = (results / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
-    assert "0.959 (NEMO 0.699)" in page  # published, of the transductive protocol alone
+    assert "0.959 (NEMO 0.699)" in page  # the published score, for the transductive protocol only
     assert page.count("0.959") == 1
-    # The paper tested all animals of pretraining: its score stands beside ours of these.
+    # The paper tested on all animals in pretraining, so its score is in the row of this test.
     assert page.index("tested on all animals of pretraining") < page.index("0.959 (NEMO 0.699)")
-    assert "No law was fitted: 1 test animal; its intervals want 3 or more" in page
+    assert "No law was fitted: there are too few test animals (1); intervals need at least 3." in page
     assert "&lt;b&gt;&amp;x" in page
     assert "<b>&x" not in page
     assert "knowing only which recording a unit is from" in page
     for name in ("torch", '"temperature": 0.2', SPLITS.test[0]):
         assert name in page.replace("&#34;", '"')
     assert "p value" not in page
-    # Every interval stands beside the number of animals that it is over; of two there is none.
+    # Every table with intervals also has the number of test animals.
     with_intervals = [head for head in re.findall(r"<thead>.*?</thead>", page) if "(95 %)" in head]
     assert len(with_intervals) == 1 + 2 + 1
     assert all("<th>test animals</th>" in head for head in with_intervals)
-    # So does the score of the plain probe, beside that of the chosen one.
+    # The score of the plain probe is beside that of the chosen probe.
     assert sum("<th>plain probe</th>" in head for head in with_intervals) == 1 + 2
     assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]+", "", page))
     for picture in re.findall(r"data:image/png;base64,([^\"]+)", page):
@@ -157,7 +157,7 @@ def test_of_one_probe_the_page_shows_no_other(results: Path, tmp_path: Path) -> 
             path, index=False
         )
     write_page(CONFIG, SPLITS, tmp_path / "copy", tmp_path / "report.html")
-    # The figures were drawn where there were several.
+    # The figures in the copied results still show several probes.
     page = re.sub(r"<svg.*?</svg>", "", (tmp_path / "report.html").read_text(), flags=re.DOTALL)
     assert "plain probe" not in page
     assert "beside it" not in page

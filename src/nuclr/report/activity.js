@@ -1,4 +1,4 @@
-// The page of a population's activity: a raster or traces to zoom in, and what units and times are.
+// The page of a population's activity: a raster or traces with zoom, and details of the unit and bin at the pointer.
 
 const LEFT = 56, STRIP = 12, RIGHT = 84, BOTTOM = 26, MERGED = 4, STEP_PIXELS = 60, ZOOM_STEP = 1.6;
 const TRACE_ROWS = 16, FEWEST_BINS = 20, FEWEST_ROWS = 3, MOST_CLASSES = 60;
@@ -34,10 +34,10 @@ class Page {
     for (let bin = 0; bin < this.bins; bin++) total[bin] = this.value(total[bin] / this.units);
     return total;
   }
-  // Hz, or dF/F, of what a cell holds.
+  // Convert the byte of a cell to Hz or dF/F.
   value(cell) { return this.spikes ? cell / this.bin : this.low + cell * this.step; }
 
-  // Means of a recording in wider bins, made when they are needed.
+  // Means of the activity in wider bins, computed when they are needed.
   level(width) {
     let last = this.levels.at(-1);
     while (last.width * MERGED <= width && last.bins > 1) {
@@ -54,7 +54,7 @@ class Page {
     }
     return this.levels.findLast(level => level.width <= Math.max(1, width));
   }
-  // What is drawn darkest: few cells hold more.
+  // Value that is drawn darkest: the 95th percentile of the cells with activity.
   darkest(level) {
     if (level.darkest) return level.darkest;
     if (!this.spikes) return level.darkest = 255;
@@ -95,7 +95,7 @@ class Page {
     const [from, to] = packed([variable("--page"), variable("--text")]);
     const part = (colour, shift) => (colour >>> shift) & 255, mix = (i, shift) => Math.round(part(from, shift) + (part(to, shift) - part(from, shift)) * i / 255);
     this.greys = Uint32Array.from({ length: 256 }, (_, i) => (0xff000000 | (mix(i, 16) << 16) | (mix(i, 8) << 8) | mix(i, 0)) >>> 0);
-    // Grey for a silence, orange for what the file leaves out.
+    // Grey-blue for silences, orange for time that the file excludes.
     this.shades = { true: dark.matches ? "rgb(125 160 200 / 45%)" : "rgb(90 120 160 / 35%)", false: dark.matches ? "rgb(255 150 60 / 45%)" : "rgb(213 94 0 / 30%)" };
     $("silent-key").style.background = this.shades[true];
     $("excluded-key").style.background = this.shades[false];
@@ -120,7 +120,7 @@ class Page {
     this.view = now;
     this.draw();
   }
-  // Places are shares of the plot's width and height, which stay where they are.
+  // `across` and `down` are the point, as fractions of the plot's width and height, that stays in place.
   zoom(time, units, across = 0.5, down = 0.5) {
     const { bin, bins, row, rows } = this.view, width = bins / time, height = rows / units;
     this.show({ bin: bin + (bins - Math.min(width, this.bins)) * across, bins: width, row: row + (rows - Math.min(height, this.units)) * down, rows: height });
@@ -178,7 +178,7 @@ class Page {
     const places = Int32Array.from({ length: columns }, (_, x) => Math.min(level.bins - 1, Math.floor((view.bin + (x + 0.5) * perPixel) / level.width)));
     const darkest = this.darkest(level), { values, bins } = level, root = this.spikes;
     for (let y = 0; y < lines; y++) {
-      // Of several units in one line of pixels the most active is seen.
+      // If several units share a line of pixels, the most active one is drawn.
       const first = Math.floor(view.row + y / lines * view.rows), last = Math.max(first + 1, Math.floor(view.row + (y + 1) / lines * view.rows));
       for (let x = 0; x < columns; x++) {
         let most = 0;
@@ -204,7 +204,7 @@ class Page {
     }
   }
 
-  // At the left, classes and depths; at the right, mean activity.
+  // Classes and depths at the left, mean activity at the right.
   paintUnits(tall) {
     const { context, view, width, height, rows } = this, most = Math.max(1e-9, ...this.mean);
     const first = Math.floor(view.row), last = Math.min(this.units, Math.ceil(view.row + view.rows)), edge = LEFT + STRIP + width + 8;
@@ -284,7 +284,7 @@ class Page {
     context.fillText(number(low), LEFT + 4, height);
   }
 
-  // The unit and the bin at a place of the raster; null outside the plot.
+  // Unit and bin at a position of the raster; null outside the plot.
   at(x, y) {
     const bin = Math.floor(this.view.bin + (x - LEFT - STRIP) / this.width * this.view.bins), row = Math.floor(this.view.row + y / this.height * this.view.rows);
     return x < LEFT || y < 0 || y >= this.height || row >= this.units || bin >= this.bins || bin < 0 ? null : { unit: this.rows[row], bin };
@@ -312,7 +312,7 @@ class Page {
   listen() {
     const { canvas } = this, rates = $("rates");
     let before = null;
-    const hold = event => { try { event.target.setPointerCapture(event.pointerId); } catch { /* of a pointer that a test makes up */ } };
+    const hold = event => { try { event.target.setPointerCapture(event.pointerId); } catch { /* fails for the synthetic pointers of tests */ } };
     canvas.addEventListener("pointerdown", event => { if (!event.button) { before = [event.offsetX, event.offsetY]; hold(event); } });
     canvas.addEventListener("pointermove", event => {
       if (!before) return this.hover(event);
@@ -325,7 +325,7 @@ class Page {
     canvas.addEventListener("pointerleave", () => this.hover(null));
     canvas.addEventListener("wheel", event => {
       event.preventDefault();
-      // With Shift, some browsers turn the wheel sideways.
+      // With Shift, some browsers report horizontal scrolling.
       const factor = Math.exp(-(event.deltaY || event.deltaX) * (event.deltaMode ? 0.05 : 0.0015)), across = (event.offsetX - LEFT - STRIP) / this.width;
       this.zoom(event.shiftKey ? 1 : factor, event.shiftKey ? factor : 1, Math.min(1, Math.max(0, across)), Math.min(1, Math.max(0, event.offsetY / this.height)));
     }, { passive: false });
@@ -351,7 +351,7 @@ class Page {
   }
 }
 
-// A step of 1, 2 or 5 times a power of ten, not smaller than asked.
+// Smallest step that is 1, 2 or 5 times a power of ten and not below `least`.
 function niceStep(least) {
   const power = 10 ** Math.floor(Math.log10(least));
   return [1, 2, 5, 10].map(times => times * power).find(step => step >= least * 0.999);

@@ -1,4 +1,4 @@
-"""The page of a population's activity, to look at before training: a raster or traces with zoom."""
+"""Page of a population's activity, to inspect a recording before training: raster or traces with zoom."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from nuclr.report.packed import Block
 from nuclr.report.templates import template
 from nuclr.words import counted
 
-# Cells (units times bins) of a page: a browser holds them all, and the page stays below 15 MB.
+# Most cells (units times bins) of a page, so that they fit into a browser's memory and the page below 15 MB.
 MOST_CELLS = 24_000_000
 MOST_BYTES = 14_000_000
 CELLS_AT_ONCE = 20_000_000
-# Of a page's 255 grey levels for dF/F, the lowest and the highest (percentiles over units and frames).
+# Percentiles of dF/F, over units and frames, at the lowest and the highest of the 255 grey levels.
 GREY = (0.5, 99.8)
 SILENCE_EDGE_S = 1.0
 
 
 def write_activity(population: Population, output: Path, *, depth: str = "depth_um") -> str:
-    """Write a page of a population's activity; return in words what is on it.
+    """Write a page of a population's activity, and return a one-line summary of the page.
 
-    It shows a raster of spikes or traces of dF/F with zoom, the mean activity of each unit, the labels and
-    depths of units, and the time that is not used, whether no unit is active in it or the file excludes it.
+    The page shows a raster of spikes or traces of dF/F with zoom, the mean activity of each unit, the labels
+    and depths of the units, and the time that is not used: because no unit is active, or because the file
+    excludes it.
 
     Parameters
     ----------
     population
-        Read once, some of it in memory at a time.
+        Population to show. Its activity is read once, in parts that fit into memory.
     output
-        The page.
+        Path of the page.
     depth
         Column with depths on the probe (um).
 
@@ -50,7 +51,10 @@ def write_activity(population: Population, output: Path, *, depth: str = "depth_
     """
     bins, units = population.activity.shape[1], len(population.units)
     if not bins or not units:
-        raise DataError(f"population {population.population}: it has no activity to show")
+        raise DataError(
+            f"population {population.population}: has no activity to show ({counted(units, 'unit')}, "
+            f"{counted(bins, 'bin')})"
+        )
     width = max(1, -(-units * bins // MOST_CELLS))
     summary = summary_of(population)
     cells, low, step = _cells(population, width)
@@ -65,7 +69,10 @@ def write_activity(population: Population, output: Path, *, depth: str = "depth_
 
 
 def _cells(population: Population, width: int) -> tuple[np.ndarray, float, float]:
-    """Sum spikes, or average dF/F, over ``width`` bins, as one byte each: ``low + step * byte``."""
+    """Sum spikes, or average dF/F, over ``width`` bins; return one byte per cell, ``low`` and ``step``.
+
+    The value of a cell is ``low + step * byte``.
+    """
     spikes = population.modality == "spikes"
     parts = []
     for part in _in_parts(population, width):
@@ -83,7 +90,7 @@ def _cells(population: Population, width: int) -> tuple[np.ndarray, float, float
 
 
 def _in_parts(population: Population, width: int) -> Iterator[np.ndarray]:
-    """Read activity in parts of whole cells."""
+    """Yield the activity in parts, each of a whole number of cells."""
     units, bins = population.activity.shape
     length = width * max(1, CELLS_AT_ONCE // (units * width))
     for start in range(0, bins, length):
@@ -91,7 +98,7 @@ def _in_parts(population: Population, width: int) -> Iterator[np.ndarray]:
 
 
 def _halved(cells: np.ndarray, modality: str) -> np.ndarray:
-    """Put two neighbouring cells together: their sum, of dF/F their mean."""
+    """Merge pairs of neighbouring cells: the sum of spikes, or the mean of dF/F."""
     mode: Literal["edge", "constant"] = "edge" if modality == "calcium" else "constant"
     even = np.pad(cells, ((0, 0), (0, cells.shape[1] % 2)), mode=mode)
     total = even[:, ::2].astype(np.uint16) + even[:, 1::2]
@@ -138,21 +145,23 @@ def _page(
 
 
 def _depths(population: Population, depth: str) -> np.ndarray:
-    """Return the depths of the units (um); NaN where they are not known."""
+    """Return the depths of the units (um); NaN if unknown."""
     if depth not in population.units:
         return np.full(len(population.units), np.nan, np.float32)
     return depths_of(population.units, depth).astype(np.float32)
 
 
 def unused_time(population: Population, cells: np.ndarray, bin_s: float) -> list[dict[str, Any]]:
-    """List the time outside the valid spans: ``start``, ``stop`` (s), ``silent`` if no unit is active in it.
+    """List the spans of time outside the valid spans.
+
+    Each has ``start`` and ``stop`` (s), and ``silent``, which is true if no unit is active in the span.
 
     Parameters
     ----------
     population
-        Whose valid spans.
+        Population with the valid spans.
     cells
-        Its activity, ``(unit, time)``, 0 where nothing is.
+        Activity of the population, ``(unit, time)``; 0 where there are no spikes.
     bin_s
         Length of the bins of ``cells`` (s).
     """
@@ -161,7 +170,7 @@ def unused_time(population: Population, cells: np.ndarray, bin_s: float) -> list
     for (_, start), (stop, _) in pairwise(ends):
         if stop - start < population.bin_s / 2:
             continue
-        # The second on either side of a silence is not used either, and has spikes in it.
+        # Chunking also excludes one second on either side of a silence, which contains spikes.
         edge = SILENCE_EDGE_S if stop - start > 2 * SILENCE_EDGE_S else 0.0
         first = int(np.ceil((start + edge - population.start_s) / bin_s - 1e-6))
         last = int((stop - edge - population.start_s) / bin_s + 1e-6)

@@ -1,4 +1,4 @@
-"""The scaling analysis on disk: probes of all runs to tables, fit and figures."""
+"""Write the scaling analysis: tables, fitted law and figures from the probes of all runs."""
 
 from __future__ import annotations
 
@@ -42,48 +42,48 @@ from nuclr.words import counted
 def write_scaling(
     probes: Sequence[Path], task: str, protocol: str, stem: Path, *, resamples: int
 ) -> list[Path]:
-    """Write all that one task and protocol show, to files that begin with ``stem``.
+    """Write the results of one task and protocol to files whose names begin with ``stem``.
 
-    ``.csv`` (curve), ``.runs.csv``, ``.classes.csv`` (of the largest runs) and ``.json`` (fit, gains of a
-    doubling, transductive scores of all pretraining animals, where all comes from); and as picture (png, svg)
-    with the table behind it (csv): the scaling curve (no infix), ``.labels``, ``.confusion``, ``.animals``,
-    and with ablations ``.ablations``.
+    The tables are ``.csv`` (curve), ``.runs.csv`` and ``.classes.csv`` (classes in the largest runs). The
+    file ``.json`` contains the fit, the gains of a doubling, the transductive scores on all pretraining
+    animals, and the provenance. The figures, each as png and svg with its table as csv, are the scaling curve
+    (no infix), ``.labels``, ``.confusion``, ``.animals``, and ``.ablations`` if there are ablations.
 
-    Of several probes, every run and baseline is read by the one that held-out labels choose
-    (:func:`nuclr.evaluation.predictions.read_chosen`). Shares of the labels, shuffled labels and all
-    pretraining animals are of the plain probe.
+    If there are several probes, each run and baseline is scored with the one that held-out labels choose
+    (:func:`nuclr.evaluation.predictions.read_chosen`). The scores for shares of the labels, for shuffled
+    labels and for all pretraining animals are those of the plain probe.
 
     Parameters
     ----------
     probes
-        Folders with a ``{task}.{protocol}.parquet`` each, in the folders of their runs.
+        Folders that contain ``{task}.{protocol}.parquet``, each in the folder of its run.
     task, protocol
-        What to gather.
+        Task and protocol of the results.
     stem
-        Beginning of the files' names.
+        Path prefix of the files.
     resamples
-        Of the bootstrap.
+        Number of bootstrap resamples.
 
     Returns
     -------
     list of Path
-        The files, the scaling curve first.
+        Paths of the files, the scaling curve first.
 
     Raises
     ------
     DataError
-        If no run was pretrained, or runs are of different splits.
+        If no run was pretrained, or the runs use different splits.
     """
     paths = {folder.parent.name: folder / f"{task}.{protocol}.parquet" for folder in probes}
     scored, records, own = _scored(paths)
     split = _one_split(records)
     if not any(s.representation == NUCLR for s in scored):
         raise DataError(
-            f"scaling: none of {len(paths)} runs was pretrained and tested in {task}, {protocol}; nothing to "
-            "draw a curve of"
+            f"scaling: none of {len(paths)} runs was pretrained and tested in {task}, {protocol}, "
+            "so there is no curve to draw; add a pretrained run"
         )
     table, curve = scaling_table(scored, resamples)
-    # In the order of the table, which is not that of the folders.
+    # Sorted as the table is; the order of the folders differs.
     runs = sorted((s for s in scored if s.representation == NUCLR), key=lambda s: (s.animals, s.seed))
     most = runs[-1].animals
     controls = _controls(runs, own, most)
@@ -131,15 +131,18 @@ def write_scaling(
 
 
 def _one_split(records: Mapping[str, dict[str, Any]]) -> str:
-    """Name the split of all runs; runs of two splits have no curve."""
+    """Return the name of the split that all runs share; raise DataError if they do not."""
     split, *others = sorted({record.get("split", "") for record in records.values()})
     if others:
-        raise DataError(f"scaling: some probes are of another split ({split or others[0]}); probe them again")
+        raise DataError(
+            f"scaling: some probes used another split of the animals ({split or others[0]}); "
+            "run `nuclr probe` again for all runs"
+        )
     return split
 
 
 def _controls(runs: Sequence[Scored], own: Sequence[Path], most: int) -> dict[str, float]:
-    """Score chance, and shuffled labels, which the plain probe learned, for the runs of the most animals."""
+    """Return the scores of chance and of shuffled labels (plain probe) for the runs with the most animals."""
     largest = next(s for s in runs if s.animals == most)
     controls = {"chance": chance(largest.predictions["label"].to_numpy(str))}
     shuffled = [s for s in _that_differ(own, shuffled=True) if s.animals == most]
@@ -151,7 +154,7 @@ def _controls(runs: Sequence[Scored], own: Sequence[Path], most: int) -> dict[st
 def _label_grid(
     runs: Sequence[Scored], own: Sequence[Path], records: Mapping[str, dict[str, Any]], resamples: int
 ) -> pd.DataFrame:
-    """Score the runs with each share of the labels that was probed, all by the plain probe."""
+    """Return the scores of all runs with each share of the labels that was probed; plain probe."""
     shares = sorted({share for record in records.values() for share in record.get("label_shares", [])})
     halved = {share: _that_differ(own, label_share=share) for share in shares}
     return label_grid({1.0: [run.plain for run in runs], **halved}, resamples)
@@ -160,7 +163,7 @@ def _label_grid(
 def _of_largest(
     scored: Sequence[Scored], runs: Sequence[Scored], title: str, resamples: int
 ) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    """Draw what the runs of the most animals confuse, how single animals fare, and what ablations cost."""
+    """Draw the confusion matrix, the scores of single animals, and the ablations of the largest runs."""
     most = runs[-1].animals
     count = f"{counted(most, 'animal')} in pretraining"
     confusion = confusion_table([s for s in runs if s.animals == most], resamples)
@@ -176,7 +179,7 @@ def _of_largest(
 
 
 def _scored(paths: Mapping[str, Path]) -> tuple[list[Scored], dict[str, dict[str, Any]], list[Path]]:
-    """Read every run by the probe that was chosen, their records, and which files are of pretrained runs."""
+    """Return the runs as scored by the chosen probe, their records, and the files of pretrained runs."""
     scored, records, own = [], {}, []
     for name, path in paths.items():
         predictions, records[name] = read_chosen(path)
@@ -187,16 +190,21 @@ def _scored(paths: Mapping[str, Path]) -> tuple[list[Scored], dict[str, dict[str
 
 
 def _law(runs: Sequence[Scored], table: pd.DataFrame, resamples: int) -> dict[str, Any]:
-    """Fit the law to some runs, unless they are tested on too few animals to say how sure it is."""
+    """Fit the law to some runs; refuse if they have too few test animals for intervals."""
     tested = len(set().union(*(s.predictions["animal"] for s in runs)))
     if tested < FEWEST_ANIMALS:
-        return {"refused": f"{counted(tested, 'test animal')}; its intervals want {FEWEST_ANIMALS} or more"}
+        return {
+            "refused": f"there are too few test animals ({tested}); intervals need at least {FEWEST_ANIMALS}"
+        }
     animals, scores = table["animals"].to_numpy(), table["macro_f1"].to_numpy()
     return fit_power_law(animals, scores, animal_deviations(runs, resamples))
 
 
 def _who_is_tested(runs: Sequence[Scored], the_same: bool) -> str:
-    """Count test animals and seeds; ``the_same`` where every run of a seed is tested on the same animals."""
+    """State the numbers of test animals and seeds.
+
+    ``the_same`` means that all runs of a seed are tested on the same animals.
+    """
     seeds = counted(len({s.seed for s in runs}), "seed")
     if not the_same:
         animals = len(set().union(*(s.predictions["animal"] for s in runs)))
@@ -207,7 +215,7 @@ def _who_is_tested(runs: Sequence[Scored], the_same: bool) -> str:
 
 
 def _by_seed(predictions: pd.DataFrame, record: Mapping[str, Any]) -> list[Scored]:
-    """Part what was predicted by seed: a baseline is tested on the animals of every seed."""
+    """Split predictions by seed; a baseline is tested on the animals of every seed."""
     learned = record.get("pretraining", {})
     return [
         Scored(
@@ -223,16 +231,16 @@ def _by_seed(predictions: pd.DataFrame, record: Mapping[str, Any]) -> list[Score
 
 
 def _that_differ(paths: Sequence[Path], **differs: Any) -> list[Scored]:
-    """Read what differs so from the plain probe."""
+    """Read the predictions of a variant that differs from the plain probe in some settings."""
     return [s for path in paths for s in _by_seed(*read_predictions(path, **differs))]
 
 
 def _all_pretraining(
     paths: Mapping[str, Path], records: Mapping[str, dict[str, Any]], largest: int, resamples: int
 ) -> list[dict[str, Any]]:
-    """Score the largest runs and the baselines on all pretraining animals, as the paper does; a row each.
+    """Score the largest runs and the baselines on all pretraining animals, one row each.
 
-    The probe is the paper's too: the plain one.
+    This is how the paper tests; the probe is also that of the paper, the plain probe.
     """
     scored = []
     for name, path in paths.items():
@@ -241,7 +249,7 @@ def _all_pretraining(
             try:
                 predictions, _ = read_predictions(path, tested_on="all_pretraining")
             except DataError:
-                continue  # its panel is all of them
+                continue  # the panel of this run is already all pretraining animals
             scored += _by_seed(predictions, record)
     rows = scaling_table(scored, resamples)[1].to_dict("records") if scored else []
     return [{str(name): value for name, value in row.items()} for row in rows]
@@ -255,5 +263,5 @@ PROTOCOLS = {
 
 
 def title_of(task: str, protocol: str) -> str:
-    """Say in words what a figure shows."""
+    """Return the title of a task and protocol."""
     return f"{task.replace('_', ' ').capitalize()}, {PROTOCOLS.get(protocol, protocol)}"

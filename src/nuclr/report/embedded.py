@@ -1,4 +1,4 @@
-"""Figures inside a page: drawn in it, and its files saved from it, with no file beside the page."""
+"""Embed figures in a page, with their files as downloads, so that the page needs no other file."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".csv": "text/csv"}
 
 @dataclass(frozen=True)
 class Embedded:
-    """A figure of a page.
+    """A figure that is embedded in a page.
 
     Attributes
     ----------
     name
-        Unique on the page.
+        Identifier, unique on the page.
     caption
-        What it shows.
+        Caption of the figure.
     drawn
-        The svg, ready to stand in the page; empty where the figure is a picture.
+        The svg element; empty if the figure is a raster image.
     picture
-        The picture as a data URI; empty where it is an svg.
+        The raster image as a data URI; empty if the figure is an svg.
     files
-        What can be saved: suffix, name of the file, content as a data URI.
+        Files that can be saved: suffix, file name, content as a data URI.
     """
 
     name: str
@@ -40,25 +40,27 @@ class Embedded:
 
 
 def embedded(stem: Path, caption: str, *, name: str) -> Embedded:
-    """Read ``stem.svg``, ``stem.png`` and ``stem.csv`` of a figure whose marks answer to the pointer.
+    """Embed a figure with interactive marks from ``stem.svg``, ``stem.png`` and ``stem.csv``.
 
     Raises
     ------
     DataError
-        If one is missing.
+        If a file is missing or cannot be read.
     """
     files = [stem.with_name(stem.name + suffix) for suffix in TYPES]
     saved = [(path.suffix[1:], path.name, data_uri(path)) for path in files]
     try:
         drawn = inlined(stem.with_name(stem.name + ".svg").read_text(encoding="utf-8"), name, caption)
     except (SyntaxError, UnicodeDecodeError) as error:
-        raise DataError(f"{stem}.svg: cannot be read ({error}); draw it again with `nuclr scaling`") from None
-    # Names in it come from strangers; it was parsed and written anew, so they are text.
+        raise DataError(
+            f"{stem}.svg: cannot be read ({error}); draw the figure again with `nuclr scaling`"
+        ) from None
+    # Safe although it contains names from untrusted files: it was parsed and serialised again as text.
     return Embedded(name, caption, Markup(drawn), "", saved)
 
 
 def pictured(path: Path, caption: str) -> Embedded:
-    """Read a figure of very many marks as a picture."""
+    """Embed a figure as a raster image, for figures with too many marks for svg."""
     return Embedded(path.stem, caption, Markup(), data_uri(path), [])
 
 
@@ -68,10 +70,10 @@ def data_uri(path: Path) -> str:
     Raises
     ------
     DataError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
         content = base64.b64encode(path.read_bytes()).decode()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error}); draw it again") from None
+        raise DataError(f"{path}: cannot be read ({error}); draw the figure again") from None
     return f"data:{TYPES[path.suffix]};base64,{content}"

@@ -1,5 +1,5 @@
-// The page of units: what is shown, chosen and selected, and the panel of a single unit. Names come from strangers, so
-// text is only ever set as text.
+// The page of units: its state (units shown, chosen and selected), and the details of a single unit. Names in recordings
+// are untrusted, so they are only inserted as text, never as HTML.
 
 const NUMBER_BINS = 8, LEGEND_ROWS = 60, FOUND_ROWS = 12;
 const GROUPS = ["animal", "recording", "population"];
@@ -12,7 +12,7 @@ class Page {
       ([name, value]) => [name, value && value.type ? array(value) : value]));
     this.sets = header.maps.map(set => ({ ...set, neighbours: array(set.neighbours), layouts: Object.fromEntries(
       Object.entries(set.layouts).map(([name, place]) => [name, this.points(array(place))])) }));
-    // In an order by chance, so that none lies on all others.
+    // Units are drawn in random order, so that no class covers all others.
     this.order = Uint32Array.from({ length: this.units }, (_, i) => i);
     for (let i = this.units - 1, seed = 1; i > 0; i--) {
       seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
@@ -82,7 +82,7 @@ class Page {
     this.search();
   }
 
-  // Classes of a column: its names, or ranges of its numbers with about as many units in each; the last is unknown.
+  // Classes of a column: its names, or ranges of its numbers with about equal numbers of units; the last is "not known".
   classes(column) {
     if (!column.codes) {
       if (column.names) Object.assign(column, { codes: column.values, classNames: [...column.names, "not known"] });
@@ -122,7 +122,7 @@ class Page {
 
   makeLegend() {
     const { column } = this, used = column.classNames.map((_, i) => i).filter(i => column.counts[i]);
-    // The unknown stand last; what has no row of its own goes together.
+    // "not known" is the last row; classes that would exceed LEGEND_ROWS share the row before it.
     const rows = used.length <= LEGEND_ROWS ? used : [...used.slice(0, LEGEND_ROWS - 2), used.slice(LEGEND_ROWS - 2, -1), used.at(-1)];
     $("legend-title").textContent = words(column.name);
     $("legend").replaceChildren(...rows.map(row => {
@@ -155,7 +155,7 @@ class Page {
     return [...set.neighbours.subarray(unit * several, (unit + 1) * several)].filter(other => other >= 0);
   }
 
-  // How often the nearest neighbour is of the same class: what a representation knows, in one number.
+  // Show how often a unit's nearest neighbour is of the same class: a summary of how well a representation separates them.
   agreement() {
     const { column } = this, unknown = column.classNames.length - 1;
     this.maps.forEach((map, i) => {
@@ -170,7 +170,7 @@ class Page {
       }
       const chance = counts.reduce((sum, count) => sum + (count / pairs) ** 2, 0), percent = share => `${Math.round(100 * share)} %`;
       map.caption.textContent = !pairs || GROUPS.includes(column.name) ? "" :
-        `The nearest neighbour among ${set.others} is of the same ${words(column.name)}${column.names ? "" : " range"} for ${percent(same / pairs)} of units (by chance ${percent(chance)}).`;
+        `The nearest neighbour among ${set.others} has the same ${words(column.name)}${column.names ? "" : " range"} for ${percent(same / pairs)} of units (by chance ${percent(chance)}).`;
     });
   }
 
@@ -192,7 +192,7 @@ class Page {
     this.lower ??= this.ids.map(id => id.toLowerCase());
     this.matches = [];
     if (wanted) this.lower.forEach((id, unit) => { if (id.includes(wanted)) this.matches.push(unit); });
-    // Whoever is called exactly so goes first.
+    // Exact matches come first.
     this.matches.sort((a, b) => (this.lower[b] === wanted) - (this.lower[a] === wanted) || a - b);
     const count = this.matches.length;
     $("matches").textContent = wanted ? `${count.toLocaleString("en")} unit${count === 1 ? "" : "s"} found${count > FOUND_ROWS ? `; the first ${FOUND_ROWS}:` : ""}` : "";
@@ -206,7 +206,7 @@ class Page {
     this.chosen = unit;
     if (reveal) this.maps.forEach(map => map.reveal(unit));
     $("chosen").replaceChildren(`Unit ${this.ids[unit]}, ${words(this.column.name)} ${this.value(this.column, unit) || "not known"}. `,
-      element("a", { href: "#unit" }, "All of it is below."));
+      element("a", { href: "#unit" }, "Details below."));
     this.draw();
     this.describe();
   }
@@ -261,7 +261,7 @@ class Page {
       const rate = part("rate", several, 255).map(value => value * details.rateTop[row]);
       made.push(curve(spikes ? "Rate over time" : "dF/F over time", spikes ? "Hz, by valid minute" : "dF/F, by valid minute",
         rate.map((_, i) => i), rate, ["0 min", `${number(details.minutes[row])} min`]));
-      made.push(bars("With its population", "correlation, with the sum of the others, by bin", part("correlation", widths.length, 127),
+      made.push(bars("Population coupling", "correlation, with the summed activity of the other units, by bin width", part("correlation", widths.length, 127),
         [seconds(widths[0]), seconds(widths.at(-1))]));
     }
     const depth = this.columns.find(column => column.name === this.depth), population = this.columns.find(column => column.name === "population");
@@ -274,7 +274,7 @@ class Page {
     for (let other = 0; other < this.units; other++)
       if (Number.isFinite(depths[other]) && (!populations || populations[other] === populations[unit])) own.push(other);
     const values = own.map(other => depths[other]), low = Math.min(...values), high = Math.max(...values);
-    const svg = picture("Where it lies on the probe", `at ${number(depths[unit])} um, of units from ${number(low)} to ${number(high)} um`, 190);
+    const svg = picture("Position on the probe", `at ${number(depths[unit])} um, of units from ${number(low)} to ${number(high)} um`, 190);
     const y = depth => 172 - 140 * (depth - low) / Math.max(1e-9, high - low);
     for (const other of own)
       svg.append(drawn("circle", { cx: 80 + (other * 61) % 110, cy: y(depths[other]), r: 2.5, fill: this.css[this.codes[other]] }));
@@ -306,7 +306,7 @@ function picture(title, said, height = 130) {
   svg.lastChild.style.cssText = "fill: var(--text); font-weight: 600; font-size: 12px";
   return svg;
 }
-// What a curve and bars share: their frame, and where a value lies.
+// Frame that curves and bars share, and the function from a value to its vertical position.
 function framed(title, said, values, ends) {
   const low = Math.min(0, ...values), high = Math.max(1e-9, ...values), y = value => 106 - 74 * (value - low) / (high - low);
   const svg = picture(title, `${said}; ${values.map(number).join(", ")}`);
@@ -318,7 +318,7 @@ function framed(title, said, values, ends) {
   svg.append(drawn("line", { x1: 44, x2: 236, y1: y(0), y2: y(0), stroke: "var(--edge)" }));
   return { svg, y };
 }
-// With `marks`, dots, and a gap after so many of them: what follows is counted in wider bins.
+// If `marks` is given, values are drawn as dots, with a gap after the first `marks`: later values use wider bins.
 function curve(title, said, places, values, ends, marks = 0) {
   const { svg, y } = framed(title, said, values, ends), [first, last] = [places[0], places.at(-1)];
   const points = values.map((value, i) => [46 + 188 * (places[i] - first) / Math.max(1e-9, last - first), y(value)]);

@@ -1,4 +1,4 @@
-"""The interactive page of units: a map of an embedding, or of two beside each other, in one file."""
+"""Interactive page of units: one map of embeddings, or two side by side, in a single file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from nuclr.representation.baselines import SHORT_LAGS
 from nuclr.representation.embeddings import Embeddings, read_all
 from nuclr.words import counted
 
-# With so many the page stays below 15 MB, be they all noise: 80 bytes a unit of activity, 4 of a column.
+# Most units with activity. The page stays below 15 MB even if nothing can be compressed: each unit has 80
+# bytes of activity, and 4 bytes for each column.
 MOST_DETAILED = 60_000
 
 
@@ -40,40 +41,41 @@ def write_explore(
     title: str = "",
     names: Sequence[str] = (),
 ) -> str:
-    """Write the page; return in words what is on it.
+    """Write the page, and return a one-line summary of it.
 
     Parameters
     ----------
     paths
         Embeddings of one model.
     output
-        ``explore.html``.
+        Path of the page.
     beside
-        Embeddings of another model or an untrained one, for a second map of the same units.
+        Embeddings of another model or of an untrained one, for a second map of the same units.
     probes
-        By what they tell; of the model of ``paths``. Predictions become columns.
+        Probes for the model of ``paths``, by task. Their predictions become columns.
     populations
-        Recordings of the units, for what is shown of a single one.
+        Recordings of the units, from which the activity of single units is shown.
     layouts
-        How to lay embeddings flat; the first is shown first.
+        Two-dimensional layouts of the embeddings; the page opens with the first.
     depth
         Column with depths on the probe (um).
     kept
-        Folder for layouts that take minutes.
+        Folder in which slow layouts are stored.
     title
-        Of the page; "": the name of the first map.
+        Title of the page; if "", the name of the first map.
     names
-        Of the maps; else the names of the files or of their folders.
+        Names of the maps; by default the names of the files or of their folders.
 
     Raises
     ------
     NuclrError
-        If a file cannot be read, the two have no unit in common, or a probe is of another model.
+        If a file cannot be read, the two embeddings have no unit in common, or a probe belongs to another
+        model.
     """
     first = _embeddings(paths)
     known = ~np.isnan(first.vectors).any(axis=1)
     if not known.any():
-        raise DataError(f"{paths[0]}: no unit of it was ever active, so there is no map")
+        raise DataError(f"{paths[0]}: no unit was ever active, so there are no embeddings to map")
     units = _with_answers(first, probes or {})[known].reset_index(drop=True)
     called = [*names, *[_name_of(given) for given in (paths, beside) if given][len(names) :]]
     maps = [_map(called[0], first.vectors[known], units, layouts, kept)]
@@ -88,9 +90,9 @@ def write_explore(
     packed, left_out = _pack(units, maps, details, depth)
     notes = []
     if missing := int((~known).sum()):
-        notes.append(f"{counted(missing, 'unit')} never active, and so not on the map")
+        notes.append(f"not on the map, because never active: {counted(missing, 'unit')}")
     if left_out:
-        notes.append(f"columns that are left out, to keep the page small: {', '.join(left_out)}")
+        notes.append(f"columns left out to keep the page small: {', '.join(left_out)}")
     page = template("explore.html.j2").render(
         title=title or called[0],
         two=bool(beside),
@@ -122,21 +124,24 @@ def _embeddings(paths: Sequence[Path]) -> Embeddings:
 
 
 def _name_of(paths: Sequence[Path]) -> str:
-    """Name embeddings by their file, or by its folder where the file is called as all are."""
+    """Return the name of the file of embeddings, or of its folder if it is ``embeddings.parquet``."""
     path = Path(paths[0]).absolute()
     return path.parent.name if path.stem == "embeddings" else path.stem
 
 
 def _matched(other: Embeddings, unit_ids: pd.Series, paths: Sequence[Path]) -> np.ndarray:
-    """Vectors of other embeddings in the order of some units, ``(unit, dim)``; NaN where they have none."""
+    """Return other embeddings of the same units in their order, ``(unit, dim)``; NaN for missing units."""
     rows = pd.Index(other.units["unit_id"]).get_indexer(unit_ids)
     if (rows < 0).all():
-        raise DataError(f"--beside {paths[0]}: has no unit in common with the other embeddings")
+        raise DataError(
+            f"--beside {paths[0]}: has no unit in common with the other embeddings; give embeddings of the "
+            "same recordings"
+        )
     return np.where((rows >= 0)[:, None], other.vectors[rows], np.nan).astype(np.float32)
 
 
 def _with_answers(embeddings: Embeddings, probes: Mapping[str, SavedProbe]) -> pd.DataFrame:
-    """Put what probes predict beside the labels of units."""
+    """Return the table of units with the predictions of the probes as additional columns."""
     units = embeddings.units.assign(windows=embeddings.windows)
     for task, probe in probes.items():
         found = probe.predict(embeddings)
@@ -149,7 +154,7 @@ def _with_answers(embeddings: Embeddings, probes: Mapping[str, SavedProbe]) -> p
 def _map(
     name: str, vectors: np.ndarray, units: pd.DataFrame, layouts: Sequence[Layout], kept: Path | None
 ) -> dict[str, Any]:
-    """Lay embeddings flat, and find each unit's neighbours in other animals."""
+    """Compute the layouts of a map, and the nearest neighbours of each unit in other animals."""
     known = ~np.isnan(vectors).any(axis=1)
     laid = {}
     for layout in layouts:
@@ -168,7 +173,7 @@ def _map(
 def _pack(
     units: pd.DataFrame, maps: Sequence[Mapping[str, Any]], details: Details | None, depth: str
 ) -> tuple[str, list[str]]:
-    """Pack all that the page shows, as base64; and name the columns that were left out."""
+    """Return the data of the page as base64, and the names of the columns that were left out."""
     block = Block()
     columns, left_out = block.add_columns(units)
     header = {
@@ -190,7 +195,7 @@ def _pack(
 
 
 def _points(points: np.ndarray, block: Block) -> dict[str, Any]:
-    """Write where units lie as 16-bit steps of the map's width; the least value is none."""
+    """Add coordinates as 16-bit fractions of the map's width; the lowest value means not on the map."""
     low, high = np.nanmin(points, axis=0), np.nanmax(points, axis=0)
     span = max(float((high - low).max()), 1e-9)
     steps = np.nan_to_num((points - (low + high) / 2) / span * 65_000, nan=-32_768)
@@ -212,7 +217,7 @@ def _details(details: Details, units: int, block: Block) -> dict[str, Any]:
     return {
         **{name: block.add(values) for name, values in arrays.items()},
         "lags": details.lags_s,
-        "short": len(SHORT_LAGS),  # lags in the recording's own bins; those after them are in wider ones
+        "short": len(SHORT_LAGS),  # number of lags in bins of the recording; the later lags use wider bins
         "edges": details.edges_s,
         "widths": details.widths_s,
         "modality": details.modality,

@@ -1,10 +1,10 @@
-// A map of units on a canvas: every unit is stamped into the picture's pixels. That is faster than WebGL where there is
-// no graphics card, and draws 60,000 units in less time than a frame has (benchmarks/README.md).
+// A map of units on a canvas: each unit is written into the pixels of the image. Without a graphics card this is faster
+// than WebGL; 60,000 units are drawn within one frame (benchmarks/README.md).
 
 const CLICK_PIXELS = 4, REACH_PIXELS = 14, STEP_PIXELS = 40, ZOOM_STEP = 1.4;
 
 class UnitMap {
-  // points: {x, y}, Float32Array, NaN where a unit is not on this map. On: {hover, choose, lasso, escape}.
+  // points: {x, y}, Float32Array, NaN for units that are not on this map. on: callbacks {hover, choose, lasso, escape}.
   constructor(canvas, points, on) {
     Object.assign(this, { canvas, points, on, context: canvas.getContext("2d", { alpha: false }) });
     this.view = { x: 0, y: 0, zoom: 1 };
@@ -15,7 +15,7 @@ class UnitMap {
     this.listen();
   }
 
-  // look: {background, colours, codes, shown, selected, order, chosen, near, text}; `order` is in which units are drawn.
+  // look: {background, colours, codes, shown, selected, order, chosen, near, text}; `order`: order in which units are drawn.
   show(look) { this.look = look; this.draw(); }
 
   resize() {
@@ -38,7 +38,7 @@ class UnitMap {
   }
   isOn(unit) { return !Number.isNaN(this.points.x[unit]); }
 
-  // Several changes between two frames are drawn once.
+  // Several changes between two frames cause only one drawing.
   draw() {
     if (this.waiting || !this.look) return;
     this.waiting = true;
@@ -48,7 +48,7 @@ class UnitMap {
   paint() {
     const { background, colours, dimmed, codes, shown, selected, order, chosen, near, text } = this.look;
     this.pixels.fill(background);
-    // Few units are large, many small; nearer ones grow a little.
+    // Discs are large for few units and small for many, and grow a little with zoom.
     const radius = Math.min(7, (order.length > 20000 ? 1.4 : order.length > 4000 ? 2 : order.length > 400 ? 3 : 4.5)
       * Math.min(2.5, Math.max(1, this.view.zoom ** 0.3)));
     const disc = stamp(radius * this.ratio, this.canvas.width);
@@ -70,7 +70,7 @@ class UnitMap {
     for (const unit of order) {
       if (!wanted(unit)) continue;
       const column = Math.round(left + x[unit] * scale), row = Math.round(top - y[unit] * scale);
-      // Of NaN no comparison holds.
+      // Comparisons with NaN are false, so units that are not on this map are skipped.
       if (!(column >= reach && row >= reach && column < width - reach && row < height - reach)) continue;
       const middle = row * width + column, colour = colours[codes[unit]];
       for (let i = 0; i < offsets.length; i++) {
@@ -99,7 +99,7 @@ class UnitMap {
     this.line([[x, y - 9], [x, y + 9]]);
   }
 
-  // The unit that is drawn nearest to a place, within some pixels; -1 where there is none.
+  // Unit nearest to a position, within some pixels; -1 if there is none.
   nearest(left, top, within = REACH_PIXELS) {
     const { shown, codes } = this.look, [x0, y0] = this.toMap(left, top), { x, y } = this.points;
     let found = -1, least = (within / this.scale) ** 2;
@@ -139,7 +139,7 @@ class UnitMap {
     this.draw();
   }
   reset() { this.view = { x: 0, y: 0, zoom: 1 }; this.draw(); }
-  // Brings a unit into view that is not.
+  // Move the map if a unit is outside the view.
   reveal(unit) {
     if (!this.isOn(unit) || !this.width) return;
     const [left, top] = this.toScreen(unit);
@@ -154,7 +154,7 @@ class UnitMap {
     const spread = () => { const [a, b] = [...pointers.values()]; return Math.hypot(a[0] - b[0], a[1] - b[1]); };
     canvas.addEventListener("pointerdown", event => {
       if (event.button) return;
-      try { canvas.setPointerCapture(event.pointerId); } catch { /* of a pointer that a test makes up */ }
+      try { canvas.setPointerCapture(event.pointerId); } catch { /* fails for the synthetic pointers of tests */ }
       pointers.set(event.pointerId, place(event));
       began = place(event);
       draws = (this.lassoing || event.shiftKey) && pointers.size === 1;
@@ -206,7 +206,7 @@ class UnitMap {
   }
 }
 
-// The pixels of a disc: where each lies from its middle, and how much of it the disc covers, of 256.
+// Pixels of a disc: offset of each from the centre, and how much of it the disc covers (0 to 256).
 function stamp(radius, width) {
   const reach = Math.ceil(radius + 0.5), offsets = [], cover = [];
   for (let row = -reach; row <= reach; row++)
@@ -217,7 +217,7 @@ function stamp(radius, width) {
   return { offsets: Int32Array.from(offsets), cover: Uint16Array.from(cover), reach };
 }
 
-// Of two colours (0xAABBGGRR), the second covering so much of 256.
+// Mix two colours (0xAABBGGRR); `part` is the weight of the second (0 to 256).
 function mixed(under, over, part) {
   const rest = 256 - part;
   const even = (((under & 0xff00ff) * rest + (over & 0xff00ff) * part) >>> 8) & 0xff00ff;

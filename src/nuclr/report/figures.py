@@ -1,4 +1,4 @@
-"""Pictures of scores. One column wide, legible there, and safe for colour-blind readers."""
+"""Figures of scores, legible at the width of one column and for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STYLE = Path(__file__).with_name("style.mplstyle")
 COLUMN_INCHES = 3.5
 ROOM_FOR_COUNTS = 6
 
-# Okabe and Ito's colours; dashes tell the lines apart without them.
+# Colours of Okabe and Ito; the dashes distinguish the lines without colours.
 NUCLR = "#0072B2"
 LINES: dict[str, tuple[str, str, Any]] = {
     "population": ("population features", "#009E73", (0, (6, 2))),
@@ -49,16 +49,16 @@ ABLATIONS = {
 
 
 def panels_of(size: tuple[float, float], columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    """Make a figure of ``size`` inches and its panels, side by side: one, or an array of them.
+    """Return a figure of ``size`` inches and its panels side by side: one Axes, or an array of them.
 
-    Not by ``pyplot``, which would choose a backend for whoever imports this, and keep every figure.
+    It does not use ``pyplot``, which would set a matplotlib backend on import and keep all figures in memory.
     """
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(1, columns, **options)
 
 
 def name_of(representation: str) -> str:
-    """Name a representation as figures and tables do."""
+    """Return the name of a representation for figures and tables."""
     return (
         LINES[representation][0] if representation in LINES else ABLATIONS.get(representation, representation)
     )
@@ -67,21 +67,21 @@ def name_of(representation: str) -> str:
 def scaling_figure(
     runs: pd.DataFrame, curve: pd.DataFrame, fit: dict[str, Any], controls: dict[str, float], title: str
 ) -> Figure:
-    """Macro-F1 against pretraining animals.
+    """Draw the scaling curve: macro-F1 against the number of animals in pretraining.
 
-    Where held-out labels chose among several probes, open circles and numbers in brackets are scores of the
-    plain one: circles of runs at their animals, of all else at the right end of its line.
+    If held-out labels chose among several probes, open circles and numbers in brackets show the scores of the
+    plain probe: for runs at their number of animals, for all others at the right end of their line.
 
     Parameters
     ----------
     runs, curve
-        As from :func:`nuclr.evaluation.scaling.scaling_table`.
+        Tables from :func:`nuclr.evaluation.scaling.scaling_table`.
     fit
-        As from :func:`nuclr.evaluation.law.fit_power_law`.
+        Result of :func:`nuclr.evaluation.law.fit_power_law`.
     controls
-        Macro-F1 of ``chance`` and, where it was probed, of ``shuffled`` labels.
+        Macro-F1 of ``chance`` and, if it was probed, of ``shuffled`` labels.
     title
-        What is decoded, and under which protocol.
+        Task and protocol.
     """
     with style.context(STYLE):
         figure, ax = panels_of((COLUMN_INCHES, 2.9))
@@ -122,10 +122,10 @@ def scaling_figure(
                 label, colour, _ = LINES[name]
                 _open_circle(ax, 1, plain[name], label, colour, transform=ax.get_yaxis_transform())
         ax.set_title(title, loc="left")
-        # Of few test animals there is no interval.
+        # With few test animals, low and high are NaN.
         drawn = [*heights.values(), *plain.values(), *dots["macro_f1"], *trained["low"], *trained["high"]]
         drawn += [*trained.get("plain_macro_f1", [])]
-        # A point at 1 is drawn whole.
+        # The upper limit is above 1, so that a point at 1 is not cut off.
         bottom, top = max(0.0, np.nanmin(drawn) - 0.06), min(1.02, np.nanmax(drawn) + 0.05)
         ax.set_ylim(bottom, top)
         _label_at_right(ax, heights, plain, said)
@@ -133,7 +133,7 @@ def scaling_figure(
 
 
 def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
-    """Draw means with their 95 % intervals, where these are known."""
+    """Draw means, and their 95 % intervals if there are any."""
     mean = rows["macro_f1"]
     error = np.clip([mean - rows["low"], rows["high"] - mean], 0, None)
     ax.errorbar(x, mean, yerr=error, fmt="none", color=NUCLR, capsize=2.5, elinewidth=1.2, zorder=4)
@@ -144,7 +144,7 @@ def _points(ax: Axes, x: np.ndarray, rows: pd.DataFrame) -> None:
 def _dot(
     ax: Axes, x: Any, y: float, text: str, colour: str, style: str = "o", kind: Kind = "mean", **look: Any
 ) -> None:
-    """Draw one mark that says ``text`` under the pointer."""
+    """Draw one mark that shows ``text`` under the pointer."""
     (drawn,) = ax.plot([x], [y], style, color=colour, **look)
     mark(drawn, text, kind)
 
@@ -155,7 +155,7 @@ def _open_circle(ax: Axes, x: Any, score: float, whose: str, colour: str, **opti
 
 
 def _score_of(row: dict[Any, Any]) -> str:
-    """Say a score, its interval, and how many were tested, as far as a row knows these."""
+    """Describe a score, its interval, and the numbers of test units and animals, as far as a row has them."""
     low, high = row.get("low"), row.get("high")
     known = low is not None and not np.isnan(low)
     interval = f" (95 % {low:.4f} to {high:.4f})" if known else ""
@@ -167,7 +167,7 @@ def _score_of(row: dict[Any, Any]) -> str:
 
 
 def _of_mean(row: dict[Any, Any]) -> str:
-    """Say what a row of the curve is, and its score."""
+    """Describe a row of the curve: representation, animals in pretraining, and score."""
     whose = name_of(row["representation"])
     trained = f", {counted(int(row['animals']), 'animal')} in pretraining" if row["animals"] else ""
     plain = row.get("plain_macro_f1")
@@ -176,20 +176,20 @@ def _of_mean(row: dict[Any, Any]) -> str:
 
 
 def _of_run(run: dict[Any, Any]) -> str:
-    """Say what a run is, what it learned from, and its score."""
+    """Describe a run: animals and seed, score, and amount of pretraining data."""
     learned = f"pretrained on {run['pretraining_units']:.0f} units, {run['pretraining_hours']:.3g} hours"
     whose = f"NuCLR, {counted(int(run['animals']), 'animal')} in pretraining, seed {run['seed']}"
     return f"{whose}\n{_score_of(run)}\n{learned}"
 
 
 def _pretraining_axis(ax: Axes, runs: pd.DataFrame) -> None:
-    """Count animals on a logarithmic axis, and under each count its units and hours (means over seeds)."""
+    """Set up a logarithmic axis of animals, with units and hours (means over seeds) below each number."""
     means = runs.groupby("animals")[["pretraining_units", "pretraining_hours"]].mean()
     ax.set_xscale("log", base=2)
     ax.xaxis.set_minor_locator(NullLocator())
     recorded = (means > 0).all().all()
     unit, of_an_hour = ("hours", 1) if means["pretraining_hours"].max() >= 1 else ("minutes", 60)
-    # There is room for the units and hours of about six counts; the largest always has them.
+    # Units and hours fit below about six of the numbers; the largest number always has them.
     step = -(-len(means) // ROOM_FOR_COUNTS)
     names = [
         f"{animals}\n{_brief(units)}\n{_brief(of_an_hour * hours)}"
@@ -225,14 +225,14 @@ def _brief(amount: float) -> str:
 def _label_at_right(
     ax: Axes, heights: dict[str, float], plain: dict[str, float], said: dict[str, str]
 ) -> None:
-    """Name each line beside its right end, moved apart where two would overlap, plain scores in brackets."""
+    """Label each line at its right end, without overlaps; scores of the plain probe are in brackets."""
     low, high = ax.get_ylim()
     gap = (high - low) * 0.062
     ordered = sorted(heights.items(), key=lambda item: item[1])
     places = [height for _, height in ordered]
     for i in range(1, len(places)):
         places[i] = max(places[i], places[i - 1] + gap)
-    # Those at the top go down again, not up into the title.
+    # Labels that would run into the title are moved down again.
     places[-1] = min(places[-1], high - gap / 3)
     for i in range(len(places) - 2, -1, -1):
         places[i] = min(places[i], places[i + 1] - gap)
@@ -253,21 +253,21 @@ def _label_at_right(
 
 
 def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Figure:
-    """Macro-F1 for pretraining animals (columns) and shares of the labels (rows).
+    """Draw macro-F1 for each number of animals in pretraining (columns) and share of the labels (rows).
 
     Parameters
     ----------
     grid
-        As from :func:`nuclr.evaluation.scaling.label_grid`.
+        Table from :func:`nuclr.evaluation.scaling.label_grid`.
     gains
-        As from :func:`nuclr.evaluation.scaling.doublings`.
+        Result of :func:`nuclr.evaluation.scaling.doublings`.
     title
-        What is decoded, and under which protocol.
+        Task and protocol.
     """
     table = grid.pivot_table(index="label_share", columns="animals", values="macro_f1")
     doubling = ", ".join(f"twice the {name}: {gain:+.3f}" for name, gain in gains.items())
     with style.context(STYLE):
-        # Each number has room in its cell.
+        # The figure grows with the table, so that each number fits into its cell.
         width, height = max(COLUMN_INCHES, 1.6 + 0.3 * table.shape[1]), 1.2 + 0.24 * len(table)
         figure, ax = panels_of((width, height))
         image = ax.imshow(table, origin="lower", aspect="auto", cmap="cividis")
@@ -294,7 +294,7 @@ def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Fig
 
 
 def _cell(ax: Axes, column: int, row: int, text: str) -> None:
-    """Lay a mark that is not seen over a cell of an image."""
+    """Add an invisible mark with a text over a cell of an image."""
     mark(ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, alpha=0.0)), text)
 
 
@@ -307,14 +307,14 @@ def _as_fraction(share: float) -> str:
 
 
 def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Shares of each class's units (rows) that were predicted as each class (columns).
+    """Draw the confusion matrix: the share of units of each true class (rows) by predicted class (columns).
 
     Parameters
     ----------
     table
-        As from :func:`nuclr.evaluation.scaling.confusion_table`.
+        Table from :func:`nuclr.evaluation.scaling.confusion_table`.
     title
-        What was decoded, by what.
+        Task, protocol and representation.
     """
     shares = table.pivot_table(index="label", columns="predicted", values="share", sort=False)
     counts = table.groupby("label", sort=False)["units"].sum()
@@ -352,9 +352,9 @@ def _of_confusion(cell: dict[Any, Any], units: float) -> str:
 
 
 def animals_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Macro-F1 of every test animal alone, in the order of NuCLR's.
+    """Draw macro-F1 of each test animal, sorted by the score of NuCLR.
 
-    ``table`` is as from :func:`nuclr.evaluation.scaling.by_animal`.
+    ``table`` is the result of :func:`nuclr.evaluation.scaling.by_animal`.
     """
     scores = table.pivot_table(index="animal", columns="representation", values="macro_f1")
     scores = scores.sort_values("nuclr")
@@ -383,9 +383,9 @@ def animals_figure(table: pd.DataFrame, title: str) -> Figure:
 
 
 def ablation_figure(table: pd.DataFrame, title: str) -> Figure:
-    """Macro-F1 of the whole model and without its parts, with 95 % intervals.
+    """Draw macro-F1 of the complete method and of its ablations, with 95 % intervals.
 
-    ``table`` is as from :func:`nuclr.evaluation.scaling.ablation_table`.
+    ``table`` is the result of :func:`nuclr.evaluation.scaling.ablation_table`.
     """
     rows = table.iloc[::-1].reset_index(drop=True)
     with style.context(STYLE):
@@ -405,9 +405,9 @@ def ablation_figure(table: pd.DataFrame, title: str) -> Figure:
 
 
 def save_figure(figure: Figure, stem: Path) -> list[Path]:
-    """Write ``stem.png``, and ``stem.svg`` with the texts of marks; the same figure is the same file."""
+    """Write ``stem.png``, and ``stem.svg`` with the texts of marks; equal figures give identical files."""
     paths = [stem.with_name(stem.name + suffix) for suffix in (".png", ".svg")]
-    # The style also sets resolution and the salt of the names inside an svg.
+    # The style also sets the resolution, and the hash salt of the ids inside an svg.
     with style.context(STYLE):
         with whole(paths[0]) as partial:
             figure.savefig(partial, format="png")

@@ -1,4 +1,4 @@
-"""The page that says what the units of a recording are: one file, with its pictures inside."""
+"""Page with the decoded labels of a recording's units: a single file that contains its figures."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from nuclr.report.templates import template
 from nuclr.sharing.identify import Answers, Identified, summary
 from nuclr.words import counted
 
-# A page of more would be too long to look at; the tables have all.
+# Most populations and units on the page; units.csv contains all of them.
 SHOWN_POPULATIONS = 8
 SHOWN_UNITS = 300
 UNKNOWN = "#9AA0A6"
-# As wide as a phone shows it without shrinking the letters.
+# Width at which a phone shows the figure without shrinking its text.
 WIDTH_INCHES = 4.0
 PROBES = {"linear": "logistic regression", "knn": "k nearest neighbours", "mlp": "a small perceptron"}
 
@@ -46,16 +46,16 @@ def write_identified(
     Parameters
     ----------
     found
-        What the units are.
+        Embeddings of the units, and the answers of the probes.
     output
-        ``report.html``.
+        Path of the page.
     title
-        What was recorded, as the recording's name.
+        Name of the recording.
     rates
-        Quantiles of the firing rates of each class that a probe learned from (Hz), by what it tells, where
-        they are known.
+        For each task, if known: quantiles of the firing rates (Hz) of each class in the probe's training
+        units.
     provenance
-        Where all this comes from: names and what they are.
+        Names and values for the table of provenance.
     """
     units = found.embeddings.units
     populations = list(dict.fromkeys(units["population"]))
@@ -86,7 +86,7 @@ def _recorded(units: pd.DataFrame) -> str:
 def _section(
     found: Identified, task: str, answers: Answers, populations: Sequence[str], rates: pd.DataFrame | None
 ) -> dict[str, Any]:
-    """Gather what one probe says."""
+    """Collect the content of the page's section about one probe."""
     record, table = answers.probe.record, answers.table
     reasons = table["why_not"][table["why_not"] != ""].value_counts()
     scores = record["scores"]
@@ -97,8 +97,7 @@ def _section(
         "id": f"task-{task}",
         "classes": _classes(found, answers, rates),
         "reasons": reasons.to_dict(),
-        "probe": PROBES[answers.probe.kind]
-        + (", on embeddings without their recording's mean" if answers.probe.is_centred else ""),
+        "probe": PROBES[answers.probe.kind] + (" on centred embeddings" if answers.probe.is_centred else ""),
         "learned": f"{counted(record['learned_from']['units'], 'unit')} of "
         f"{counted(len(record['learned_from']['animals']), 'animal')}",
         "scores": scores,
@@ -120,7 +119,7 @@ def _section(
 
 
 def _classes(found: Identified, answers: Answers, rates: pd.DataFrame | None) -> list[dict[str, Any]]:
-    """Tabulate the classes: units that were told to be of each, and how fast they fire here and elsewhere."""
+    """Tabulate the classes: number of units with each answer, and their firing rates here and in training."""
     told = _told(answers.table)
     table, units = answers.table[told], found.embeddings.units[told]
     rate = pd.to_numeric(units["rate_hz"], errors="coerce") if "rate_hz" in units else None
@@ -143,12 +142,12 @@ def _classes(found: Identified, answers: Answers, rates: pd.DataFrame | None) ->
 
 
 def _told(table: pd.DataFrame) -> np.ndarray:
-    """Say of which units a probe can tell anything, though it may not be sure, ``(unit,)``."""
+    """Return which units have probabilities, with or without an answer, ``(unit,)``."""
     return table["why_not"].isin(["", UNSURE]).to_numpy()
 
 
 def _units(found: Identified) -> tuple[list[str], list[list[str]]]:
-    """Write out the first units: who they are, and what each probe says."""
+    """Return column names and rows of the table of the first units, with the answers of each probe."""
     units = found.embeddings.units
     columns = {"unit": _words(units["unit_id"]), "population": _words(units["population"])}
     if found.depth in units:
@@ -174,7 +173,7 @@ def _numbers(values: np.ndarray, form: str) -> list[str]:
 
 
 def _figure(found: Identified, task: str, answers: Answers, population: str) -> Figure:
-    """Draw one population: along its depth where that is known, else unit by unit."""
+    """Draw one population: along depth if depths are known, else unit by unit."""
     rows = np.flatnonzero((found.embeddings.units["population"] == population).to_numpy())
     if found.depth in found.embeddings.units:
         depth = depths_of(found.embeddings.units, found.depth)[rows]
@@ -187,15 +186,17 @@ def _figure(found: Identified, task: str, answers: Answers, population: str) -> 
 def depth_figure(
     found: Identified, task: str, answers: Answers, rows: np.ndarray, depth: np.ndarray
 ) -> Figure:
-    """Draw units along a probe: the probability of each one's likeliest class, then strips of classes.
+    """Draw units along a recording probe: the probability of each unit's likeliest class, and strips.
 
-    The strips are the likeliest class of each unit by itself, the one given its neighbours in depth, with
-    90 % intervals of the boundaries, and what the recording itself says, where it does.
+    The strips show the likeliest class of each unit alone, the classes smoothed along the probe with 90 %
+    intervals of the boundaries, and the labels in the recording, if it has any.
 
     Parameters
     ----------
-    found, task, answers
-        What was found, and by which probe.
+    found
+        Embeddings of the units, and the answers of the probes.
+    task, answers
+        Task to draw, and the answers of its probe.
     rows
         Units to draw, ``(unit,)``.
     depth
@@ -244,7 +245,7 @@ def depth_figure(
 
 
 def _strip(ax: Any, depth: np.ndarray, labels: Sequence[str], classes: list[str], spread: float) -> None:
-    """Colour a strip along depth: each unit from halfway to the one before to halfway to the next."""
+    """Draw a strip of classes along depth; each unit extends halfway to its neighbours on either side."""
     order = np.argsort(depth, kind="stable")
     sorted_depth = depth[order]
     middles = (sorted_depth[1:] + sorted_depth[:-1]) / 2
@@ -264,16 +265,16 @@ def _strip(ax: Any, depth: np.ndarray, labels: Sequence[str], classes: list[str]
 
 
 def units_figure(answers: Answers, rows: np.ndarray, task: str) -> Figure:
-    """Draw the probabilities of every unit's classes, stacked; units of one class beside each other.
+    """Draw stacked probabilities of the classes of each unit, with units sorted by their likeliest class.
 
     Parameters
     ----------
     answers
-        Of a probe.
+        Answers of a probe.
     rows
         Units to draw, ``(unit,)``.
     task
-        What the probe tells.
+        Task of the probe.
     """
     classes = list(answers.probe.classes)
     table = answers.table.iloc[rows]
@@ -326,7 +327,7 @@ def _legend(figure: Figure, classes: Sequence[str], hollow: bool) -> None:
 
 
 def _likeliest(answers: Answers, rows: np.ndarray) -> list[str]:
-    """Likeliest class of each unit, whether it is told or not; "" where nothing is known."""
+    """Return the likeliest class of each unit, also without an answer; "" for units without probabilities."""
     classes = list(answers.probe.classes)
     probability = answers.table[[f"p_{name}" for name in classes]].to_numpy(float)[rows]
     best = np.nan_to_num(probability).argmax(axis=1)
@@ -335,7 +336,7 @@ def _likeliest(answers: Answers, rows: np.ndarray) -> list[str]:
 
 
 def _colour(classes: Sequence[str], name: str) -> str:
-    """Colour of a class, the same everywhere on the page; grey of what is none."""
+    """Return the colour of a class, the same in all figures of the page; grey for any other text."""
     return COLOURS[list(classes).index(name) % len(COLOURS)] if name in classes else UNKNOWN
 
 

@@ -1,4 +1,4 @@
-"""What a recording holds, to look at before anything is learned from it."""
+"""Summarise the contents of recordings, for inspection before training."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from nuclr.words import counted
 
 @dataclass(frozen=True)
 class Inspection:
-    """What some recordings hold.
+    """Contents of some recordings.
 
     Attributes
     ----------
     populations
-        Of :func:`describe`.
+        Table from :func:`describe`.
     labels
-        Of :func:`count_labels`.
+        Counts from :func:`count_labels`.
     left_out
-        ``file``, and ``reason`` why it cannot be used, of each.
+        Recordings that cannot be used: ``file`` and ``reason`` of each.
     first
-        The first of the populations, or the one that was asked for.
+        The requested population, or else the first.
     """
 
     populations: pd.DataFrame
@@ -38,7 +38,7 @@ class Inspection:
     first: Population
 
     def as_json(self) -> str:
-        """Write it for other programs."""
+        """Return the contents as JSON, for other programs."""
         content = {
             "populations": self.populations.to_dict("records"),
             "labels": {name: counts.to_dict() for name, counts in self.labels.items()},
@@ -50,19 +50,19 @@ class Inspection:
 def inspect(
     opened: Iterable[tuple[Found, list[Population], NuclrError | None]], named: str | None = None
 ) -> Inspection:
-    """Look at recordings as :func:`nuclr.data.own.open_what_can_be` gives them.
+    """Summarise the contents of recordings.
 
     Parameters
     ----------
     opened
-        The recordings.
+        Recordings from :func:`nuclr.data.own.open_what_can_be`.
     named
-        The population that is looked at more closely; None: the first.
+        Name of the population to return as ``first``; None: the first one.
 
     Raises
     ------
     NuclrError
-        If none can be used, or there is no population of this name.
+        If no recording can be used, or no population has this name.
     """
     kept: list[Population] = []
     tables, labels, left_out, errors = [], [], [], []
@@ -88,7 +88,7 @@ def inspect(
     chosen = [population for population in kept if named in (None, population.population)]
     if not chosen:
         names = ", ".join(found_populations["population"])
-        raise DataError(f"there is no population {named}; there are {names}")
+        raise DataError(f"there is no population {named}; the recordings contain {names}")
     return Inspection(found_populations, count_labels(labels), left_out, chosen[0])
 
 
@@ -98,9 +98,9 @@ def describe(populations: Sequence[Population]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``population, animal, modality, units, minutes`` (valid ones), ``bin_s``, and 5th percentile,
-        median and 95th percentile over units of the mean activity over the valid spans: spikes per
-        second, or dF/F.
+        ``population, animal, modality, units, minutes`` (valid time), ``bin_s``, and ``low, median, high``:
+        5th percentile, median and 95th percentile over units of the mean activity in the valid spans (Hz
+        for spikes, else dF/F).
     """
     rows = []
     for population in populations:
@@ -122,7 +122,7 @@ def describe(populations: Sequence[Population]) -> pd.DataFrame:
 
 
 def count_labels(units: Sequence[pd.DataFrame]) -> dict[str, pd.Series]:
-    """Count the values of every label column over tables of units, most frequent first; "" is unknown."""
+    """Count the values of each label column in some unit tables, most frequent first; "" means unknown."""
     tables = [table.drop(columns="unit_id") for table in units]
     together = pd.concat(tables, ignore_index=True).select_dtypes(exclude="number")
     return {str(name): as_text(column).value_counts() for name, column in together.items()}

@@ -1,4 +1,4 @@
-// What the interactive pages share: their data, which stand packed in the page, and colours.
+// Code that the interactive pages share: unpacking the data in the page, and colours.
 
 const LIGHT = ["#4433aa", "#b07a00", "#0077bb", "#882255", "#009383", "#d1432b", "#117733", "#aa4499", "#747400", "#d95f16"];
 const DARK = ["#a395ff", "#e6c84f", "#56b4e9", "#e88ab4", "#44c5b0", "#ff7f6b", "#6ccb6c", "#dd9fdd", "#c9c95a", "#ffa861"];
@@ -32,14 +32,14 @@ async function unpacked(text) {
   return { header, array };
 }
 
-// The colour of a class, by its place; and of what has none.
+// Colour of a class, by its number; and colour of units without a class.
 function hue(place) {
   const palette = dark.matches ? DARK : LIGHT;
   return place < palette.length ? palette[place] : `hsl(${(place * 137.508) % 360} 60% ${dark.matches ? 70 : 36}%)`;
 }
 const unknown = () => dark.matches ? "#7d8894" : "#868d95";
 
-// Colours as a canvas's pixels hold them.
+// Colours as 32-bit canvas pixels (0xAABBGGRR).
 function packed(colours) {
   const context = element("canvas", { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
   return Uint32Array.from(colours, colour => {
@@ -50,11 +50,11 @@ function packed(colours) {
   });
 }
 
-// Draw the page, or say why it cannot be drawn.
+// Draw the page, or show an error message.
 function begin(draw) {
   unpacked($("data").textContent).then(draw).then(() => { document.body.dataset.ready = ""; }).catch(error => {
     $("failed").hidden = false;
-    $("failed").textContent = `This page could not be drawn (${error}). It needs a browser of 2023 or newer.`;
+    $("failed").textContent = `This page could not be drawn (${error}). It needs a browser from 2023 or later.`;
     console.error(error);
   });
 }

@@ -1,4 +1,4 @@
-"""Where units lie on a map: principal components, and UMAP or t-SNE where they are installed."""
+"""Two-dimensional layouts of embeddings: principal components, and UMAP or t-SNE if they are installed."""
 
 from __future__ import annotations
 
@@ -15,27 +15,33 @@ from nuclr.files import whole
 
 Layout = Literal["pca", "umap", "tsne"]
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
-# The module of each, and what to install where it is missing.
+# Module that computes each layout, and the name of its package.
 NEEDS: dict[Layout, tuple[str, str]] = {"umap": ("umap", "umap-learn"), "tsne": ("openTSNE", "openTSNE")}
 
 
 def check_layouts(layouts: Sequence[str]) -> None:
-    """Make sure that every layout is known, and what computes it is installed.
+    """Check that all layouts are known and their packages are installed.
 
     Raises
     ------
     ConfigError
-        If not.
+        If a layout is unknown or its package is not installed.
     """
     for name in layouts:
         if name not in LAYOUTS:
-            raise ConfigError(f"--layout {name}: there is no such; there are {', '.join(LAYOUTS)}")
+            raise ConfigError(f"--layout {name}: unknown layout; choose one of {', '.join(LAYOUTS)}")
         if name in NEEDS and importlib.util.find_spec(NEEDS[name][0]) is None:
-            raise ConfigError(f"--layout {name}: needs {NEEDS[name][1]}; pip install {NEEDS[name][1]}")
+            raise ConfigError(
+                f"--layout {name}: needs the package {NEEDS[name][1]}, which is not installed; "
+                f"run `pip install {NEEDS[name][1]}`"
+            )
 
 
 def flat(features: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Lay features ``(unit, feature)`` flat: their first two principal components, ``(unit, 2)``."""
+    """Return the first two principal components of standardised features, ``(unit, 2)``.
+
+    ``features`` is ``(unit, feature)``.
+    """
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
@@ -43,23 +49,23 @@ def flat(features: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def lay_out(vectors: np.ndarray, layout: Layout, kept: Path | None = None, seed: int = 0) -> np.ndarray:
-    """Lay embeddings flat, ``(unit, 2)``.
+    """Compute a two-dimensional layout of embeddings, ``(unit, 2)``.
 
     Parameters
     ----------
     vectors
-        ``(unit, dim)``, without NaN.
+        Embeddings, ``(unit, dim)``, without NaN.
     layout
-        ``pca`` is computed at once; ``umap`` and ``tsne`` take minutes for 60,000 units.
+        ``pca`` takes seconds; ``umap`` and ``tsne`` take minutes for 60,000 units.
     kept
-        Folder in which what takes minutes is kept, and found again for the same embeddings.
+        Folder in which ``umap`` and ``tsne`` layouts are stored, to be reused for the same embeddings.
     seed
-        Of what is random in it.
+        Seed of the random numbers.
 
     Raises
     ------
     ConfigError
-        If the layout is unknown, or what computes it is not installed.
+        If the layout is unknown or its package is not installed.
     """
     check_layouts([layout])
     if len(vectors) < 3:

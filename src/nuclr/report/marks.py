@@ -1,7 +1,7 @@
-"""Exact numbers of the marks of a figure, as titles inside its svg.
+"""Texts with exact numbers for the marks of a figure, as ``<title>`` elements in its svg.
 
-Every browser shows the title of a mark when the pointer rests on it. The report's page shows it at once, and
-for a keyboard too.
+Every browser shows the title of a mark when the pointer rests on it. The script of the report shows it
+immediately, and also makes it accessible from the keyboard.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from xml.etree import ElementTree
 
 from matplotlib.artist import Artist
 
-# What is drawn for one seed can be hidden, so that the mean over seeds stands alone.
+# Marks of single seeds can be hidden on the page, so that only the mean over seeds is visible.
 Kind = Literal["seed", "mean", "label"]
 
 SVG = "http://www.w3.org/2000/svg"
 XLINK = "http://www.w3.org/1999/xlink"
-# matplotlib writes the id of an artist into the svg, so it carries the text that far; as an attribute, it may
-# not contain line breaks.
+# matplotlib writes the id of an artist (gid) into the svg, so the text of a mark is stored in its id. Line
+# breaks, which attributes may not contain, are replaced by LINE_SEPARATOR.
 PREFIX = "mark:"
 LINE_SEPARATOR = "\u2028"
 
 
 def mark(artist: Artist, text: str, kind: Kind = "mean") -> None:
-    """Give an artist the text that is shown when the pointer is on it."""
+    """Set the text that is shown when the pointer is on an artist."""
     artist.set_gid(f"{PREFIX}{kind}:{text}".replace("\n", LINE_SEPARATOR))
 
 
 def with_titles(svg: str) -> str:
-    """Write the texts of :func:`mark` as ``<title>`` elements of an svg, and their kinds as classes."""
+    """Return an svg in which the texts of :func:`mark` are ``<title>`` elements, and their kinds classes."""
     root = _parsed(svg)
     for group in root.iter(f"{{{SVG}}}g"):
         if group.get("id", "").startswith(PREFIX):
@@ -41,22 +41,22 @@ def with_titles(svg: str) -> str:
 
 
 def inlined(svg: str, name: str, description: str) -> str:
-    """Prepare an svg of :func:`with_titles` for a page with others: it scales, and its ids are its own.
+    """Prepare an svg from :func:`with_titles` for a page with several: scalable, and with unique ids.
 
     Parameters
     ----------
     svg
-        Content of the file.
+        Content of the svg file.
     name
-        Put before every id; unique on the page.
+        Prefix of all ids, unique on the page.
     description
-        What a screen reader calls the figure.
+        Description of the figure for screen readers.
     """
     root = _parsed(svg)
     for element in list(root.iter()):
         for child in list(element):
             if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
-                element.remove(child)  # a style inside an svg is one of the whole page
+                element.remove(child)  # a style inside an svg would apply to the whole page
     written = ElementTree.tostring(root, encoding="unicode")
     for element in root.iter():
         if (identity := element.get("id")) is None:

@@ -1,4 +1,4 @@
-"""Pictures of what was recorded, how training went, and where the units lie in a representation."""
+"""Figures of the data set, of training, and of the embeddings of all units."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from nuclr.words import counted
 
 SHOWN_CLASSES = 10
 SHOWN_UNITS = 20_000
-# Paul Tol's muted colours, in an order in which neighbours differ in lightness too.
+# Muted colours of Paul Tol, ordered so that successive colours also differ in lightness.
 COLOURS = ["#332288", "#DDCC77", "#88CCEE", "#882255", "#44AA99"]
 COLOURS += ["#CC6677", "#117733", "#AA4499", "#999933", "#661100"]
 
 
 def data_figure(units: pd.DataFrame, populations: pd.DataFrame, labels: dict[str, np.ndarray]) -> Figure:
-    """Draw what a data set holds: minutes and units of each animal, units of each class.
+    """Draw the size of a data set: units and minutes of each animal, and units of each class.
 
     Parameters
     ----------
     units, populations
-        As from :func:`nuclr.data.catalog.catalog`.
+        Tables from :func:`nuclr.data.catalog.catalog`.
     labels
-        Classes of the units in each task; "" where there is none.
+        Classes of the units in each task; "" for units without one.
     """
     animals = populations.groupby("animal").agg(minutes=("minutes", "sum"), units=("units", "sum"))
     animals = animals.sort_values("units", ascending=False)
@@ -61,12 +61,12 @@ def _colour(place: int) -> str:
 
 
 def training_figure(metrics: dict[str, pd.DataFrame]) -> Figure:
-    """Loss and effective rank of every run against its steps.
+    """Draw the loss and the effective rank of the embeddings of each run against the training step.
 
     Parameters
     ----------
     metrics
-        ``metrics.csv`` of each run by its name, ``n{animals}-s{seed}``.
+        ``metrics.csv`` of each run, by the name of the run, ``n{animals}-s{seed}``.
     """
     counts = sorted({int(name[1:].split("-")[0]) for name in metrics})
     shade = colormaps["viridis_r"]
@@ -90,16 +90,16 @@ def training_figure(metrics: dict[str, pd.DataFrame]) -> Figure:
 
 
 def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], title: str) -> Figure:
-    """Units where :func:`flat` lays them, one panel for every way to colour them.
+    """Draw units along two principal components, with one panel for each colouring.
 
     Parameters
     ----------
     points
-        ``(unit, 2)``.
+        Coordinates from :func:`flat`, ``(unit, 2)``.
     colourings
-        A value of each unit, by what it is; "" is drawn grey.
+        Class of each unit, ``(unit,)``, by the name of the panel; units with "" are grey.
     title
-        Of what they are.
+        Title of the figure.
     """
     with style.context(STYLE):
         figure, panels = panels_of((2 * COLUMN_INCHES, 2.6), len(colourings), squeeze=False)
@@ -109,7 +109,7 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
             most = [value for value in own[own != ""].value_counts().index][:SHOWN_CLASSES]
             place = own.map({value: i for i, value in enumerate(most)})
             colour = [("#BBBBBB" if np.isnan(i) else _colour(int(i))) for i in place.astype(float)]
-            # Of few units each is to be seen, of many the cloud.
+            # Large dots for few units, small ones for many.
             size = np.clip(1000 / max(1, len(chosen)), 3, 25)
             ax.scatter(*points[chosen].T, s=size, c=colour, linewidths=0, alpha=0.7)
             ax.set_xlabel("PC 1 (1)")
@@ -128,42 +128,44 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
 
 
 def run_metrics(folders: Sequence[Path]) -> dict[str, pd.DataFrame]:
-    """Read ``metrics.csv`` of some runs' folders, by their names; those without a step are left out.
+    """Read ``metrics.csv`` of some runs, by the name of the run; runs without any step are left out.
 
     Raises
     ------
     DataError
-        If one is missing.
+        If a file is missing.
     """
     tables = {}
     for folder in folders:
         try:
             table = pd.read_csv(folder / "metrics.csv")
         except OSError as error:
-            raise DataError(f"{folder / 'metrics.csv'}: cannot be read ({error}); pretrain again") from None
+            raise DataError(
+                f"{folder / 'metrics.csv'}: cannot be read ({error}); run the pretraining again"
+            ) from None
         if len(table):
             tables[folder.name] = table
     return tables
 
 
 def write_overview(folder: Path, runs: Sequence[str], options: Probe, output: Path) -> list[Path]:
-    """Write the figures data, training and embedding (png, svg, csv) to a folder.
+    """Write the figures ``data``, ``training`` and ``embedding`` (png, svg, csv) to a folder.
 
     Parameters
     ----------
     folder
         ``results/{dataset}``.
     runs
-        Names of pretrained runs; the units are mapped by the last.
+        Names of pretrained runs; the last one provides the embeddings that are drawn.
     options
-        Tasks, for the classes.
+        Options of the probes, with the tasks whose classes are shown.
     output
-        The folder.
+        Folder of the figures.
 
     Returns
     -------
     list of Path
-        The files.
+        Paths of the files.
 
     Raises
     ------

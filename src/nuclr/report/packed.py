@@ -1,8 +1,8 @@
-"""The data of an interactive page, packed into it: no name from a file can become markup or script.
+"""Pack the data of an interactive page, so that no name from a file can become markup or script.
 
-They are one block of base64 over deflated bytes, which holds no sign that HTML knows. The block begins with
-the length of its header (uint32), then the header (JSON), then arrays at the offsets that the header says.
-``interactive.js`` unpacks it.
+The data are one compressed (zlib) block in base64, which contains no character that is special in HTML. The
+block consists of the length of its header (uint32), the header (JSON), and arrays at the offsets in the
+header. ``interactive.js`` unpacks it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from nuclr.data.text import as_text
 
 MOST_COLUMNS = 16
-# Colours that a reader looks for first, of those that there are; the others in their own order.
+# Columns that come first, if they exist; the others follow in the order of the table.
 FIRST_COLUMNS = ("brain_region", "cell_type", "animal", "recording", "population", "rate_hz")
 ALIGNMENT = 8
 
 
 class Block:
-    """Arrays one after another, and where each begins."""
+    """Arrays that are concatenated into one block of bytes."""
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
         self.length = 0
 
     def add(self, values: np.ndarray) -> dict[str, Any]:
-        """Add an array; say where it is: ``type``, ``offset``, ``length``."""
+        """Add an array, and return its place for the header: ``type``, ``offset``, ``length``."""
         values = np.ascontiguousarray(values)
         raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
         where = {"type": values.dtype.name, "offset": self.length, "length": int(values.size)}
@@ -42,7 +42,10 @@ class Block:
         return where
 
     def add_columns(self, units: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
-        """Add the columns of a table of units, and name those that are left out to keep the page small."""
+        """Add the columns of a unit table; return their places, and the names of columns that are left out.
+
+        Only the first ``MOST_COLUMNS`` are added, to keep the page small.
+        """
         places = {name: place for place, name in enumerate(FIRST_COLUMNS)}
         names = sorted(units.columns.drop("unit_id"), key=lambda name: places.get(name, len(places)))
         columns = []
@@ -60,7 +63,7 @@ class Block:
         return columns, [str(name) for name in names[MOST_COLUMNS:]]
 
     def packed(self, header: Mapping[str, Any]) -> str:
-        """Pack a header and the arrays, as base64."""
+        """Return the header and the arrays as base64."""
         written = json.dumps(header, allow_nan=False).encode()
         start = 4 + len(written)
         head = len(written).to_bytes(4, "little") + written + bytes(-start % ALIGNMENT)

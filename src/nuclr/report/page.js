@@ -1,7 +1,7 @@
-// The numbers of a figure's marks: at the pointer, and step by step with the arrow keys. Without this script,
-// browsers show them where the pointer rests.
+// Show the numbers of a figure's marks at the pointer, and one after another with the arrow keys. Without this script,
+// browsers show them only when the pointer rests on a mark.
 
-const REACH = 14;  // pixels from the pointer within which a mark answers
+const REACH = 14;  // largest distance of a mark from the pointer (pixels)
 
 for (const svg of document.querySelectorAll("figure svg")) {
   const frame = svg.parentElement, tip = document.createElement("div"), ring = document.createElement("div");
@@ -11,7 +11,7 @@ for (const svg of document.querySelectorAll("figure svg")) {
   tip.hidden = ring.hidden = true;
   frame.append(ring, tip);
   svg.setAttribute("tabindex", 0);
-  svg.setAttribute("aria-label", `${svg.getAttribute("aria-label")} Arrow keys go through its numbers.`);
+  svg.setAttribute("aria-label", `${svg.getAttribute("aria-label")} Use the arrow keys to read its numbers.`);
   const marks = [...svg.querySelectorAll(".mark")].map(mark => {
     const title = mark.querySelector("title"), text = title.textContent;
     title.remove();  // otherwise shown twice
@@ -39,7 +39,7 @@ for (const svg of document.querySelectorAll("figure svg")) {
       if (!shown(one)) return;
       const box = one.mark.getBoundingClientRect();
       const far = Math.hypot(Math.max(box.left - x, 0, x - box.right), Math.max(box.top - y, 0, y - box.bottom));
-      // Of those under the pointer the smallest: a dot lies on a line.
+      // Of several marks under the pointer, take the smallest, because a dot lies on a line.
       const rank = far + Math.min(1, box.width * box.height / 1e6);
       if (far <= REACH && rank < least) [best, least] = [place, rank];
     });
@@ -55,7 +55,7 @@ for (const svg of document.querySelectorAll("figure svg")) {
     if (event.key === "Escape") show(-1);
     if (!step) return;
     event.preventDefault();
-    // A label says what its line says.
+    // Labels are skipped, because a label has the same text as its line.
     const stops = marks.map((_, place) => place).filter(place => !marks[place].label && shown(marks[place]));
     if (!stops.length) return;
     const next = stops.indexOf(at) + step;

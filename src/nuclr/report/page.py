@@ -1,4 +1,4 @@
-"""report.html: one file that opens from disk, with all numbers, figures and where they come from."""
+"""Page of the scaling analysis, report.html: one file with all scores, figures and their provenance."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nuclr.report.templates import template
 from nuclr.usage import TOOK
 from nuclr.words import counted
 
-# Macro-F1 by data set, task and protocol: Arora et al. 2025 (arXiv 2512.01199), and what it compares with.
+# Published macro-F1 by data set, task and protocol: Arora et al. 2025 (arXiv 2512.01199), and its baselines.
 PUBLISHED: dict[tuple[str, str, str], str] = {
     ("ibl_brain_wide_map", "brain_region", "inductive_zero_shot"): "0.530 (NEMO 0.379)",
     ("allen_visual_coding", "cell_type", "inductive_zero_shot"): "0.720 (NEMO 0.419, LOLCAT 0.412)",
@@ -47,7 +47,7 @@ FIGURES = {
     ".ablations": "Ablations: the largest runs without a part of the method, with 95 % intervals.",
     ".animals": "Macro-F1 of each test animal.",
 }
-# Said where held-out labels chose among several probes.
+# Added to the captions if held-out labels chose among several probes.
 OF_PLAIN = {
     "": " Open circles are scores of the plain probe.",
     ".labels": " All scores are of the plain probe.",
@@ -69,13 +69,13 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
     config
         The whole configuration.
     splits
-        Who was tested, and what must be known of that.
+        Animals for pretraining, labels and tests, with a note about the split, if there is one.
     folder
-        ``results/{dataset}``: scaling/, figures/, tables, logs/ and the runs' records are read.
+        ``results/{dataset}``: scaling/, figures/, tables, logs/ and the records of the runs are read.
     output
-        ``report.html``; it links to ``explore.html`` where there is one in the same folder.
+        Path of the page. It links to ``explore.html`` if that exists in the same folder.
     notes
-        What was chosen where the configuration left it open, and what was left out.
+        Settings that were chosen automatically, and data that were left out.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
 
 
 def _overview(folder: Path) -> list[Embedded]:
-    """Embed the figures of recordings, training and embeddings, where they were drawn."""
+    """Embed the figures of the data set, of training and of embeddings, if they exist."""
     shown = []
     for name, words in OVERVIEW.items():
         if not (folder / f"{name}.png").exists():
@@ -124,7 +124,9 @@ def _overview(folder: Path) -> list[Embedded]:
         try:
             table = pd.read_csv(folder / f"{name}.csv")
         except (OSError, ValueError) as error:
-            raise DataError(f"{folder}/{name}.csv: cannot be read ({error}); draw it again") from None
+            raise DataError(
+                f"{folder}/{name}.csv: cannot be read ({error}); draw the figure again with `nuclr overview`"
+            ) from None
         if name == "data":
             n = f"{counted(table['animal'].nunique(), 'animal')}, {table['units'].sum()} units"
         else:
@@ -134,22 +136,22 @@ def _overview(folder: Path) -> list[Embedded]:
 
 
 def _left_out(folder: Path) -> list[str]:
-    """Say which recordings were left out when they were chunked or downloaded."""
+    """List the recordings that were left out during chunking or download, with the reasons."""
     notes = [json.loads(path.read_text()) for path in sorted((folder / "populations").glob(f"*/{NOTE}"))]
     return [f"left out: recording {note['recording']} ({note['reason']})" for note in notes]
 
 
 def _section(config: Config, folder: Path, task: str, protocol: str, scores: pd.DataFrame) -> dict[str, Any]:
-    """Gather what one task and protocol show; ``scores`` are those of all probes."""
+    """Collect the content of the section of one task and protocol; ``scores`` are those of all probes."""
     own = scores[(scores["task"] == task) & (scores["protocol"] == protocol)]
     stem = folder / "scaling" / f"{task}.{protocol}"
     try:
         curve, content = pd.read_csv(f"{stem}.csv"), json.loads(Path(f"{stem}.json").read_text())
-        # A class may be called NA.
+        # keep_default_na, because a class may be called NA.
         classes = pd.read_csv(f"{stem}.classes.csv", keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise DataError(f"{stem}: cannot be read ({error}); make it again with `nuclr scaling`") from None
-    # The curve, and beside it what stands highest first.
+        raise DataError(f"{stem}: cannot be read ({error}); write it again with `nuclr scaling`") from None
+    # First the curve, then the other representations, the highest score first.
     trained = curve[curve["representation"] == NUCLR].sort_values("animals")
     rest = curve[~curve["representation"].isin([NUCLR, *get_args(Ablation)])]
     ordered = pd.concat([trained, rest.sort_values("macro_f1", ascending=False)])
@@ -186,7 +188,7 @@ def _section(config: Config, folder: Path, task: str, protocol: str, scores: pd.
 
 
 def _figures(stem: Path, chosen: bool, largest: dict[Any, Any]) -> list[Embedded]:
-    """Embed the figures of one task and protocol; each caption says how many were tested."""
+    """Embed the figures of one task and protocol; each caption states the number of test animals."""
     tested = counted(int(largest["test_animals"]), "test animal")
     units, seeds = f"{largest['units']:.0f} units", counted(int(largest["seeds"]), "seed")
     shown = []
@@ -206,7 +208,10 @@ def _row(row: dict[Any, Any]) -> dict[str, Any]:
 
 
 def _other_probes(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean over seeds of every probe of all labels: of what was not pretrained, and the largest runs."""
+    """Tabulate the scores of all probes (means over seeds), for the largest runs and the baselines.
+
+    Only probes that used all labels are included.
+    """
     full = scores[(scores["label_share"] == 1) & ~scores["shuffled"] & (scores["tested_on"] == "panel")]
     largest = full["animals"].where(full["representation"] == NUCLR, 0).max()
     chosen = full[full["animals"].isin([0, largest])]
@@ -216,7 +221,7 @@ def _other_probes(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _frame(table: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows as text."""
+    """Return column names and rows of a table as text."""
     shown = [str(name).replace("_", " ") for name in table.columns]
     return shown, [
         [_text(str(name), value) for name, value in zip(table, row, strict=True)] for row in table.values
@@ -238,14 +243,15 @@ def _text(column: str, value: Any) -> str:
 
 
 def cost_table(folder: Path) -> list[dict[str, Any]]:
-    """Add up what the jobs' logs say they took: by step, wall hours, core hours, GPU hours, largest memory.
+    """Add up the costs in the logs of the jobs: wall hours, core hours, GPU hours, largest memory by step.
 
-    A GPU counts for as long as its job took. Steps that do not say are not there.
+    GPU hours are the wall hours of a job times its number of GPUs. Steps without costs in their logs are left
+    out.
 
     Parameters
     ----------
     folder
-        ``results/{dataset}``: logs/ and the runs' records are read.
+        ``results/{dataset}``: logs/ and the records of the runs are read.
     """
     jobs: dict[str, list[dict[str, float]]] = {}
     for path in sorted((folder / "logs").rglob("*.log")):
@@ -270,13 +276,13 @@ def cost_table(folder: Path) -> list[dict[str, Any]]:
 
 
 def _gpus(path: Path) -> int:
-    """Count the GPUs that a run was trained on, by its record."""
+    """Return the number of GPUs in the record of a run."""
     machine = json.loads(path.read_text()).get("machine", {}) if path.exists() else {}
     return machine.get("devices", 0) if machine.get("accelerator") == "gpu" else 0
 
 
 def _inputs(folder: Path) -> list[tuple[str, str]]:
-    """Name every recording's file and its hash, as the stores have them."""
+    """Return the file and the SHA-256 hash of each recording, as recorded in the stores."""
     table = pd.read_parquet(folder / "populations.parquet")
     if "sha256" not in table:
         return []

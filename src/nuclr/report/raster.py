@@ -1,4 +1,4 @@
-"""The picture of a population's activity: a raster of spikes, or dF/F in grey."""
+"""Figure of a population's activity: a raster of spikes, or dF/F in grey levels."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from nuclr.words import counted
 
 
 def activity_figure(population: Population, start_s: float, seconds: float) -> Figure:
-    """Activity of all units of a population for some seconds: a raster of spikes, or dF/F in grey.
+    """Draw the activity of all units for some seconds: a raster of spikes, or dF/F in grey levels.
 
-    What is not valid is shaded.
+    Time outside the valid spans is shaded.
 
     Raises
     ------
     DataError
-        If the recording holds nothing of that time.
+        If the time is outside the recording.
     """
     first = max(0, int((start_s - population.start_s) / population.bin_s))
     last = min(population.activity.shape[1], first + max(1, round(seconds / population.bin_s)))
     if start_s < population.start_s or first >= last:
         raise DataError(
-            f"population {population.population}: nothing at {start_s:g} s; it goes from "
+            f"population {population.population}: {start_s:g} s is outside the recording, which goes from "
             f"{population.start_s:.1f} to {population.stop_s:.1f} s"
         )
     activity = np.asarray(population.activity[:, first:last])

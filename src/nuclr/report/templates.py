@@ -1,4 +1,4 @@
-"""Templates of the pages, which lie beside this file."""
+"""Load the templates of the pages, which are in the folder of this module."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jinja2
 
 
 def template(name: str) -> jinja2.Template:
-    """Load the template of a page; its values are escaped, since names in recordings come from strangers."""
+    """Load the template of a page. Values are escaped, because names in recordings are untrusted."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

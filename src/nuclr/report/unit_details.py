@@ -1,4 +1,4 @@
-"""What the interactive page shows of a single unit: its activity in few numbers, and those most like it."""
+"""Details of single units for the interactive page: statistics of their activity, and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from nuclr.representation.baselines import (
 
 NEIGHBOURS = 5
 RATE_BINS = 40
-# Of a population of one width: with the summed activity of the others comes first (`population_correlation`).
+# Columns of `population_correlation` for each bin width; the first of them is the correlation with the summed
+# activity of the other units.
 CORRELATIONS_A_WIDTH = 6
-# Of `Details`, in the order in which they are computed.
+# Arrays of `Details`, in the order in which they are computed.
 ARRAYS = (
     "known",
     "autocorrelogram",
@@ -37,38 +38,39 @@ ARRAYS = (
     "correlation",
     "mean_activity",
 )
-# Similarities that are in memory at a time.
+# Most similarities in memory at a time.
 SIMILARITIES_AT_ONCE = 30_000_000
 
 
 @dataclass(frozen=True)
 class Details:
-    """Activity of units in few numbers.
+    """Statistics of the activity of units.
 
     Attributes
     ----------
     known
-        Rows of the units, of those that were asked for, ``(known,)``.
+        Rows, in the list of requested units, of the units that have statistics, ``(known,)``.
     autocorrelogram
-        Correlation of a unit's activity with itself at ``lags_s``, as 127ths, ``(known, lag)``, int8.
+        Autocorrelation of each unit's activity at ``lags_s``, times 127, ``(known, lag)``, int8.
     intervals
-        Square roots of the shares of intervals between spikes in bins with ``edges_s``, as 255ths,
+        Inter-spike interval histogram: square roots of the shares in bins with ``edges_s``, times 255,
         ``(known, bin)``, uint8.
     rate
-        Activity along valid time as 255ths of ``rate_top``, ``(known, RATE_BINS)``, uint8.
+        Activity over valid time as a fraction of ``rate_top``, times 255, ``(known, RATE_BINS)``, uint8.
     rate_top
-        Of each unit, in Hz (calcium: dF/F), ``(known,)``, float32.
+        Highest value of ``rate`` of each unit (Hz; calcium: dF/F), ``(known,)``, float32.
     minutes
         Valid minutes of each unit's population, ``(known,)``, float32.
     correlation
-        Correlation with the summed activity of the rest of the population in bins of ``widths_s``, as 127ths,
-        ``(known, width)``, int8.
+        Correlation with the summed activity of the other units of the population in bins of ``widths_s``,
+        times 127, ``(known, width)``, int8.
     mean_activity
-        Of each unit over the valid spans: Hz, or dF/F, ``(known,)``.
+        Mean activity of each unit in the valid spans (Hz; calcium: dF/F), ``(known,)``.
     lags_s, edges_s, widths_s
-        As above (s); the first lags and the edges are those of the first population's bin.
+        Lags of the autocorrelogram, edges of the intervals, and bin widths of the correlations (s). The first
+        lags and the edges depend on the bin width of the first population.
     modality
-        ``spikes`` or ``calcium``; of the first population.
+        ``spikes`` or ``calcium``, from the first population.
     """
 
     known: np.ndarray
@@ -86,17 +88,18 @@ class Details:
 
 
 def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most: int) -> Details | None:
-    """Describe the activity of units; None where none of them was recorded in these populations.
+    """Compute statistics of the activity of units; None if these populations contain none of the units.
 
     Parameters
     ----------
     populations
-        Their activity is read one population at a time. Those with another modality or bin than the first are
-        passed over: their numbers would stand on other axes.
+        Populations with the units, read one at a time. Populations with another modality or bin width than
+        the first are skipped, because their statistics need other axes.
     unit_ids
-        Whom to describe.
+        Ids of the units.
     most
-        Of no more units than this; whole populations, in their order.
+        Largest number of units. Populations are added in their order; one that would exceed this number is
+        skipped.
     """
     place = {str(name): row for row, name in enumerate(unit_ids)}
     parts: list[tuple[np.ndarray, ...]] = []
@@ -125,7 +128,7 @@ def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most:
 
 
 def _described(population: Population) -> tuple[np.ndarray, ...]:
-    """Compute :data:`ARRAYS` after ``known`` for all units of a population."""
+    """Compute the arrays in :data:`ARRAYS` except ``known`` for all units of a population."""
     held = population if isinstance(population.activity, np.ndarray) else _in_memory(population)
     units = len(held.units)
     width = max(held.bin_s, 60 * held.valid_minutes / RATE_BINS)
@@ -147,7 +150,7 @@ def _described(population: Population) -> tuple[np.ndarray, ...]:
 
 
 def _in_bins(width_s: float, population: Population) -> float:
-    """Round a width to whole bins (s), as :func:`nuclr.representation.baselines.rebin` does."""
+    """Round a width (s) to whole bins, as :func:`nuclr.representation.baselines.rebin` does."""
     return max(1, round(width_s / population.bin_s)) * population.bin_s
 
 
@@ -156,26 +159,26 @@ def _in_memory(population: Population) -> Population:
 
 
 def _signed(correlation: np.ndarray) -> np.ndarray:
-    """Give correlations as 127ths, int8."""
+    """Return correlations times 127, as int8."""
     return np.round(127 * np.clip(np.nan_to_num(correlation), -1, 1)).astype(np.int8)
 
 
 def neighbours(vectors: np.ndarray, groups: np.ndarray, count: int = NEIGHBOURS) -> np.ndarray:
-    """Find the units most like each unit (by cosine) among those of other groups, the most alike first.
+    """Find the nearest neighbours of each unit (cosine similarity) in other groups, the most similar first.
 
     Parameters
     ----------
     vectors
-        ``(unit, dim)``; a row of NaN is nobody's neighbour, and has none.
+        Embeddings, ``(unit, dim)``; a unit with a row of NaN has no neighbours and is no neighbour.
     groups
-        Animal of each unit, ``(unit,)``; where all are of one, neighbours are sought among all others.
+        Animal of each unit, ``(unit,)``. If there is only one animal, all other units may be neighbours.
     count
-        How many.
+        Number of neighbours.
 
     Returns
     -------
     ndarray
-        ``(unit, count)``, int32; -1 where there are not so many.
+        Rows of the neighbours, ``(unit, count)``, int32; -1 if there are fewer.
     """
     groups = pd.factorize(np.asarray(groups, object))[0]
     known = np.flatnonzero(~np.isnan(vectors).any(axis=1))
