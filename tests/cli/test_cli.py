@@ -144,7 +144,7 @@ def test_recordings_can_be_looked_at(tmp_path: Path) -> None:
     assert "Activity of a/probe" in (tmp_path / "other.html").read_text()
     result = nuclr(tmp_path, "inspect", "nwb", "--picture", "raster", "--population", "c")
     assert result.returncode == 1
-    assert "no population c; there are a/probe, b/probe" in result.stderr
+    assert "there is no population c; the recordings contain a/probe, b/probe" in result.stderr
 
 
 def test_a_silent_recording_is_shown_and_its_units_are_embedded_as_never_active(tmp_path: Path) -> None:

@@ -196,7 +196,7 @@ def test_a_recording_that_is_left_out_is_done_without(
     pretrain_run(Cohort(stores(folder), ["a", "z"], left_out=left_out), small(), 0, **arguments)
     record = json.loads(output.with_name("config.json").read_text())
     assert (record["animals"], record["left_out"]) == (["a"], ["z"])
-    assert "nothing of z: 1 of 2 animals" in caplog.text
+    assert "no recording of z could be used: 1 of 2 animals are missing" in caplog.text
     with pytest.raises(DataError, match="recordings of z are left out, so there is nothing to train on"):
         pretrain_run(Cohort(stores(folder), ["z"], left_out=left_out), small(), 0, **arguments)
 

@@ -156,7 +156,7 @@ def test_an_analysis_goes_to_its_figure_without_a_file_that_cannot_be_had(tmp_pa
         config["download"]["go_on_without"] = True
         done = snakemake(tmp_path, configfile=write(tmp_path / "c.yaml", config))
     assert done.returncode == 0, done.stdout
-    assert "nuclr: warning: nothing of c: 1 of 5 animals" in done.stdout
+    assert "nuclr: warning: no recording of c could be used: 1 of 5 animals are missing" in done.stdout
     assert "figure: results/mine/scaling/brain_region.transductive_zero_shot.png" in done.stdout
     fit = json.loads((tmp_path / "results/mine/scaling/brain_region.transductive_zero_shot.json").read_text())
     assert fit["runs"]["n5-s0"]["animals"] == 5
