@@ -135,7 +135,7 @@ def test_recordings_can_be_looked_at(tmp_path: Path) -> None:
         )
     said = done(tmp_path, "inspect", "nwb", "--picture", "raster", "--population", "b/probe")
     assert "2 animals, 2 populations, 10 units, 1.0 minutes" in said
-    assert "brain_region: CA1 6, VISp 2, SUB 2; 0 units without" in said
+    assert "brain_region: CA1 6, VISp 2, SUB 2; 0 units without a label" in said
     assert (tmp_path / "raster.png").stat().st_size > 0
     said = done(tmp_path, "inspect", "nwb", "--html", "--population", "b/probe")
     assert re.search(r"activity\.html: 5 units in bins of 0\.02 s, [0-9.]+ kB; open it in a browser", said)

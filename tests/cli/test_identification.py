@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from commands import done, libraries_loaded_once, refused
+from commands import done, libraries_loaded_once, nuclr, refused
 from hub_server import TOKEN, Hub, serving_hub
 from sklearn.metrics import f1_score
 from strategies import write_traces
@@ -44,6 +44,17 @@ def test_the_demo_tells_regions_and_types_of_a_new_animal(demo: Path) -> None:
     assert (units["brain_region_along_probe"] == units["brain_region"]).mean() >= alone
     page = (demo / "nuclr_demo" / "report.html").read_text()
     assert "recording.nwb" in page
+    assert "pretrained on recordings of 16 animals (simulated)" in page
+    assert 'role="alert"' not in page
+
+
+def test_a_model_of_simulated_recordings_warns_of_its_answers(demo: Path, tmp_path: Path) -> None:
+    arguments = ["--model", str(MODEL_IN_THE_BOX), "-o", "mine"]
+    result = nuclr(tmp_path, "identify", str(demo / "nuclr_demo" / "recording.nwb"), *arguments)
+    assert result.returncode == 0
+    said = "the model was trained on simulated recordings only"
+    assert result.stderr.count(said) == 1
+    assert said in (tmp_path / "mine" / "report.html").read_text()
 
 
 def test_the_model_in_the_box_is_small_and_whole() -> None:

@@ -25,7 +25,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def page_of(model: Model, found: Identified, output: Path) -> str:
     write_identified(
-        found, output, title="<b>mine</b>.nwb", rates=model.rates(), provenance=[("model", "sha256 ab")]
+        found,
+        output,
+        title="<b>mine</b>.nwb",
+        trained_on=model.trained_on,
+        rates=model.rates(),
+        provenance=[("model", "sha256 ab")],
     )
     return output.read_text()
 
@@ -41,7 +46,9 @@ def test_it_says_in_words_what_was_found(model: Model, tmp_path: Path) -> None:
     assert "<b>mine" not in page
     for said in ("24 units in 1 population of animal new", "Brain region: 2", "VISp", "CA1", "new_new_23"):
         assert said in page
+    assert f"The model was pretrained on recordings of {model.trained_on}." in page
     assert len(re.findall('src="data:image/png', page)) == 2  # one figure for each probe
+    assert len(re.findall(r"<figcaption>[^<]* n = 24 units\.", page)) == 2
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)  # no external resources
 
 

@@ -24,7 +24,7 @@ from nuclr.evaluation.probe import probe_all
 from nuclr.evaluation.score_tables import gather_scores
 from nuclr.report.curves import write_scaling
 from nuclr.report.overview import write_overview
-from nuclr.report.page import cost_table, write_page
+from nuclr.report.page import _best_description, cost_table, write_page
 from nuclr.representation.embeddings import write_embeddings
 
 # Name of a class that must not become markup of the page.
@@ -148,6 +148,33 @@ def test_a_published_split_that_shares_animals_is_said_on_the_page(results: Path
     write_page(CONFIG, splits, results, tmp_path / "report.html")
     assert shared in (tmp_path / "report.html").read_text()
     assert shared not in (results / "report.html").read_text()
+
+
+def test_simulated_recordings_are_named_on_the_page(results: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"source": "simulated"})
+    write_page(config, SPLITS, results, tmp_path / "report.html")
+    assert "these recordings are simulated" in (tmp_path / "report.html").read_text()
+    assert "these recordings are simulated" not in (results / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("aic", "said"),
+    [
+        ((-20.0, -17.0, -3.0), "the law describes the curve best"),
+        ((-20.0, -21.9, -3.0), "the law and a line in log n describe the curve equally well"),
+        (
+            (-2.0, -1.5, -3.0),
+            "the law, a line in log n and a constant describe the curve equally well, so it does",
+        ),
+        (
+            (-1.0, 1.5, -5.0),
+            "a constant describes the curve best, so it does not show that more animals help",
+        ),
+    ],
+)
+def test_the_best_description_of_a_curve_is_named(aic: tuple[float, ...], said: str) -> None:
+    names = ("power_law", "line_in_log_n", "constant")
+    assert _best_description(dict(zip(names, aic, strict=True))).startswith(said)
 
 
 def test_of_one_probe_the_page_shows_no_other(results: Path, tmp_path: Path) -> None:

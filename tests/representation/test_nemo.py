@@ -72,5 +72,5 @@ def test_without_waveforms_it_says_what_to_do() -> None:
         DataError, match=r"its store has no waveforms, which the baseline nemo needs; set chunk\.waveforms"
     ):
         baseline_table("nemo", [population()], {"session/probe"})
-    with pytest.raises(ConfigError, match=r"nemo reads waveforms; set chunk\.waveforms: true"):
+    with pytest.raises(ConfigError, match=r"nemo needs waveforms; set chunk\.waveforms: true"):
         load_config({"probe": {"baselines": ["nemo"]}})

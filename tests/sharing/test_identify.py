@@ -42,7 +42,9 @@ def test_every_probe_says_what_each_unit_is(folder: Path) -> None:
         probability = units[[name for name in units if name.startswith(f"{task}_p_")]]
         np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-5)
         assert (units[f"{task}_why_not"] == "").tolist() == (told != "").tolist()
-    assert summary(found)[0].startswith("brain region: ")
+    told = (units["brain_region_predicted"] != "").sum()
+    assert summary(found)[0].startswith(f"brain region: {told} of 24 units answered (")
+    assert summary(found)[0].endswith(f"; {told} of {told} agree with the label in the recording")
     # The two areas lie apart, and depths were known to the probe; kinds are the same units.
     assert "brain_region_along_probe" in units
     assert len(found.answers["brain_region"].boundaries) == 1
@@ -52,6 +54,14 @@ def test_without_depths_nothing_is_said_along_the_probe(folder: Path) -> None:
     found = nuclr.load_model(folder).identify(recorded("new", seed=9, depth=False))
     assert "brain_region_along_probe" not in found.units
     assert found.answers["brain_region"].boundaries is None
+
+
+def test_answers_are_compared_with_labels_of_the_recording_alone_if_it_has_any(folder: Path) -> None:
+    made = recorded("new", seed=9)
+    model = nuclr.load_model(folder)
+    made.units["brain_region"] = "another region"  # none that the probe decodes
+    del made.units["kind"]
+    assert not any("agree" in line for line in summary(model.identify(made)))
 
 
 def test_warnings_are_kept(folder: Path) -> None:

@@ -88,7 +88,7 @@ def test_an_archive_that_climbs_out_or_holds_no_model_is_refused(server: Server)
     with zipfile.ZipFile(held, "w") as archive:
         archive.writestr("../model.safetensors", b"x")
     server.files["/out.zip"] = held.getvalue()
-    with pytest.raises(DownloadError, match="outside of its folder"):
+    with pytest.raises(DownloadError, match="outside its folder"):
         locate(server.url("/out.zip"))
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from nuclr.evaluation.answers.saved_probe import SavedProbe
     from nuclr.sharing.identify import Identified
     from nuclr.sharing.loaded import Model
+
+logger = logging.getLogger(__name__)
 
 FolderOption = Annotated[Path, typer.Option("--output", "-o", help="folder for the results")]
 # Larger files are not hashed, because reading them would take longer than everything else.
@@ -64,6 +67,11 @@ def identify(
     with warnings_kept() as warnings:
         loaded = load_model(model)
         probes = loaded.checked_probes(probe)
+        if loaded.is_simulated:
+            logger.warning(
+                "the model was trained on simulated recordings only, so its answers about other recordings "
+                "have no meaning; use a model that was trained on real recordings"
+            )
         found = find([place_of(text) for text in recordings], options.download)
         _identify(found, loaded, probes, warnings, output, options, sure=sure, coverage=coverage, depth=depth)
 
@@ -118,6 +126,7 @@ def _identify(
         page,
         title=found[0].called if len(found) == 1 else counted(len(found), "recording"),
         rates=model.rates(),
+        trained_on=model.trained_on,
         provenance=_provenance(found, model, probes, record),
     )
     _show(identified)

@@ -122,7 +122,7 @@ def _show(seen: Inspection) -> None:
         known = counts.drop("", errors="ignore")
         shown = ", ".join(f"{value} {count}" for value, count in known.head(12).items())
         rest = f", and {len(known) - 12} more" if len(known) > 12 else ""
-        print(f"{name}: {shown or 'nothing'}{rest}; {counts.get('', 0)} units without")
+        print(f"{name}: {shown or 'nothing'}{rest}; {counts.get('', 0)} units without a label")
     if seen.left_out:
         unusable = Table("cannot be used", "why, and what to do", show_lines=True)
         for one in seen.left_out:

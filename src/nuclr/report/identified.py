@@ -38,6 +38,7 @@ def write_identified(
     output: Path,
     *,
     title: str,
+    trained_on: str,
     rates: Mapping[str, pd.DataFrame],
     provenance: Sequence[tuple[str, str]],
 ) -> None:
@@ -51,6 +52,8 @@ def write_identified(
         Path of the page.
     title
         Name of the recording.
+    trained_on
+        Recordings of the model's pretraining, in words; "" if they are not known.
     rates
         For each task, if known: quantiles of the firing rates (Hz) of each class in the probe's training
         units.
@@ -61,6 +64,7 @@ def write_identified(
     populations = list(dict.fromkeys(units["population"]))
     page = template("identified.html.j2").render(
         title=title,
+        trained_on=trained_on,
         warnings=found.warnings,
         recorded=_recorded(units),
         sure=round(100 * found.sure),

@@ -52,6 +52,8 @@ OF_PLAIN = {
     "": " Open circles are scores of the plain probe.",
     ".labels": " All scores are of the plain probe.",
 }
+# Smallest difference in AIC that favours a description (Burnham and Anderson 2002).
+AS_GOOD = 2.0
 OVERVIEW = {
     "data": "Units and minutes of each animal, and units of each class.",
     "training": "Training loss and effective rank of the embeddings of all runs.",
@@ -101,6 +103,7 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
         new_animals="inductive_zero_shot" in protocols,
         sections=sections,
         published=any(section["published"] for section in sections),
+        simulated=config.source_kind == "simulated",
         overview=_overview(folder / "figures"),
         plain=Variant(config.probe.kinds[0], config.probe.centred[0]).name,
         chosen=any(section["chosen"] for section in sections),
@@ -179,12 +182,29 @@ def _section(config: Config, folder: Path, task: str, protocol: str, scores: pd.
         "chance": content["chance"],
         "shuffled": content.get("shuffled"),
         "fit": content["fit"],
+        "best": _best_description(content["fit"].get("aic", {})),
         "law": content["law"],
         "doublings": content["doublings"],
         "rows": rows,
         "figures": _figures(stem, chosen, trained.iloc[-1].to_dict()),
         "tables": tables,
     }
+
+
+def _best_description(aic: dict[str, float]) -> str:
+    """Say which description of the curve has the lowest AIC; below a difference of 2, none is better."""
+    names = {"power_law": "the law", "line_in_log_n": "a line in log n", "constant": "a constant"}
+    if not aic:
+        return ""
+    best = min(aic.values())
+    equal = [name for key, name in names.items() if aic[key] < best + AS_GOOD]
+    if len(equal) > 1:
+        found = f"{', '.join(equal[:-1])} and {equal[-1]} describe the curve equally well"
+    else:
+        found = f"{equal[0]} describes the curve best"
+    if "a constant" in equal:
+        found += ", so it does not show that more animals help"
+    return found
 
 
 def _figures(stem: Path, chosen: bool, largest: dict[Any, Any]) -> list[Embedded]:

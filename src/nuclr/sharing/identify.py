@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.representation.embeddings import Embeddings, who
@@ -174,5 +175,18 @@ def summary(found: Identified) -> list[str]:
         counts = given[given != ""].value_counts()
         listed = ", ".join(f"{count} {name}" for name, count in counts.items())
         of_all = f"{counts.sum()} of {counted(len(given), 'unit')} answered"
-        lines.append(f"{task.replace('_', ' ')}: {of_all}{f' ({listed})' if listed else ''}")
+        agreed = _agreement(found.embeddings.units, task, answers)
+        lines.append(f"{task.replace('_', ' ')}: {of_all}{f' ({listed})' if listed else ''}{agreed}")
     return lines
+
+
+def _agreement(units: pd.DataFrame, task: str, answers: Answers) -> str:
+    """Compare the answers with the labels of the recording, in words; "" if it has no such labels."""
+    if task not in units:
+        return ""
+    label, given = as_text(units[task]), answers.table["predicted"]
+    compared = (given != "") & label.isin(answers.probe.classes).to_numpy()
+    if not compared.any():
+        return ""
+    same = int((given[compared] == label[compared]).sum())
+    return f"; {same} of {int(compared.sum())} agree with the label in the recording"

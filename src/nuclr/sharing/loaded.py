@@ -17,6 +17,7 @@ from nuclr.representation.embed import embed_with_model
 from nuclr.representation.embeddings import Embeddings
 from nuclr.sharing.layout import probes_in, reference_file
 from nuclr.sharing.source import locate
+from nuclr.words import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +58,20 @@ class Model:
     def min_rate_hz(self) -> float:
         """Lowest firing rate of the units that the model was trained on (Hz)."""
         return float(self.saved.record.get("min_rate_hz", 0.0))
+
+    @property
+    def trained_on(self) -> str:
+        """Recordings of the pretraining in words; "" for a model that does not state them."""
+        record = self.saved.record
+        animals, datasets = record.get("animals", []), record.get("datasets", [])
+        if not animals:
+            return ""
+        return f"{counted(len(animals), 'animal')} ({', '.join(datasets) or 'unnamed recordings'})"
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the model was trained on simulated recordings only."""
+        return list(self.saved.record.get("datasets", [])) == ["simulated"]
 
     @property
     def sha256(self) -> str:
