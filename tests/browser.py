@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,3 +59,21 @@ def show(session: str, address: str, width: int, scheme: str) -> None:
     feature = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     ask(session, "goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params=feature)
     ask(session, "url", url=address)
+
+
+def run(session: str, script: str) -> Any:
+    """Run a script in the page, and return what it returns."""
+    return ask(session, "execute/sync", script=script, args=[])
+
+
+def opened(session: str, page: Path, width: int = 1280, scheme: str = "light") -> None:
+    """Open one of the interactive pages, and wait until it is drawn."""
+    show(session, page.as_uri(), width, scheme)
+    ready = """
+        const done = arguments[arguments.length - 1];
+        const look = () => "ready" in document.body.dataset || !document.getElementById("failed").hidden
+            ? requestAnimationFrame(() => requestAnimationFrame(done)) : setTimeout(look, 20);
+        look();
+    """
+    ask(session, "execute/async", script=ready, args=[])
+    assert run(session, "return document.getElementById('failed').textContent") == ""

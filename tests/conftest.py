@@ -16,7 +16,7 @@ if not gpus_of_this_machine():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
-from browser import started
+from browser import ask, started
 from hypothesis import settings
 
 # A shared machine may stand still for longer than hypothesis would wait.
@@ -29,6 +29,13 @@ def browser() -> Iterator[str]:
     """Give the address of a session in headless Chromium."""
     with started() as session:
         yield session
+
+
+@pytest.fixture
+def session(browser: str) -> Iterator[str]:
+    """Give the browser, and make sure that the pages of the test logged no errors."""
+    yield browser
+    assert ask(browser, "se/log", type="browser") == []
 
 
 @pytest.hookimpl(trylast=True)

@@ -6,14 +6,13 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import ask, show
+from browser import opened, run
 from explored import STRANGE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,29 +127,6 @@ def test_names_from_files_are_neither_markup_nor_script(tmp_path: Path) -> None:
     header, _ = unpacked(tmp_path / "page.html")
     (kind,) = (column for column in header["columns"] if column["name"] == "kind")
     assert STRANGE in kind["names"]
-
-
-@pytest.fixture
-def session(browser: str) -> Iterator[str]:
-    """Return a browser, and check at the end that its console has no messages."""
-    yield browser
-    assert ask(browser, "se/log", type="browser") == []
-
-
-def run(session: str, script: str) -> Any:
-    return ask(session, "execute/sync", script=script, args=[])
-
-
-def opened(session: str, page: Path, width: int = 1280, scheme: str = "light") -> None:
-    show(session, page.as_uri(), width, scheme)
-    ready = """
-        const done = arguments[arguments.length - 1];
-        const look = () => "ready" in document.body.dataset || !document.getElementById("failed").hidden
-            ? requestAnimationFrame(() => requestAnimationFrame(done)) : setTimeout(look, 20);
-        look();
-    """
-    ask(session, "execute/async", script=ready, args=[])
-    assert run(session, "return document.getElementById('failed').textContent") == ""
 
 
 # Text in the tooltip at a position of the raster, in fractions of the plot.

@@ -8,14 +8,13 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from browser import ask, show
+from browser import ask, opened, run
 from explored import STRANGE, many, recordings, units_of, write_units
 from labelled import MODEL, PUBLISHED, embedded, simulated
 from strategies import population
@@ -186,29 +185,6 @@ def test_sixty_thousand_units_are_less_than_15_megabytes(
     monkeypatch.setattr(explore, "neighbours", lambda *_: rng.integers(0, n, (n, 5)).astype(np.int32))
     write_explore([one], tmp_path / "explore.html", beside=[other])
     assert (tmp_path / "explore.html").stat().st_size < 15e6
-
-
-@pytest.fixture
-def session(browser: str) -> Iterator[str]:
-    """Return a browser, and check at the end that its console has no messages."""
-    yield browser
-    assert ask(browser, "se/log", type="browser") == []
-
-
-def run(session: str, script: str) -> Any:
-    return ask(session, "execute/sync", script=script, args=[])
-
-
-def opened(session: str, page: Path, width: int = 1280, scheme: str = "light") -> None:
-    show(session, page.as_uri(), width, scheme)
-    ready = """
-        const done = arguments[arguments.length - 1];
-        const look = () => "ready" in document.body.dataset || !document.getElementById("failed").hidden
-            ? requestAnimationFrame(() => requestAnimationFrame(done)) : setTimeout(look, 20);
-        look();
-    """
-    ask(session, "execute/async", script=ready, args=[])
-    assert run(session, "return document.getElementById('failed').textContent") == ""
 
 
 def keys(session: str, text: str) -> None:

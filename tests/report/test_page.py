@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from browser import ask, show
+from browser import ask, run, show
 from labelled import SPLITS, features_of, units
 from strategies import population
 
@@ -258,10 +258,6 @@ def test_the_page_fits_its_window_and_can_be_read(
     assert min(contrast(colour, found["page"]) for colour in found["colours"]) >= 4.5
     log = ask(browser, "se/log", type="browser")
     assert [line for line in log if line["level"] in ("SEVERE", "WARNING")] == []
-
-
-def run(session: str, script: str) -> Any:
-    return ask(session, "execute/sync", script=script, args=[])
 
 
 TIP = "const tip = document.querySelector('.tip:not([hidden])'); return tip && tip.textContent"
