@@ -45,6 +45,21 @@ def test_any_text_comes_back(text: str, rest: str, folder: Path) -> None:
     assert titles(inlined(svg, "f", "a figure")) == [f"{text}\n{rest}"]
 
 
+@given(text=st.text())
+def test_no_text_makes_a_figure_that_cannot_be_read(text: str, folder: Path) -> None:
+    assert len(titles(drawn(text, folder))) == 1
+
+
+def test_a_page_takes_only_drawings_from_an_svg() -> None:
+    svg = (
+        f'<svg xmlns="{SVG}" onload="a()"><script>b()</script><g onclick="c()"><path d="M 0 0"/></g>'
+        "<style>* {color: red}</style><foreignObject><p>d</p></foreignObject></svg>"
+    )
+    page = inlined(svg, "f", "a figure")
+    assert "<path" in page
+    assert not re.search(r"script|onload|onclick|style|foreign|[abc]\(\)", page)
+
+
 @pytest.mark.parametrize("name", ["$", "$\\foo$", "a_{b", "<script>", "x]]>", "L2/3 & L4"])
 def test_names_of_classes_are_never_formulas_or_markup(name: str, tmp_path: Path) -> None:
     predictions = pd.DataFrame({"label": [name, "y"], "predicted": [name, name], "animal": ["a", "b"]})

@@ -6,6 +6,7 @@ immediately, and also makes it accessible from the keyboard.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 from xml.etree import ElementTree
 
@@ -20,6 +21,10 @@ XLINK = "http://www.w3.org/1999/xlink"
 # breaks, which attributes may not contain, are replaced by LINE_SEPARATOR.
 PREFIX = "mark:"
 LINE_SEPARATOR = "\u2028"
+# Characters that XML cannot contain.
+UNWRITABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Elements of a figure. Others are left out of a page, such as scripts, and styles, which would apply to all of it.
+DRAWN = {"svg", "g", "defs", "clipPath", "path", "use", "rect", "image", "text", "tspan", "title"}
 
 
 def mark(artist: Artist, text: str, kind: Kind = "mean") -> None:
@@ -29,7 +34,7 @@ def mark(artist: Artist, text: str, kind: Kind = "mean") -> None:
 
 def with_titles(svg: str) -> str:
     """Return an svg in which the texts of :func:`mark` are ``<title>`` elements, and their kinds classes."""
-    root = _parsed(svg)
+    root = _parsed(UNWRITABLE.sub("\ufffd", svg))
     for group in root.iter(f"{{{SVG}}}g"):
         if group.get("id", "").startswith(PREFIX):
             _, kind, text = group.attrib.pop("id").split(":", 2)
@@ -55,8 +60,10 @@ def inlined(svg: str, name: str, description: str) -> str:
     root = _parsed(svg)
     for element in list(root.iter()):
         for child in list(element):
-            if child.tag in (f"{{{SVG}}}style", f"{{{SVG}}}metadata"):
-                element.remove(child)  # a style inside an svg would apply to the whole page
+            if child.tag not in {f"{{{SVG}}}{name}" for name in DRAWN}:
+                element.remove(child)
+        for attribute in [name for name in element.attrib if name.lower().startswith("on")]:
+            del element.attrib[attribute]
     written = ElementTree.tostring(root, encoding="unicode")
     for element in root.iter():
         if (identity := element.get("id")) is None:
