@@ -23,7 +23,7 @@ PREFIX = "mark:"
 LINE_SEPARATOR = "\u2028"
 # Characters that XML cannot contain.
 UNWRITABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-# Elements of a figure. Other ones are left out of a page: scripts, and styles, which would apply to all of it.
+# Elements of a figure. A page leaves out all others: scripts, and styles, which would apply to all of it.
 DRAWN = {"svg", "g", "defs", "clipPath", "path", "use", "rect", "image", "text", "tspan", "title"}
 
 
