@@ -30,7 +30,11 @@ SHOWN_UNITS = 300
 UNKNOWN = "#9AA0A6"
 # Width at which a phone shows the figure without shrinking its text.
 WIDTH_INCHES = 4.0
-PROBES = {"linear": "logistic regression", "knn": "k nearest neighbours", "mlp": "a small perceptron"}
+PROBES = {
+    "linear": "logistic regression",
+    "knn": "k nearest neighbours",
+    "mlp": "a network with one hidden layer",
+}
 
 
 def write_identified(
