@@ -159,7 +159,7 @@ def test_the_tutorial_runs_as_it_stands(cluster: slurm.Cluster, tmp_path: Path) 
     profile = tmp_path / "workflow" / "profiles" / "slurm" / "config.yaml"
     often = profile.read_text().replace("status-checks: 40", "status-checks: 1")
     profile.write_text(often + "seconds-between-status-checks: 2\n")
-    said, results = tmp_path / "snakemake.log", tmp_path / "results" / "simulated"
+    said, results = tmp_path / "snakemake.log", tmp_path / "results" / "tutorial" / "simulated"
 
     def wait_for(something: Callable[[], object]) -> None:
         waiting = time.monotonic()

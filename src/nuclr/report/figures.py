@@ -177,7 +177,9 @@ def _of_mean(row: dict[Any, Any]) -> str:
 
 def _of_run(run: dict[Any, Any]) -> str:
     """Describe a run: animals and seed, score, and amount of pretraining data."""
-    learned = f"pretrained on {run['pretraining_units']:.0f} units, {run['pretraining_hours']:.3g} hours"
+    learned = (
+        f"pretrained on {run['pretraining_units']:.0f} units, {60 * run['pretraining_hours']:.3g} minutes"
+    )
     whose = f"NuCLR, {counted(int(run['animals']), 'animal')} in pretraining, seed {run['seed']}"
     return f"{whose}\n{_score_of(run)}\n{learned}"
 

@@ -43,7 +43,8 @@ FIGURES = {
     "": "Scaling curve. Small dots are runs, large dots are their means with 95 % intervals over seeds and "
     "test animals, and the curve is the fitted law. Horizontal lines are controls and baselines.",
     ".labels": "Macro-F1 for each number of pretraining animals and each share of the labels.",
-    ".confusion": "Confusion matrix: the share of each true class that was predicted as each class.",
+    ".confusion": "Confusion matrix: the share of each true class that was predicted as each class. Counts "
+    "are means over seeds.",
     ".ablations": "Ablations: the largest runs without a part of the method, with 95 % intervals.",
     ".animals": "Macro-F1 of each test animal.",
 }
@@ -165,8 +166,8 @@ def _section(config: Config, folder: Path, task: str, protocol: str, scores: pd.
     ablations = Path(f"{stem}.ablations.csv")
     if config.scaling.ablations and ablations.exists():
         tables["Ablations"] = _frame(pd.read_csv(ablations))
-    tables["Other probes of the largest runs"] = _frame(_other_probes(own))
-    tables["Classes"] = _frame(classes)
+    tables["All probes of the largest runs and of the baselines"] = _frame(_other_probes(own))
+    tables["Precision, recall and F1 of each class"] = _frame(classes)
     everything = [_row(row) for row in content.get("all_pretraining", [])]
     return {
         "title": title_of(task, protocol),
