@@ -299,6 +299,25 @@ def test_every_mark_answers_to_the_pointer(browser: str, results: Path, width: i
         assert any(text.startswith(cell) for text in said)
 
 
+def test_the_pointer_on_a_mean_shows_the_mean_though_runs_lie_under_it(browser: str, results: Path) -> None:
+    show(browser, (results / "report.html").as_uri(), 1280, "light")
+    said = run(
+        browser,
+        """
+        const svg = document.querySelector("figure svg"), tip = svg.parentElement.querySelector(".tip");
+        return [...svg.querySelectorAll(".mark.mean")].map(mark => {
+            const box = mark.getBoundingClientRect();
+            const at = {clientX: box.x + box.width / 2, clientY: box.y + box.height / 2, bubbles: true};
+            svg.dispatchEvent(new PointerEvent("pointermove", at));
+            return tip.textContent;
+        });
+        """,
+    )
+    # One seed, so that each mean lies on its run.
+    means = [text for text in said if re.match(r"NuCLR, [12] animals? in pretraining\n", text)]
+    assert len(set(means)) == 2
+
+
 def test_the_arrow_keys_go_through_the_numbers_of_a_figure(browser: str, results: Path) -> None:
     show(browser, (results / "report.html").as_uri(), 1280, "light")
     run(browser, "document.querySelector('figure svg').focus()")

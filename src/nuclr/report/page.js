@@ -2,6 +2,7 @@
 // browsers show them only when the pointer rests on a mark.
 
 const REACH = 14;  // largest distance of a mark from the pointer (pixels)
+const DOT = 24;  // largest width and height of a dot, in pixels
 
 for (const svg of document.querySelectorAll("figure svg")) {
   const frame = svg.parentElement, tip = document.createElement("div"), ring = document.createElement("div");
@@ -39,9 +40,10 @@ for (const svg of document.querySelectorAll("figure svg")) {
       if (!shown(one)) return;
       const box = one.mark.getBoundingClientRect();
       const far = Math.hypot(Math.max(box.left - x, 0, x - box.right), Math.max(box.top - y, 0, y - box.bottom));
-      // Of several marks under the pointer, take the smallest, because a dot lies on a line.
-      const rank = far + Math.min(1, box.width * box.height / 1e6);
-      if (far <= REACH && rank < least) [best, least] = [place, rank];
+      // Of several marks under the pointer, the dot whose centre is nearest; then lines and cells.
+      const dot = box.width < DOT && box.height < DOT;
+      const rank = 100 * far + (dot ? Math.hypot(x - box.left - box.width / 2, y - box.top - box.height / 2) : DOT);
+      if (far <= REACH && rank <= least) [best, least] = [place, rank];
     });
     return best;
   }
