@@ -31,8 +31,9 @@ for (const svg of document.querySelectorAll("figure svg")) {
     tip.textContent = marks[place].text;
     const middle = left + box.width / 2, room = frame.scrollLeft + frame.clientWidth - tip.offsetWidth;
     tip.style.left = `${Math.max(frame.scrollLeft, Math.min(middle - tip.offsetWidth / 2, room))}px`;
-    const above = top - tip.offsetHeight - 8;
-    tip.style.top = `${above > -tip.offsetHeight ? above : top + box.height + 8}px`;
+    // Towards the middle of the figure, so that it never leaves it.
+    const below = top + box.height / 2 < frame.clientHeight / 2;
+    tip.style.top = `${below ? top + box.height + 8 : top - tip.offsetHeight - 8}px`;
   }
   function nearest(x, y) {
     let best = -1, least = Infinity;
