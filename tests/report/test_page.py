@@ -212,6 +212,16 @@ def test_a_missing_result_is_named(results: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "page.html").exists()
 
 
+def test_results_of_an_earlier_version_are_named(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path / "copy")
+    path = tmp_path / "copy" / "scaling" / "brain_region.transductive.csv"
+    pd.read_csv(path).drop(columns="units").to_csv(path, index=False)
+    with pytest.raises(
+        DataError, match=r"transductive\.csv: has no column units, as an earlier version wrote it"
+    ):
+        write_page(CONFIG, SPLITS, tmp_path / "copy", tmp_path / "page.html")
+
+
 def contrast(one: str, other: str) -> float:
     """Contrast of two colours ``rgb(r, g, b)`` (WCAG 2.1)."""
 

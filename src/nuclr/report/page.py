@@ -155,6 +155,11 @@ def _section(config: Config, folder: Path, task: str, protocol: str, scores: pd.
         classes = pd.read_csv(f"{stem}.classes.csv", keep_default_na=False)
     except (OSError, ValueError) as error:
         raise DataError(f"{stem}: cannot be read ({error}); write it again with `nuclr scaling`") from None
+    if lacking := {"representation", "animals", "macro_f1", "units", "seeds", "test_animals"} - set(curve):
+        raise DataError(
+            f"{stem}.csv: has no column {min(lacking)}, as an earlier version wrote it; write it again with "
+            "`nuclr scaling`"
+        )
     # First the curve, then the other representations, the highest score first.
     trained = curve[curve["representation"] == NUCLR].sort_values("animals")
     rest = curve[~curve["representation"].isin([NUCLR, *get_args(Ablation)])]
