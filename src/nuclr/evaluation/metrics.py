@@ -78,8 +78,12 @@ def resampled_scores(confusion: np.ndarray, resamples: int, seed: int = 0) -> np
 def among_other_animals(confusion: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
     """Return each run's macro-F1 over resampled test animals, the same for all runs, ``(resample, run)``."""
     animals = confusion.shape[1]
-    weight = rng.multinomial(animals, np.full(animals, 1 / animals), size=resamples)
-    return macro_f1(np.einsum("ra,sakl->rskl", weight, confusion))
+    return macro_f1(np.einsum("ra,sakl->rskl", _drawn_animals(animals, resamples, rng), confusion))
+
+
+def _drawn_animals(animals: int, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each test animal occurs in each resample, ``(resample, animal)``."""
+    return rng.multinomial(animals, np.full(animals, 1 / animals), size=resamples)
 
 
 def animals_tested(confusion: np.ndarray) -> np.ndarray:
@@ -146,8 +150,7 @@ def shares_of_classes(
     share, low, high
         ``(class, class)`` each; zero for a class that is no label.
     """
-    animals = len(confusion)
-    drawn = np.random.default_rng(seed).multinomial(animals, np.full(animals, 1 / animals), size=resamples)
+    drawn = _drawn_animals(len(confusion), resamples, np.random.default_rng(seed))
     half = ndtri(0.975) * np.nanstd(_shares(np.einsum("ra,akl->rkl", drawn, confusion)), axis=0)
     holding = confusion.any(axis=2).sum(axis=0)
     half = np.where(holding >= FEWEST_ANIMALS, half.T * widening(holding), np.nan).T

@@ -73,7 +73,11 @@ def data_uri(path: Path) -> str:
         If the file cannot be read.
     """
     try:
-        content = base64.b64encode(path.read_bytes()).decode()
+        return as_uri(path.read_bytes(), path.suffix)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error}); draw the figure again") from None
-    return f"data:{TYPES[path.suffix]};base64,{content}"
+
+
+def as_uri(content: bytes, suffix: str) -> str:
+    """Return the content of a file with this suffix as a data URI."""
+    return f"data:{TYPES[suffix]};base64,{base64.b64encode(content).decode()}"

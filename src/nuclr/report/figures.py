@@ -156,14 +156,17 @@ def _open_circle(ax: Axes, x: Any, score: float, whose: str, colour: str, **opti
 
 def _score_of(row: dict[Any, Any]) -> str:
     """Describe a score, its interval, and the numbers of test units and animals, as far as a row has them."""
-    low, high = row.get("low"), row.get("high")
-    known = low is not None and not np.isnan(low)
-    interval = f" (95 % {low:.4f} to {high:.4f})" if known else ""
     tested = [f"{row['units']:.0f} test units"] if "units" in row else []
     tested += [counted(int(row["test_animals"]), "test animal")] if "test_animals" in row else []
     seeds = f"mean of {counted(int(row['seeds']), 'seed')}" if row.get("seeds", 1) > 1 else ""
-    lines = [f"macro-F1 {row['macro_f1']:.4f}{interval}", ", ".join(tested), seeds]
+    lines = [f"macro-F1 {row['macro_f1']:.4f}{_interval_of(row)}", ", ".join(tested), seeds]
     return "\n".join(line for line in lines if line)
+
+
+def _interval_of(row: dict[Any, Any]) -> str:
+    """Describe the 95 % interval of a row; "" if it is not known."""
+    low = row.get("low")
+    return "" if low is None or np.isnan(low) else f" (95 % {low:.4f} to {row['high']:.4f})"
 
 
 def _of_mean(row: dict[Any, Any]) -> str:
@@ -344,11 +347,9 @@ def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
 
 
 def _of_confusion(cell: dict[Any, Any], units: float) -> str:
-    known = not np.isnan(cell["low"])
-    interval = f" (95 % {cell['low']:.4f} to {cell['high']:.4f})" if known else ""
     return (
         f"true {cell['label']}, predicted {cell['predicted']}\n"
-        f"share {cell['share']:.4f}{interval}\n"
+        f"share {cell['share']:.4f}{_interval_of(cell)}\n"
         f"{cell['units']:.4g} of {units:.4g} units of {counted(int(cell['test_animals']), 'test animal')}"
     )
 

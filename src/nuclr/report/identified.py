@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +17,7 @@ from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import UNSURE
 from nuclr.files import whole
+from nuclr.report.embedded import as_uri
 from nuclr.report.figures import STYLE, panels_of
 from nuclr.report.overview import COLOURS
 from nuclr.report.templates import template
@@ -352,4 +352,4 @@ def _data_uri(figure: Figure) -> str:
     held = BytesIO()
     with style.context(STYLE):
         figure.savefig(held, format="png", dpi=180)
-    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
+    return as_uri(held.getvalue(), ".png")

@@ -24,7 +24,10 @@ LINE_SEPARATOR = "\u2028"
 # Characters that XML cannot contain.
 UNWRITABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Elements of a figure. A page leaves out all others: scripts, and styles, which would apply to all of it.
-DRAWN = {"svg", "g", "defs", "clipPath", "path", "use", "rect", "image", "text", "tspan", "title"}
+DRAWN = {
+    f"{{{SVG}}}{name}"
+    for name in ("svg", "g", "defs", "clipPath", "path", "use", "rect", "image", "text", "tspan", "title")
+}
 
 
 def mark(artist: Artist, text: str, kind: Kind = "mean") -> None:
@@ -60,7 +63,7 @@ def inlined(svg: str, name: str, description: str) -> str:
     root = _parsed(svg)
     for element in list(root.iter()):
         for child in list(element):
-            if child.tag not in {f"{{{SVG}}}{name}" for name in DRAWN}:
+            if child.tag not in DRAWN:
                 element.remove(child)
         for attribute in [name for name in element.attrib if name.lower().startswith("on")]:
             del element.attrib[attribute]
