@@ -77,3 +77,19 @@ def opened(session: str, page: Path, width: int = 1280, scheme: str = "light") -
     """
     ask(session, "execute/async", script=ready, args=[])
     assert run(session, "return document.getElementById('failed').textContent") == ""
+
+
+def colours_when_resized(session: str, canvas: str) -> int:
+    """Narrow a canvas, and count its colours when the browser is about to show it in its new size."""
+    script = """
+        const [selector, done] = arguments, canvas = document.querySelector(selector);
+        let first = true;
+        new ResizeObserver((_, observer) => {
+            // An observer is called once when it starts to observe.
+            if (first) { first = false; canvas.style.width = `${canvas.clientWidth - 40}px`; return; }
+            observer.disconnect();
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            done(new Set(new Uint32Array(data.buffer)).size);
+        }).observe(canvas);
+    """
+    return ask(session, "execute/async", script=script, args=[canvas])

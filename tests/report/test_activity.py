@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from browser import opened, run
+from browser import colours_when_resized, opened, run
 from explored import STRANGE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,6 +165,11 @@ def test_it_fits_its_window_and_asks_no_network(session: str, page: Path, width:
     assert run(session, "return performance.getEntriesByType('resource').length") == 0
     legend = "return [...document.querySelectorAll('#legend label')].map(row => row.innerText.split('\\n'))"
     assert run(session, legend) == [["CA1", "5"], ["VISp", "4"], ["not known", "3"]]
+
+
+def test_the_raster_is_never_empty_while_its_window_is_resized(session: str, page: Path) -> None:
+    opened(session, page)
+    assert colours_when_resized(session, "#raster") > 5
 
 
 def test_the_pointer_shows_a_unit_and_what_it_did(session: str, page: Path) -> None:

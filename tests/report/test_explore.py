@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from browser import ask, opened, run
+from browser import ask, colours_when_resized, opened, run
 from explored import STRANGE, many, recordings, units_of, write_units
 from labelled import MODEL, PUBLISHED, embedded, simulated
 from strategies import population
@@ -235,6 +235,11 @@ def test_a_browser_shows_it_and_asks_no_network(session: str, page: Path, width:
     text, drawn = run(session, CONTRAST)
     assert text >= 4.5
     assert drawn >= 3
+
+
+def test_a_map_is_never_empty_while_its_window_is_resized(session: str, page: Path) -> None:
+    opened(session, page)
+    assert colours_when_resized(session, "#maps canvas") > 5
 
 
 def test_a_legend_filters_what_is_drawn(session: str, page: Path) -> None:

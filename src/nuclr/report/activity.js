@@ -23,7 +23,8 @@ class Page {
     this.listen();
     dark.addEventListener("change", () => this.recolour());
     this.recolour();
-    new ResizeObserver(() => { this.resize(); this.draw(); }).observe(this.canvas);
+    // Resizing a canvas empties it, so it is painted before the browser shows it.
+    new ResizeObserver(() => { this.resize(); this.paint(); }).observe(this.canvas);
   }
 
   // Mean over units in each bin.
@@ -139,10 +140,16 @@ class Page {
   draw() {
     if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => { this.waiting = false; if (this.image && this.greys) { this.paint(); this.paintRates(); } });
+    requestAnimationFrame(() => { this.waiting = false; this.paint(); });
   }
 
   paint() {
+    if (!this.image || !this.greys) return;
+    this.paintRaster();
+    this.paintRates();
+  }
+
+  paintRaster() {
     const { context, view, ratio, width, height } = this, tall = height / view.rows;
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.fillStyle = variable("--page");

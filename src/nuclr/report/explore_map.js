@@ -11,7 +11,8 @@ class UnitMap {
     this.lassoing = false;
     this.pointers = new Map();
     this.path = [];
-    new ResizeObserver(() => { this.resize(); this.draw(); }).observe(canvas);
+    // Resizing a canvas empties it, so it is painted before the browser shows it.
+    new ResizeObserver(() => { this.resize(); this.paint(); }).observe(canvas);
     this.listen();
   }
 
@@ -40,12 +41,13 @@ class UnitMap {
 
   // Several changes between two frames cause only one drawing.
   draw() {
-    if (this.waiting || !this.look) return;
+    if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => { this.waiting = false; if (this.width && this.image) this.paint(); });
+    requestAnimationFrame(() => { this.waiting = false; this.paint(); });
   }
 
   paint() {
+    if (!this.look || !this.width || !this.image) return;
     const { background, colours, dimmed, codes, shown, selected, order, chosen, near, text } = this.look;
     this.pixels.fill(background);
     // Discs are large for few units and small for many, and grow a little with zoom.
