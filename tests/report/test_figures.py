@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
 from strategies import population
 
 from nuclr.errors import DataError
 from nuclr.evaluation.scaling import Scored, confusion_table
+from nuclr.report.classes import UNKNOWN
 from nuclr.report.figures import (
     COLUMN_INCHES,
     LINES,
@@ -247,6 +249,6 @@ def test_units_of_no_class_are_grey() -> None:
     values = np.array(["x"] * 20 + [""] * 10, object)
     figure = embedding_figure(points, {"cell_type": values}, "t")
     (dots,) = figure.axes[0].collections
-    grey = (np.abs(dots.get_facecolors()[:, :3] - 0xBB / 255) < 1e-6).all(axis=1)
+    grey = np.isclose(dots.get_facecolors()[:, :3], to_rgb(UNKNOWN)).all(axis=1)
     assert grey.sum() == 10
     plt.close(figure)

@@ -17,9 +17,9 @@ from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import UNSURE
 from nuclr.files import whole
+from nuclr.report.classes import UNKNOWN, colour_of
 from nuclr.report.embedded import as_uri
 from nuclr.report.figures import STYLE, panels_of
-from nuclr.report.overview import COLOURS
 from nuclr.report.templates import template
 from nuclr.sharing.identify import Answers, Identified, summary
 from nuclr.words import counted
@@ -27,7 +27,6 @@ from nuclr.words import counted
 # Most populations and units on the page; units.csv contains all of them.
 SHOWN_POPULATIONS = 8
 SHOWN_UNITS = 300
-UNKNOWN = "#9AA0A6"
 # Width at which a phone shows the figure without shrinking its text.
 WIDTH_INCHES = 4.0
 PROBES = {
@@ -224,7 +223,7 @@ def depth_figure(
             (WIDTH_INCHES, 3.6), 1 + len(strips), sharey=True, width_ratios=[3.2] + [1] * len(strips)
         )
         answered = (table["predicted"] != "").to_numpy()
-        colours = np.array([_colour(classes, name) for name in strips["alone"]])
+        colours = np.array([colour_of(name, classes) for name in strips["alone"]])
         size = float(np.clip(1500 / max(1, len(rows)), 3, 22))
         values = table["probability"].to_numpy(float)
         panels[0].scatter(values[answered], depth[answered], s=size, c=colours[answered], linewidths=0)
@@ -263,7 +262,7 @@ def _strip(ax: Any, depth: np.ndarray, labels: Sequence[str], classes: list[str]
         1.0,
         height=np.diff(edges),
         align="edge",
-        color=[_colour(classes, labels[i]) for i in order],
+        color=[colour_of(labels[i], classes) for i in order],
         linewidth=0,
     )
     ax.set_xlim(0, 1)
@@ -295,7 +294,7 @@ def units_figure(answers: Answers, rows: np.ndarray, task: str) -> Figure:
         figure, ax = panels_of((WIDTH_INCHES, 2.6))
         below = np.zeros(len(rows))
         for i, name in enumerate(classes):
-            ax.stairs(stacked[:, i], place, baseline=below, fill=True, color=_colour(classes, name))
+            ax.stairs(stacked[:, i], place, baseline=below, fill=True, color=colour_of(name, classes))
             below = stacked[:, i]
         answered = np.flatnonzero((table["predicted"] != "").to_numpy()[order])
         ax.plot(
@@ -316,7 +315,7 @@ def units_figure(answers: Answers, rows: np.ndarray, task: str) -> Figure:
 
 def _legend(figure: Figure, classes: Sequence[str], hollow: bool) -> None:
     handles = [
-        Line2D([], [], marker="s", linestyle="", markersize=4, color=_colour(classes, name), label=name)
+        Line2D([], [], marker="s", linestyle="", markersize=4, color=colour_of(name, classes), label=name)
         for name in classes
     ]
     if hollow:
@@ -341,11 +340,6 @@ def _likeliest(answers: Answers, rows: np.ndarray) -> list[str]:
     best = np.nan_to_num(probability).argmax(axis=1)
     known = ~np.isnan(probability).any(axis=1)
     return [classes[k] if is_known else "" for k, is_known in zip(best, known, strict=True)]
-
-
-def _colour(classes: Sequence[str], name: str) -> str:
-    """Return the colour of a class, the same in all figures of the page; grey for any other text."""
-    return COLOURS[list(classes).index(name) % len(COLOURS)] if name in classes else UNKNOWN
 
 
 def _data_uri(figure: Figure) -> str:

@@ -15,16 +15,13 @@ from nuclr.config import Probe
 from nuclr.data.defaults import completed_probe
 from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
+from nuclr.report.classes import SHOWN_CLASSES, colour_of, in_order
 from nuclr.report.figures import COLUMN_INCHES, NUCLR, STYLE, panels_of, save_figure
 from nuclr.report.layouts import flat
 from nuclr.representation.embeddings import read_embeddings, write_csv
 from nuclr.words import counted
 
-SHOWN_CLASSES = 10
 SHOWN_UNITS = 20_000
-# Muted colours of Paul Tol, ordered so that successive colours also differ in lightness.
-COLOURS = ["#332288", "#DDCC77", "#88CCEE", "#882255", "#44AA99"]
-COLOURS += ["#CC6677", "#117733", "#AA4499", "#999933", "#661100"]
 
 
 def data_figure(units: pd.DataFrame, populations: pd.DataFrame, labels: dict[str, np.ndarray]) -> Figure:
@@ -49,15 +46,13 @@ def data_figure(units: pd.DataFrame, populations: pd.DataFrame, labels: dict[str
             ax.set_ylabel(label)
             ax.set_xticks([])
         for ax, (task, own) in zip(panels[0, 2:], labels.items(), strict=True):
-            counts = pd.Series(own[own != ""]).value_counts().head(SHOWN_CLASSES).iloc[::-1]
-            ax.barh(range(len(counts)), counts, color=[_colour(i) for i in range(len(counts))][::-1])
-            ax.set_yticks(range(len(counts)), counts.index)
+            classes = in_order(own)[:SHOWN_CLASSES]
+            counts = [np.sum(own == name) for name in classes]
+            ax.barh(range(len(counts)), counts, color=[colour_of(name, classes) for name in classes])
+            ax.set_yticks(range(len(counts)), classes)
+            ax.invert_yaxis()
             ax.set_xlabel(f"units of {task.replace('_', ' ')} (count)")
     return figure
-
-
-def _colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)]
 
 
 def training_figure(metrics: dict[str, pd.DataFrame]) -> Figure:
@@ -105,23 +100,22 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
         figure, panels = panels_of((2 * COLUMN_INCHES, 2.6), len(colourings), squeeze=False)
         chosen = np.random.default_rng(0).permutation(len(points))[:SHOWN_UNITS]
         for ax, (name, values) in zip(panels[0], colourings.items(), strict=True):
-            own = pd.Series(values[chosen])
-            most = [value for value in own[own != ""].value_counts().index][:SHOWN_CLASSES]
-            place = own.map({value: i for i, value in enumerate(most)})
-            colour = [("#BBBBBB" if np.isnan(i) else _colour(int(i))) for i in place.astype(float)]
+            classes = in_order(values)
+            shown = classes[:SHOWN_CLASSES]
+            colour = [colour_of(value, shown) for value in values[chosen]]
             # Large dots for few units, small ones for many.
             size = np.clip(1000 / max(1, len(chosen)), 3, 25)
             ax.scatter(*points[chosen].T, s=size, c=colour, linewidths=0, alpha=0.7)
             ax.set_xlabel("PC 1 (1)")
             ax.set_xticks([])
             ax.set_yticks([])
-            if own.nunique() <= SHOWN_CLASSES + 1:
+            if len(classes) <= SHOWN_CLASSES:
                 handles = [
-                    Line2D([], [], marker="o", linestyle="", markersize=3, color=_colour(i), label=value)
-                    for i, value in enumerate(most)
+                    Line2D([], [], marker="o", linestyle="", ms=3, color=colour_of(name, shown), label=name)
+                    for name in classes
                 ]
                 ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
-            ax.set_title(f"{name.replace('_', ' ')} ({own[own != ''].nunique()})", loc="left")
+            ax.set_title(f"{name.replace('_', ' ')} ({len(classes)})", loc="left")
         panels[0, 0].set_ylabel("PC 2 (1)")
         figure.suptitle(title, x=0.01, ha="left", fontsize=8)
     return figure

@@ -18,6 +18,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from nuclr.data.text import as_text
+from nuclr.report.classes import in_order
 
 MOST_COLUMNS = 16
 # Columns that come first, if they exist; the others follow in the order of the table.
@@ -56,10 +57,10 @@ class Block:
                 columns.append({"name": str(name), "values": self.add(numbers.astype(np.float32))})
                 continue
             text = as_text(values)
-            frequent = text[text != ""].value_counts().index.tolist()
-            codes = text.map({value: place for place, value in enumerate(frequent)}).fillna(len(frequent))
-            kind = np.uint16 if len(frequent) < 2**16 else np.uint32
-            columns.append({"name": str(name), "names": frequent, "values": self.add(codes.to_numpy(kind))})
+            classes = in_order(text)
+            codes = text.map({value: place for place, value in enumerate(classes)}).fillna(len(classes))
+            kind = np.uint16 if len(classes) < 2**16 else np.uint32
+            columns.append({"name": str(name), "names": classes, "values": self.add(codes.to_numpy(kind))})
         return columns, [str(name) for name in names[MOST_COLUMNS:]]
 
     def packed(self, header: Mapping[str, Any]) -> str:
