@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import pytest
 import typer
+from matplotlib.image import imread
 from snakemake.cli import get_argument_parser, parse_config
 
 from nuclr.cli.app import app
@@ -122,6 +123,14 @@ def check_snakemake(words: list[str]) -> None:
         config.setdefault("nwb", {"folder": "of the file that --configfile names"})
     preset = REPOSITORY / "config" / f"{config.get('dataset')}.yaml"
     load_config(*([preset] if preset.exists() else []), config)
+
+
+@pytest.mark.parametrize("picture", sorted((REPOSITORY / "docs").rglob("*.png")), ids=named)
+def test_pictures_are_drawn(picture: Path) -> None:
+    """A screenshot of a canvas that had not been painted showed black squares."""
+    brightest = imread(picture)[..., :3].max(axis=-1)
+    assert (brightest < 0.05).mean() < 0.1
+    assert brightest.std() > 0.05
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in HISTORY], ids=named)
