@@ -17,7 +17,7 @@ def formats() -> str:
         f"| {re.sub('^an? ', '', form.name)} | {form.known_by} | {form.animal} | {form.labels} |"
         for form in FORMATS
     ]
-    head = ["| form | recognised by | animal | labels |", "| --- | --- | --- | --- |"]
+    head = ["| format | recognised by | animal | labels |", "| --- | --- | --- | --- |"]
     return "\n".join([*head, *rows])
 
 

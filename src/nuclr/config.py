@@ -86,7 +86,7 @@ class Nwb(Section):
     """Your own recordings (a folder, or dandisets), and how NWB files are read."""
 
     folder: Path | None = Field(
-        None, description="folder of recordings, in any form that nuclr reads (searched to any depth)"
+        None, description="folder of recordings, in any format that nuclr reads (searched to any depth)"
     )
     dandi: list[str] = Field(
         [], description="dandisets to download instead of a folder, such as 000006 or 000006/0.220126.1855"
@@ -174,10 +174,10 @@ class IblBrainWideMap(Section):
     """The IBL Brain-Wide Map."""
 
     collection: str = Field(
-        "pykilosort", description="spike sorting to use, a folder below that of the probe"
+        "pykilosort", description="spike sorting to use: the name of a folder in the folder of the probe"
     )
     drop_last_s: float = Field(
-        300.0, ge=0, description="length of the end of each recording that is not used (s)"
+        300.0, ge=0, description="time at the end of each recording that is not used (s)"
     )
 
 
@@ -218,7 +218,7 @@ class Chunk(Section):
 
     bin_s: Positive = Field(0.02, description="bin width of spike counts (s); calcium keeps its frames")
     chunk_s: Positive = Field(60.0, description="length of a chunk (s)")
-    shard_s: Positive = Field(600.0, description="length of a shard, the file of many chunks (s)")
+    shard_s: Positive = Field(600.0, description="length of a shard, a file with many chunks (s)")
     min_rate_hz: float = Field(
         0.0, ge=0, description="units with a lower mean rate over the valid spans are left out (Hz)"
     )
@@ -239,12 +239,12 @@ class Split(Section):
     test_animals: int | None = Field(
         None,
         ge=0,
-        description="test animals, from which nothing is learned; null: by the number of animals",
+        description="number of test animals; null: chosen by the number of animals",
     )
     label_animals: int | None = Field(
         None,
         ge=0,
-        description="animals whose labels train probes, not in pretraining; null: by the number of animals",
+        description="number of animals whose labels train probes; null: chosen by the number of animals",
     )
     seed: int = Field(0, description="seed of the draw of test and label animals")
     leave_out: list[str] = Field([], description="names of recordings that are not used")
@@ -325,7 +325,7 @@ class Pretrain(Section):
     )
     keep: Literal["last", "best"] = Field(
         "last",
-        description="saved model: the last, or that with the best probe score on the label animals",
+        description="saved model: the last one, or the one with the best probe score on the label animals",
     )
 
     @model_validator(mode="after")
@@ -363,7 +363,7 @@ class Machine(Section):
     )
     scratch_gb: Positive = Field(
         100.0,
-        description="largest size of the folder machine.scratch (GB); the oldest activity is deleted first",
+        description="largest size of machine.scratch (GB); the least recently used activity is deleted first",
     )
     warm: bool = Field(True, description="true: load libraries once for all jobs of a workflow on a machine")
     kernels: Literal["auto", "torch"] = Field(
@@ -431,7 +431,7 @@ class Scaling(Section):
     )
     ablations: list[Ablation] = Field(
         [],
-        description="ablations of which the largest runs are repeated; see nuclr pretrain --help",
+        description="ablations with which the largest runs are repeated; see nuclr pretrain --help",
     )
 
 
@@ -472,12 +472,12 @@ class Probe(Section):
     kinds: list[ProbeKind] = Field(
         ["linear"],
         min_length=1,
-        description="linear, knn, mlp; of several, held-out labels choose one; the first is also reported",
+        description="linear, knn, mlp; of several, the best on held-out labels; the first is also reported",
     )
     centred: list[bool] = Field(
         [False, True],
         min_length=1,
-        description="true: features without their recording's mean; [false, true]: held-out labels choose",
+        description="true: without the recording's mean; [false, true]: the better one on held-out labels",
     )
     label_halvings: int = Field(
         6, ge=0, le=12, description="how often the number of labels is halved: 1, 1/2, ... 1/64"

@@ -57,7 +57,7 @@ def test_a_strange_recording_stands_first_and_has_no_picture(model: Model, tmp_p
     strange.activity[:] = np.random.default_rng(0).poisson(20, strange.activity.shape)
     page = page_of(model, identified(model, strange), tmp_path / "report.html")
     assert page.index("strange/probe is unlike") < page.index("24 units in 1 population")
-    assert "24 in a recording unlike those learned from" in page
+    assert "24 (in a recording unlike the training recordings)" in page
     assert 'src="data:image/png' not in page
 
 

@@ -164,11 +164,11 @@ def test_simulated_recordings_are_named_on_the_page(results: Path, tmp_path: Pat
         ((-20.0, -21.9, -3.0), "the law and a line in log n describe the curve equally well"),
         (
             (-2.0, -1.5, -3.0),
-            "the law, a line in log n and a constant describe the curve equally well, so it does",
+            "the law, a line in log n and a constant describe the curve equally well, so the curve does",
         ),
         (
             (-1.0, 1.5, -5.0),
-            "a constant describes the curve best, so it does not show that more animals help",
+            "a constant describes the curve best, so the curve does not show that more animals help",
         ),
     ],
 )

@@ -76,7 +76,7 @@ def test_a_recording_unlike_all_others_gets_one_warning_and_no_answer(
     strange.activity[:] = np.random.default_rng(0).poisson(20, strange.activity.shape)
     found = nuclr.load_model(folder).identify(strange)
     assert (found.units["brain_region_predicted"] == "").all()
-    assert set(found.units["brain_region_why_not"]) == {"in a recording unlike those learned from"}
+    assert set(found.units["brain_region_why_not"]) == {"in a recording unlike the training recordings"}
     assert set(found.units["brain_region_along_probe"]) == {""}
     assert len([warning for warning in found.warnings if "is unlike the 6" in warning]) == 1
     assert caplog.text.count("is unlike the 6") == 1  # though two probes find so

@@ -38,7 +38,7 @@ def simulate(output: OutputOption, config: ConfigOption = None) -> None:
 def download(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECORDING]...", help="names of recordings; without any, all"),
+        typer.Argument(metavar="[RECORDING]...", help="names of recordings; by default all"),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -57,13 +57,16 @@ def download(
 
 
 def chunk(
-    recording: Annotated[Path, typer.Argument(help="NWB file, or folder of a downloaded recording")],
+    recording: Annotated[
+        Path,
+        typer.Argument(help="recording in any format, or folder of a downloaded recording"),
+    ],
     output: OutputOption,
     config: ConfigOption = None,
 ) -> None:
-    """Bin a recording's spikes (or copy its dF/F) into one Zarr store a population, in a folder.
+    """Bin a recording's spikes (or copy its dF/F) into a folder with one Zarr store for each population.
 
-    Without a configuration the file is any NWB file, of data set "nwb".
+    Without --config, the recording belongs to the data set "nwb".
     """
     from nuclr.cluster import computing
     from nuclr.config import load_config
@@ -114,7 +117,7 @@ def catalog(
     seeds: Annotated[int, typer.Option(help="with --animals: number of seeds (0, 1, ...)")] = 1,
     config: ConfigOption = None,
 ) -> None:
-    """Tabulate all units and populations, and check them: unique ids, labels for every task."""
+    """Tabulate all units and populations; check that ids are unique and that every task has labels."""
     import pandas as pd
 
     from nuclr.config import Probe, load_config

@@ -35,15 +35,15 @@ def embed(
     splits: ProbedOption = None,
     animals: Annotated[int, typer.Option(help="with --splits: number of pretraining animals")] = 0,
     seed: Annotated[
-        int, typer.Option(help="with --splits: seed of the run, which determines these animals")
+        int, typer.Option(help="with --splits: seed of the run, which determines its pretraining animals")
     ] = 0,
     config: ConfigOption = None,
 ) -> None:
-    """Embed every unit of some recordings with a trained encoder.
+    """Compute the embedding of every unit of some recordings with a trained encoder.
 
-    Spikes are binned as the model reads them. Units that fire less than those it learned from are left out,
-    unless chunk.min_rate_hz says otherwise. Labels in the recordings are kept beside the
-    embeddings. Of files on a server only the bytes that are needed are read.
+    Spikes are binned as the model requires. Units with a lower firing rate than those that the model learned
+    from are left out; chunk.min_rate_hz changes this limit. Labels in the recordings are written beside the
+    embeddings. From files on a server, only the necessary bytes are read.
     """
     from nuclr.cli.embedding import embed_recordings
     from nuclr.config import load_config
@@ -80,7 +80,10 @@ def baseline(
     splits: ProbedOption = None,
     animals: Annotated[int, typer.Option(help="number of pretraining animals, in the order of seed 0")] = 0,
     panel: Annotated[
-        int, typer.Option(help="number of animals from the other seeds' orders, on which probes are tested")
+        int,
+        typer.Option(
+            help="number of animals, the first in the order of each seed, on which probes are tested"
+        ),
     ] = 0,
     seeds: Annotated[int, typer.Option(help="with --panel: number of seeds (0, 1, ...)")] = 1,
     features: Annotated[
@@ -135,20 +138,18 @@ def baseline(
 def probe(
     embeddings: Annotated[Path, typer.Argument(help="embeddings.parquet")],
     splits: SplitsOption,
-    animals: Annotated[
-        int, typer.Option(help="number of pretraining animals that the transductive protocols test")
-    ],
+    animals: Annotated[int, typer.Option(help="number of pretraining animals of the run")],
     output: OutputOption,
-    seed: Annotated[int, typer.Option(help="seed of the run, which determines these animals")] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the run, which determines its pretraining animals")] = 0,
     panel: Annotated[
         int | None,
         typer.Option(
-            help="animals, the first of the seed's order, that the transductive protocols test in every run; "
-            "else all pretraining animals",
+            help="number of pretraining animals, the first in the order of the seed, that the transductive "
+            "protocols test in every run; by default all",
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(help="for a baseline: number of seeds whose panels are tested")] = 1,
+    seeds: Annotated[int, typer.Option(help="for a baseline: number of seeds, each with a --panel")] = 1,
     config: ConfigOption = None,
 ) -> None:
     """Train probes for every task and protocol; write predictions of all test units, and scores."""

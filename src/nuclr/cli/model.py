@@ -20,7 +20,8 @@ def card(
     model: Annotated[Path, typer.Argument(help="a model's folder or its model.safetensors")],
     output: OutputOption,
     probes: Annotated[
-        Path | None, typer.Option(help="folder of its probes in the workflow's results; adds their scores")
+        Path | None,
+        typer.Option(help="folder with the workflow's probes of this model; adds their scores"),
     ] = None,
     probe: Annotated[
         list[Path] | None, typer.Option(help="probe.safetensors of `nuclr train-probe`; adds its score")
@@ -89,7 +90,7 @@ def bundle(
 ) -> None:
     """Make a model folder from a run of the workflow: the model, its card, and a probe for each task.
 
-    Probes learn from the test and label animals, which pretraining never saw.
+    The probes are trained on the test and label animals, which were not in pretraining.
     """
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
@@ -115,8 +116,8 @@ def publish(
 ) -> None:
     """Upload a model to the Hugging Face Hub: weights, probes and the model card.
 
-    The card must state a licence, the data sets and what the model is for. Log in first with `hf auth login`,
-    or set HF_TOKEN.
+    The card must state a licence, the data sets and the intended use. Log in first with `hf auth login`, or
+    set HF_TOKEN.
     """
     from nuclr.files import sha256_of
     from nuclr.model.card import CARD, set_licence

@@ -12,7 +12,8 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="YAML file or inline JSON with settings that differ from the defaults; later ones win",
+        help="YAML file or inline JSON with settings that differ from the defaults; can be repeated; later "
+        "ones take precedence",
         show_default=False,
     ),
 ]
@@ -21,15 +22,20 @@ SplitsOption = Annotated[Path, typer.Option("--splits", help="splits.json")]
 RecordingsArgument = Annotated[
     list[str],
     typer.Argument(
-        help="NWB files, Kilosort, phy or SpikeInterface folders, stores, folders of these; or addresses "
-        "of NWB files (https://, s3://, dandi://)"
+        help="recordings (NWB, Kilosort, phy, SpikeInterface, ALF, Suite2p, CaImAn), stores, or folders of "
+        "these; or addresses of NWB files (https://, s3://, dandi://)"
     ),
 ]
 ModelOption = Annotated[
     str,
-    typer.Option(help="model folder or file, hf://owner/name@revision, or https:// address of a zip file"),
+    typer.Option(
+        help="model folder or its model.safetensors; hf://owner/name@revision; or the https:// address of "
+        "model.safetensors, or of a zip or tar file of the folder"
+    ),
 ]
-EmbeddingsArgument = Annotated[list[Path], typer.Argument(help="embeddings.parquet, of one model")]
+EmbeddingsArgument = Annotated[
+    list[Path], typer.Argument(help="one or several embeddings.parquet, of one model")
+]
 SureOption = Annotated[
     float,
     typer.Option(min=0, max=1, help="accuracy requested of answers; units that are less certain get none"),
@@ -39,7 +45,8 @@ CoverageOption = Annotated[
     typer.Option(
         min=0.5,
         max=1,
-        help="how often one_of shall contain the true class; by default 0.9, or as much as possible",
+        help="share of units whose prediction set (one_of) contains the true class; by default 0.9, or the "
+        "highest share that can be guaranteed",
     ),
 ]
 DepthOption = Annotated[str, typer.Option(help="column with depths on the probe (um)")]

@@ -52,13 +52,14 @@ def train(
     labels: Annotated[
         Path | None,
         typer.Option(
-            help="table with unit_id, this column and optionally animal; by default the embeddings' column"
+            help="table with the columns unit_id, that of --column and optionally animal; by default, labels "
+            "are read from the embeddings"
         ),
     ] = None,
     min_units: Annotated[
         int | None,
         typer.Option(
-            help="drop classes with fewer units; by default 10, or 3 if fewer than 100 units are labelled"
+            help="omit classes with fewer units; by default 10, or 3 if fewer than 100 units are labelled"
         ),
     ] = None,
     centred: Annotated[
@@ -66,7 +67,7 @@ def train(
         typer.Option(help="subtract the mean of the recording: yes, no, or choose (by held-out animals)"),
     ] = "choose",
     kinds: Annotated[
-        str, typer.Option(help="kinds of probe from which held-out animals choose")
+        str, typer.Option(help="kinds of probe to compare on held-out animals")
     ] = "linear,knn,mlp",
     depth: Annotated[
         str, typer.Option(help="column with depths on the probe (um), for `nuclr predict --along-probe`")
@@ -74,8 +75,8 @@ def train(
 ) -> None:
     """Train a probe on your labels, to decode other units with `nuclr predict` or `nuclr identify`.
 
-    Which kind of probe, and whether embeddings lose the mean of their recording first, is chosen by held-out
-    animals inside those that are labelled; the scores are of animals that had no part in it.
+    The kind of probe, and whether the mean of the recording is subtracted from the embeddings, are chosen on
+    held-out animals. The scores are measured on other animals, which took no part in this choice.
     """
     from nuclr.errors import ConfigError
     from nuclr.evaluation.answers.kinds import KINDS, Kind
@@ -120,7 +121,7 @@ def train(
     if len(compared := scores["compared"]) > 1:
         plain, best = compared[0], next(row for row in compared if named(row) == named(probe.record))
         print(
-            f"chosen by {scores['measured_on'].split(',')[0]}: {named(best)} (macro-F1 there "
+            f"chosen on {scores['measured_on'].split(',')[0]}: {named(best)} (macro-F1 there "
             f"{best['macro_f1']:.3f}; {named(plain)} {plain['macro_f1']:.3f})"
         )
     print(
@@ -137,7 +138,11 @@ def predict(
     sure: SureOption = 0.8,
     coverage: CoverageOption = None,
     along_probe: Annotated[
-        bool, typer.Option("--along-probe", help="also use neighbours in depth, which share regions")
+        bool,
+        typer.Option(
+            "--along-probe",
+            help="also decode units given their neighbours in depth",
+        ),
     ] = False,
     depth: DepthOption = "depth_um",
     length_um: Annotated[
@@ -172,8 +177,8 @@ def predict(
     if "conformal" in loaded.record:
         promise = loaded.promise(coverage)
         if 0 < promise <= most_coverage(loaded.record["conformal"]):
-            print(f"one_of names the true class {100 * promise:.0f} % of the time")
-    print(f"{output}: {answered.sum()} of {len(table)} units answered, don't know the others")
+            print(f"one_of contains the true class {100 * promise:.0f} % of the time")
+    print(f"{output}: {answered.sum()} of {len(table)} units answered")
 
 
 def export_bwb(
@@ -187,7 +192,7 @@ def export_bwb(
         str, typer.Option(help="column with depths on the probe (um); empty to omit the multi-unit variant")
     ] = "depth_um",
 ) -> None:
-    """Write a submission to BrainWideBench, TS3 (unit_cosmos): single- and multi-unit."""
+    """Write a submission to task suite TS3 (unit_cosmos) of BrainWideBench, single- and multi-unit."""
     from nuclr.evaluation.answers.brain_wide_bench import write_submission
     from nuclr.evaluation.answers.saved_probe import load_probe
     from nuclr.representation.embeddings import read_all

@@ -30,8 +30,8 @@ def inspect(
         str,
         typer.Argument(
             metavar="PATH",
-            help="NWB file, folder of a spike sorter, store, or folder of these; or the address of NWB files "
-            "(https://, s3://, dandi://)",
+            help="recording (NWB, Kilosort, phy, SpikeInterface, ALF, Suite2p, CaImAn), store, or folder of "
+            "these; or the address of NWB files (https://, s3://, dandi://)",
         ),
     ],
     picture: Annotated[
@@ -47,10 +47,16 @@ def inspect(
     seconds: Annotated[float, typer.Option(help="length of the picture (s)")] = 30.0,
     html: Annotated[
         bool,
-        typer.Option("--html", help="also write activity.html, a page of the first population with zoom"),
+        typer.Option("--html", help="also write activity.html, an interactive page of the first population"),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="file for the page of --html", show_default=False)
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="file for the interactive page, instead of activity.html",
+            show_default=False,
+        ),
     ] = None,
     depth: DepthOption = "depth_um",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of tables")] = False,
@@ -58,7 +64,7 @@ def inspect(
 ) -> None:
     """Show the animals, populations, units, minutes, activity and labels of recordings.
 
-    With --picture, the activity of a population is drawn, too, and with --html as a page with zoom. For a
+    --picture also draws the activity of a population, and --html writes an interactive page of it. For a
     folder, files that cannot be used are listed with the reason and the remedy.
     """
     from nuclr.cluster import computing
@@ -152,7 +158,8 @@ def overview(
     runs: Annotated[
         list[str],
         typer.Option(
-            "--run", help="run to draw the training curve of; can be repeated; the last one's units are drawn"
+            "--run",
+            help="run whose training curve is drawn; can be repeated; the last run's units are drawn",
         ),
     ],
     config: ConfigOption = None,
@@ -196,7 +203,7 @@ def explore(
         list[str] | None,
         typer.Option(
             "--name",
-            help="name of the first map, then of the second; by default that of the embeddings' file or "
+            help="name of the first map, then of the second; by default the name of the embeddings' file or "
             "folder",
         ),
     ] = None,

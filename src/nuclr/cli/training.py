@@ -26,7 +26,10 @@ def add_to(app: typer.Typer) -> None:
 def pretrain(
     recordings: Annotated[
         list[Path],
-        typer.Argument(help="NWB files, Kilosort, phy or SpikeInterface folders, stores, folders of these"),
+        typer.Argument(
+            help="recordings (NWB, Kilosort, phy, SpikeInterface, ALF, Suite2p, CaImAn), stores, or folders "
+            "of these"
+        ),
     ],
     output: OutputOption,
     splits: Annotated[

@@ -209,7 +209,7 @@ def _best_description(aic: dict[str, float]) -> str:
     else:
         found = f"{equal[0]} describes the curve best"
     if "a constant" in equal:
-        found += ", so it does not show that more animals help"
+        found += ", so the curve does not show that more animals help"
     return found
 
 

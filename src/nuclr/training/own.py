@@ -32,8 +32,8 @@ def pretrain(
     Parameters
     ----------
     recordings
-        NWB files, Kilosort, phy or SpikeInterface folders, population stores, or folders of these; one or
-        several.
+        Recordings (NWB, Kilosort, phy, SpikeInterface, ALF, Suite2p, CaImAn), population stores, or folders
+        of these; one or several.
     output
         The folder of the model: ``model.safetensors``, ``config.json``, the card ``README.md`` and
         ``metrics.csv``; or the file of the weights, beside which the other files are written.

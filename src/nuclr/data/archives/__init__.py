@@ -218,7 +218,7 @@ def recording_at(config: Config, path: Path) -> Recording:
 
         if (form := format_of(path)) is None:
             raise DataError(
-                f"{path}: not a recording in any form that nuclr reads; see `nuclr inspect --help`"
+                f"{path}: not a recording in any format that nuclr reads; see `nuclr inspect --help`"
             )
         return Recording(path, form.recording_of(path), animal_of(path, form, config.reading)[0])
     for recording in recordings(config):

@@ -75,8 +75,8 @@ FORMATS = (
     Format(
         "a Kilosort or phy folder",
         "`spike_times.npy` in it",
-        "the folder",
-        "`quality`: a person's label, else Kilosort's; `noise` is left out; `depth_um`",
+        "name of the folder",
+        "`quality` (the curated label, else Kilosort's; `noise` is left out), `depth_um`",
         kilosort.is_kilosort,
         lambda folder, options, _: kilosort.read_kilosort(folder, options.sorter),
         recording_of,
@@ -84,8 +84,8 @@ FORMATS = (
     Format(
         "a saved SpikeInterface sorting or SortingAnalyzer",
         "`numpysorting_info.json` or `spikes/` in it, or `sorting/` beside `recording_info/`",
-        "the folder",
-        "properties of text; units whose `quality` is noise are left out",
+        "name of the folder",
+        "properties that contain text; units whose `quality` is noise are left out",
         spikeinterface.is_spikeinterface,
         lambda folder, options, _: spikeinterface.read_spikeinterface(folder, options.sorter),
         recording_of,
@@ -93,7 +93,7 @@ FORMATS = (
     Format(
         "an ALF session",
         "`spikes.times.npy` and `spikes.clusters.npy` in it, below its `alf`, or in its `probe*` folders",
-        "`subject/date/number` in the path, else the folder",
+        "`subject` of `subject/date/number` in the path, else name of the folder",
         "regions of clusters or channels as `brain_region`; `quality`, `depth_um`",
         alf.is_alf,
         lambda folder, options, _: alf.read_alf(folder, options.sorter),
@@ -103,8 +103,8 @@ FORMATS = (
     Format(
         "Suite2p's output",
         "`plane*/F.npy` in it, or `F.npy` with `iscell.npy`, `Fneu.npy` or `ops.npy`",
-        "the folder",
-        "none; `iscell.npy` says which ROIs are kept",
+        "name of the folder",
+        "none (`iscell.npy` determines which ROIs are kept)",
         suite2p.is_suite2p,
         lambda folder, options, _: suite2p.read_suite2p(folder, options),
         suite2p.recording_of,
@@ -112,8 +112,8 @@ FORMATS = (
     Format(
         "CaImAn's results",
         "the suffix `.hdf5` or `.h5`, with `estimates` in it",
-        "the file",
-        "none; `idx_components` says which components are kept",
+        "name of the file",
+        "none (`idx_components` determines which components are kept)",
         caiman.is_caiman,
         lambda path, options, _: caiman.read_caiman(path, options),
         caiman.recording_of,

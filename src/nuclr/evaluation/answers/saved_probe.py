@@ -37,9 +37,9 @@ COVERAGE = 0.9
 # Reasons why a unit gets no answer; the first that applies is given.
 NEVER_ACTIVE, UNLIKE, TOO_FEW, UNSURE = (
     "never active",
-    "in a recording unlike those learned from",
+    "in a recording unlike the training recordings",
     "in a population of too few units",
-    "not sure enough",
+    "probe not sure enough",
 )
 
 
@@ -134,9 +134,9 @@ class SavedProbe:
             ``unit_id, population, recording, animal, predicted`` ("" for "don't know"), ``probability`` of
             the likeliest class, ``why_not`` (the reason if there is no answer, else ""), ``one_of``
             (possible classes of the unit, likeliest first, joined by "|"), ``typical`` (share of units in
-            held-out recordings that were at least as far from others; NaN if unknown), and the probability
-            ``p_{class}`` of each class; NaN for a unit that was never active. A recording that is unlike
-            those that the probe was trained on gets no answers and a warning.
+            held-out recordings that were at least as far from the mean of the training units; NaN if
+            unknown), and the probability ``p_{class}`` of each class; NaN for a unit that was never active.
+            A recording that is unlike those that the probe was trained on gets no answers and a warning.
 
         Raises
         ------

@@ -96,8 +96,8 @@ def typicality(
     Returns
     -------
     typical
-        For each unit, the share of units in held-out recordings that were at least as far from the others,
-        ``(unit,)``; NaN for a unit that was never active.
+        For each unit, the share of units in held-out recordings that were at least as far from the mean of
+        the training units, ``(unit,)``; NaN for a unit that was never active.
     unlike
         Populations that are unlike the training recordings, each with the difference in words.
     """
