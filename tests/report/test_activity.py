@@ -7,12 +7,13 @@ import json
 import re
 import zlib
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from browser import colours_when_resized, opened, run
+from browser import ask, colours_when_resized, opened, run
 from explored import STRANGE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -219,3 +220,115 @@ def test_traces_are_drawn_as_lines_where_rows_are_tall(session: str, tmp_path: P
     step = unpacked(tmp_path / "page.html")[0]["step"]
     low, high = np.percentile(np.asarray(made.activity), [0.5, 99.8])
     assert cell == pytest.approx(np.clip(made.activity[1, round(time / 0.5)], low, high), abs=step)
+
+
+# Texts of the raster and of the mean activity, as they are drawn: [text, left, right, bottom], in two frames.
+TEXTS = """
+    const done = arguments[0], texts = [], draw = CanvasRenderingContext2D.prototype.fillText;
+    CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+        const width = this.measureText(text).width, shift = {center: 0.5, right: 1}[this.textAlign] ?? 0;
+        if (this.getTransform().b === 0) texts.push([text, x - shift * width, x + (1 - shift) * width, y]);
+        return draw.call(this, text, x, y);
+    };
+    document.getElementById("raster").dispatchEvent(new Event("focus"));
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+        CanvasRenderingContext2D.prototype.fillText = draw;
+        done(texts);
+    }));
+"""
+
+
+def texts_of(session: str) -> list[list[Any]]:
+    return ask(session, "execute/async", script=TEXTS, args=[])
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("start_s", [0.0, 1e9])
+def test_times_are_told_apart_and_do_not_overlap(
+    session: str, tmp_path: Path, start_s: float, width: int
+) -> None:
+    write_activity(population(3, 30_000, start_s=start_s), tmp_path / "page.html")
+    opened(session, tmp_path / "page.html", width)
+    for zoomed in range(3):
+        texts = texts_of(session)
+        times = [text for text in texts if text[0].endswith(" s")]
+        assert len({text[0] for text in times}) == len(times) >= (1 if start_s else 2)
+        below = sorted(text[1:3] for text in texts if text[0].endswith((" s", " Hz")))
+        assert all(one[1] < other[0] for one, other in pairwise(below)), zoomed
+        for _ in range(8):
+            run(session, PRESS % "+")
+
+
+def test_axes_of_silence_and_of_negative_activity(session: str, tmp_path: Path) -> None:
+    write_activity(population(3, 400, rate=0), tmp_path / "page.html")
+    opened(session, tmp_path / "page.html")
+    assert not any("e-" in text[0] for text in texts_of(session))
+    made = population(3, 400, modality="calcium", bin_s=0.25)
+    below = replace(made, activity=np.full((3, 400), -2.0, np.float32))
+    write_activity(below, tmp_path / "page.html")
+    opened(session, tmp_path / "page.html")
+    said = [text[0] for text in texts_of(session)]
+    assert "-2 to 0 dF/F" in said
+    assert not any("e-" in text for text in said)
+
+
+def test_the_pointer_reads_nothing_outside_the_plot(session: str, page: Path) -> None:
+    opened(session, page)
+    run(session, PRESS % "+")
+    hidden = "return document.querySelector('.tip').hidden"
+    for across, expected in ((0.5, False), (-0.005, True), (1.05, True)):
+        run(session, SAID % (across, 0.5))
+        assert run(session, hidden) == expected
+
+
+def test_a_label_that_is_called_depth_is_no_axis(session: str, tmp_path: Path) -> None:
+    made = population(6, 300)
+    made.units["depth"] = ["deep", "superficial"] * 3
+    write_activity(made, tmp_path / "page.html")
+    opened(session, tmp_path / "page.html")
+    orders = run(session, "return [...document.getElementById('order').options].map(o => o.text)")
+    run(session, SET % ("order", str(orders.index("depth"))))
+    assert {"1", "6"} <= {text[0] for text in texts_of(session)}
+
+
+def test_an_empty_time_is_not_the_beginning(session: str, page: Path) -> None:
+    opened(session, page)
+    run(session, SET % ("time", "50"))
+    middle = run(session, READ)
+    run(session, SET % ("time", ""))
+    assert run(session, READ) == middle
+
+
+def test_long_names_of_columns_fit_into_any_window(session: str, tmp_path: Path) -> None:
+    made = population(6, 300, animal="A" * 300, recording="r" * 300)
+    made.units["n" * 300] = [*"abcabc"]
+    made.units["a name of several words " * 9] = ["L" * 3000, "x"] * 3
+    write_activity(made, tmp_path / "page.html")
+    for width in (1280, 390):
+        opened(session, tmp_path / "page.html", width)
+        run(session, SET % ("column", "2"))
+        assert run(session, "return document.documentElement.scrollWidth - window.innerWidth") <= 0
+        run(session, SAID % (0.5, 0.5))
+        tip = "document.querySelector('.tip').getBoundingClientRect()"
+        raster = "document.getElementById('raster').getBoundingClientRect()"
+        assert run(session, f"return {tip}.bottom - {raster}.bottom") <= 0
+
+
+def test_it_is_painted_anew_before_it_is_printed(session: str, page: Path) -> None:
+    opened(session, page, scheme="dark")
+    corner = """
+        const copy = new OffscreenCanvas(1, 1).getContext("2d");
+        copy.drawImage(document.getElementById("raster"), -2, -2);
+        return [...copy.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    """
+    assert max(run(session, corner)) < 50
+    run(session, "window.frame = window.requestAnimationFrame; window.requestAnimationFrame = () => {}")
+    feature = {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    ask(session, "goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params=feature)
+    ask(session, "execute/async", script="window.frame(() => window.frame(arguments[0]))", args=[])
+    assert run(session, corner) == [255, 255, 255]
+
+
+def test_half_a_second_is_not_told_as_no_minute(tmp_path: Path) -> None:
+    write_activity(population(3, 25), tmp_path / "page.html")
+    assert "0.0083 valid minutes of 0.0083" in (tmp_path / "page.html").read_text()

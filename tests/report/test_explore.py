@@ -53,7 +53,7 @@ def test_the_page_holds_units_columns_two_maps_and_activity(page: Path) -> None:
     assert "rate_hz" in [column["name"] for column in held["columns"]]  # from the recordings
     assert [shown["name"] for shown in held["maps"]] == ["trained", "untrained"]
     assert held["details"]["modality"] == "spikes"
-    assert held["depth"] == "depth_um"
+    assert held["depths"]["length"] == 42
 
 
 def test_a_name_from_a_file_is_neither_markup_nor_script(page: Path) -> None:
@@ -174,7 +174,12 @@ def test_sixty_thousand_units_are_less_than_15_megabytes(
         np.arange(n),
         *(rng.integers(-127, 128, (n, 13), dtype=np.int8), rng.integers(0, 256, (n, 20), dtype=np.uint8)),
         *(rng.integers(0, 256, (n, RATE_BINS), dtype=np.uint8), rng.random(n, np.float32)),
-        *(rng.random(n, np.float32), rng.integers(-127, 128, (n, 4), dtype=np.int8), rng.random(n)),
+        *(
+            rng.random(n, np.float32),
+            rng.random(n, np.float32),
+            rng.integers(-127, 128, (n, 4), dtype=np.int8),
+            rng.random(n),
+        ),
         *([1.0] * 13, [1.0] * 21, [1.0] * 4, "spikes"),
     )
     one, other = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from shared_model import recorded, write_shared
 
 import nuclr
 from nuclr.data.population import Population
-from nuclr.report.identified import write_identified
+from nuclr.report.identified import depth_figure, units_figure, write_identified
 from nuclr.sharing.identify import Identified
 from nuclr.sharing.loaded import Model
 
@@ -86,3 +87,54 @@ def test_a_browser_shows_it_at_any_width(model: Model, session: str, tmp_path: P
         assert ask(session, "execute/sync", script=shown, args=[])
     assert ask(session, "se/log", type="browser") == []
     assert (tmp_path / "report.html").stat().st_size < 2e6
+
+
+def test_a_figure_is_described_as_what_it_is(model: Model, tmp_path: Path) -> None:
+    shallow, deep = recorded("shallow", seed=9), recorded("deep", seed=10)
+    shallow.units["depth_um"] = "unknown"
+    page = page_of(model, identified(model, shallow, deep), tmp_path / "report.html")
+    pictures = re.findall(r'alt="([^"]*)"></div><figcaption>([^<]*)</figcaption>', page)
+    assert len(pictures) == 4
+    for alt, caption in pictures:
+        along = "deep/probe" in alt
+        assert ("along the probe" in alt) == along
+        assert ("Each dot is a unit at its depth" in caption) == along
+        assert ("The depths of the units are unknown" in caption) != along
+
+
+def test_a_recording_of_no_known_animal_is_not_of_0_animals(model: Model, tmp_path: Path) -> None:
+    page = page_of(model, identified(model, recorded("", seed=9)), tmp_path / "report.html")
+    assert "24 units in 1 population." in page
+
+
+def test_long_names_of_classes_do_not_shrink_a_figure(model: Model) -> None:
+    found = identified(model, recorded("new", seed=9))
+    (task, answers), *_ = found.answers.items()
+    renamed = {
+        name: f"{name}, a region with a name of many words, layer {i}" for i, name in enumerate("abcdef")
+    }
+    columns = {f"p_{name}": 1 / 6 for name in renamed.values()}
+    probe = replace(answers.probe, classes=np.array([*renamed.values()], object))
+    long = replace(answers, probe=probe, table=answers.table.assign(**columns))
+    rows = np.arange(24)
+    for figure in (
+        depth_figure(found, task, long, rows, rows * 20.0),
+        units_figure(long, rows, task),
+    ):
+        figure.draw_without_rendering()
+        inches = figure.get_tightbbox().size
+        assert inches[0] < 4.3
+        assert figure.axes[0].get_position().height * figure.get_figheight() > 1.5
+
+
+def test_the_page_forbids_itself_the_network(model: Model, tmp_path: Path) -> None:
+    page = page_of(model, identified(model, recorded("new", seed=9)), tmp_path / "report.html")
+    assert "default-src 'none'" in page
+
+
+def test_a_table_is_printed_whole(model: Model, session: str, tmp_path: Path) -> None:
+    page_of(model, identified(model, recorded("new", seed=9)), tmp_path / "report.html")
+    show(session, (tmp_path / "report.html").as_uri(), 700, "light")  # the width of a page of paper
+    ask(session, "goog/cdp/execute", cmd="Emulation.setEmulatedMedia", params={"media": "print"})
+    cut = "return [...document.querySelectorAll('.scroll')].map(e => getComputedStyle(e).overflowX)"
+    assert set(ask(session, "execute/sync", script=cut, args=[])) == {"visible"}

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 def as_text(values: pd.Series) -> pd.Series:
     """Return a column of any type as strings, with "" for missing values."""
     # Converted to objects first, because columns of categories, dates or integers cannot contain "".
-    return values.astype(object).where(values.notna(), "").astype(str)
+    objects = values.astype(object).where(values.notna(), "")
+    try:
+        return objects.astype(str)
+    except UnicodeDecodeError:  # some bytes are not text
+        return objects.map(lambda one: one.decode(errors="replace") if isinstance(one, bytes) else str(one))
 
 
 # Values that spreadsheets and files use for unknown labels.

@@ -1,6 +1,6 @@
 // The page of a population's activity: a raster or traces with zoom, and details of the unit and bin at the pointer.
 
-const LEFT = 56, STRIP = 12, RIGHT = 84, BOTTOM = 26, MERGED = 4, STEP_PIXELS = 60, ZOOM_STEP = 1.6;
+const LEFT = 56, STRIP = 12, RIGHT = 84, BOTTOM = 26, MERGED = 4, STEP_PIXELS = 60, LABEL_PIXELS = 40, ZOOM_STEP = 1.6;
 const TRACE_ROWS = 16, FEWEST_BINS = 20, FEWEST_ROWS = 3, MOST_CLASSES = 60;
 
 class Page {
@@ -21,7 +21,8 @@ class Page {
     this.makeControls();
     this.whole();
     this.listen();
-    dark.addEventListener("change", () => this.recolour());
+    // Painted at once: a browser that prints a dark page in light colours draws no frame before.
+    dark.addEventListener("change", () => { this.recolour(); this.paint(); });
     this.recolour();
     // Resizing a canvas empties it, so it is painted before the browser shows it.
     new ResizeObserver(() => { this.resize(); this.paint(); }).observe(this.canvas);
@@ -66,13 +67,13 @@ class Page {
   }
 
   makeControls() {
-    const orders = [["as in the file", () => 0], ["mean activity", unit => -this.mean[unit]]];
-    if (this.depths.some(Number.isFinite)) orders.unshift(["depth", unit => Number.isFinite(this.depths[unit]) ? -this.depths[unit] : Infinity]);
+    const orders = [["as in the file", () => 0], ["mean activity", unit => -this.mean[unit]]], deepest = unit => Number.isFinite(this.depths[unit]) ? -this.depths[unit] : Infinity;
+    if (this.depths.some(Number.isFinite)) orders.unshift(["depth", deepest]);
     this.labels.forEach(column => orders.push([words(column.name), unit => column.values[unit]]));
     orders.forEach(([name], i) => $("order").append(element("option", { value: i }, name)));
     const sort = () => {
-      const [name, key] = orders[+$("order").value];
-      this.deep = name === "depth";
+      const [, key] = orders[+$("order").value];
+      this.deep = key === deepest;  // a label may be called depth, too
       this.rows = Uint32Array.from({ length: this.units }, (_, i) => i).sort((a, b) => key(a) - key(b) || a - b);
       this.draw();
     };
@@ -82,7 +83,7 @@ class Page {
     $("column").addEventListener("change", () => this.recolour());
     $("time").addEventListener("change", () => {
       const at = (+$("time").value - this.start) / this.bin, half = Math.min(this.view.bins, 30 / this.bin) / 2;
-      if (Number.isFinite(at)) this.show({ bin: at - half, bins: 2 * half });
+      if ($("time").value && Number.isFinite(at)) this.show({ bin: at - half, bins: 2 * half });
     });
     for (const [id, time, units] of [["nearer", ZOOM_STEP, 1], ["farther", 1 / ZOOM_STEP, 1], ["fewer", 1, ZOOM_STEP], ["more", 1, 1 / ZOOM_STEP]])
       $(id).addEventListener("click", () => this.zoom(time, units));
@@ -213,7 +214,8 @@ class Page {
 
   // Classes and depths at the left, mean activity at the right.
   paintUnits(tall) {
-    const { context, view, width, height, rows } = this, most = Math.max(1e-9, ...this.mean);
+    const { context, view, width, height, rows } = this, low = Math.min(0, ...this.mean), high = Math.max(0, ...this.mean);
+    const room = (RIGHT - 14) / (high - low || 1), mark = variable("--mark");
     const first = Math.floor(view.row), last = Math.min(this.units, Math.ceil(view.row + view.rows)), edge = LEFT + STRIP + width + 8;
     context.font = "11px system-ui, sans-serif";
     for (let row = first; row < last; row++) {
@@ -222,8 +224,8 @@ class Page {
         context.fillStyle = this.classColours[this.column.values[unit]];
         context.fillRect(LEFT, from, STRIP - 3, Math.max(0.5, to - from));
       }
-      context.fillStyle = variable("--mark");
-      context.fillRect(edge, from, Math.max(0, this.mean[unit]) / most * (RIGHT - 14), Math.max(0.5, to - from - (tall > 3 ? 1 : 0)));
+      context.fillStyle = mark;
+      context.fillRect(edge + (Math.min(0, this.mean[unit]) - low) * room, from, Math.abs(this.mean[unit]) * room, Math.max(0.5, to - from - (tall > 3 ? 1 : 0)));
     }
     context.fillStyle = variable("--text");
     context.textAlign = "right";
@@ -242,18 +244,25 @@ class Page {
     context.fillText(this.deep ? "depth on the probe (um)" : "unit (row)", 0, 0);
     context.restore();
     context.textAlign = "right";
-    context.fillText(`0 to ${short(most)} ${this.spikes ? "Hz" : "dF/F"}`, edge + RIGHT - 12, height + 15);
+    const range = `${short(low)} to ${short(high)} ${this.spikes ? "Hz" : "dF/F"}`;
+    context.fillText(range, edge + RIGHT - 12, height + 15);
+    this.free = edge + RIGHT - 12 - context.measureText(range).width;  // right end of the space for times
   }
   paintTime() {
-    const { context, view, width, height } = this, seconds = view.bins * this.bin, step = niceStep(seconds / Math.max(2, width / 110));
-    const begin = this.start + view.bin * this.bin;
+    const { context, view, width, height } = this, seconds = view.bins * this.bin, begin = this.start + view.bin * this.bin;
+    // As many digits as the step has, because 1000000000.25 s and 1000000000.3 s are two times.
+    const said = (time, step) => `${+time.toFixed(Math.max(0, Math.ceil(-Math.log10(step) - 1e-9)))} s`;
+    const wide = step => Math.max(context.measureText(said(begin + step, step)).width, context.measureText(said(begin + seconds, step)).width);
+    let step = niceStep(seconds / width * LABEL_PIXELS);
+    while (step / seconds * width < wide(step) + 20) step = niceStep(1.01 * step);
     context.textAlign = "center";
     context.strokeStyle = variable("--edge");
     context.strokeRect(LEFT + STRIP + 0.5, 0.5, width, height - 1);
     for (let time = Math.ceil(begin / step) * step; time <= begin + seconds; time += step) {
       const x = this.left((time - this.start) / this.bin);
       context.fillRect(x, height, 1, 4);
-      if (x > LEFT + STRIP + 16 && x < LEFT + STRIP + width - 24) context.fillText(`${+time.toPrecision(7)} s`, x, height + 15);
+      const label = said(time, step), half = context.measureText(label).width / 2;
+      if (x - half >= LEFT && x + half < this.free - 6) context.fillText(label, x, height + 15);
     }
   }
 
@@ -270,10 +279,10 @@ class Page {
     }
     let low = Math.min(0, ...means), high = -Infinity;
     for (const value of means) high = Math.max(high, value);
-    high = Math.max(high, low + 1e-9);
+    const span = high - low || 1;
     context.strokeStyle = variable("--mark");
     context.beginPath();
-    means.forEach((value, x) => context.lineTo(LEFT + STRIP + x, height - (height - 6) * (value - low) / (high - low)));
+    means.forEach((value, x) => context.lineTo(LEFT + STRIP + x, height - (height - 6) * (value - low) / span));
     context.stroke();
     for (const gap of this.gaps) {
       context.fillStyle = this.shades[gap.silent];
@@ -286,15 +295,16 @@ class Page {
     context.lineWidth = 1;
     context.font = "11px system-ui, sans-serif";
     context.textAlign = "right";
-    context.fillText(number(high), LEFT + 4, 12);
+    if (high > low) context.fillText(number(high), LEFT + 4, 12);
     context.fillText(this.spikes ? "Hz" : "dF/F", LEFT + 4, 26);
     context.fillText(number(low), LEFT + 4, height);
   }
 
-  // Unit and bin at a position of the raster; null outside the plot.
+  // Unit and bin at a position of the raster; null outside the plot, also where the view hides bins.
   at(x, y) {
     const bin = Math.floor(this.view.bin + (x - LEFT - STRIP) / this.width * this.view.bins), row = Math.floor(this.view.row + y / this.height * this.view.rows);
-    return x < LEFT || y < 0 || y >= this.height || row >= this.units || bin >= this.bins || bin < 0 ? null : { unit: this.rows[row], bin };
+    const outside = x < LEFT + STRIP || x >= LEFT + STRIP + this.width || y < 0 || y >= this.height;
+    return outside || row >= this.units || bin >= this.bins ? null : { unit: this.rows[row], bin };
   }
   says({ unit, bin }) {
     const time = this.start + bin * this.bin, cell = this.cells[unit * this.bins + bin], per = number(this.bin);

@@ -137,11 +137,17 @@ def _page(
     return template("activity.html.j2").render(
         population=population,
         units=counted(len(population.units), "unit"),
+        minutes=[_brief(population.valid_minutes), _brief((population.stop_s - population.start_s) / 60)],
         activity=f"{median:.3g} ({low:.3g} to {high:.3g}) {unit}",
         shown_bin_s=bin_s,
         gaps=gaps,
         data=block.packed(header),
     )
+
+
+def _brief(minutes: float) -> str:
+    """Write minutes with one decimal place, or with two digits below one minute."""
+    return f"{minutes:.1f}" if minutes >= 1 or not minutes else f"{minutes:.2g}"
 
 
 def _depths(population: Population, depth: str) -> np.ndarray:

@@ -6,7 +6,7 @@ const GROUPS = ["animal", "recording", "population"];
 
 class Page {
   constructor({ header, array }) {
-    Object.assign(this, { ids: header.ids, units: header.ids.length, depth: header.depth });
+    Object.assign(this, { ids: header.ids, units: header.ids.length, depths: header.depths && array(header.depths) });
     this.columns = header.columns.map(column => ({ ...column, values: array(column.values), off: new Set() }));
     this.details = header.details && Object.fromEntries(Object.entries(header.details).map(
       ([name, value]) => [name, value && value.type ? array(value) : value]));
@@ -24,7 +24,8 @@ class Page {
     this.makeMaps();
     this.makeControls();
     this.colourBy(0);
-    dark.addEventListener("change", () => this.colourBy(this.place));
+    // Painted at once: a browser that prints a dark page in light colours draws no frame before.
+    dark.addEventListener("change", () => { this.colourBy(this.place); this.maps.forEach(map => map.paint()); });
   }
 
   points(steps) {
@@ -82,19 +83,22 @@ class Page {
     this.search();
   }
 
-  // Classes of a column: its names, or ranges of its numbers with about equal numbers of units; the last is "not known".
+  // Classes of a column: its names, its numbers if these are few, or ranges with about equal numbers of units; the last is
+  // "not known".
   classes(column) {
     if (!column.codes) {
       if (column.names) Object.assign(column, { codes: column.values, classNames: [...column.names, "not known"] });
       else {
-        const known = column.values.filter(Number.isFinite).sort();
+        const known = column.values.filter(Number.isFinite).sort(), few = [...new Set(known)];
+        column.ranges = few.length > NUMBER_BINS;
         const edges = [...new Set(Array.from({ length: NUMBER_BINS + 1 }, (_, i) => known[Math.round(i / NUMBER_BINS * (known.length - 1))]))]
           .filter(Number.isFinite);
         const last = Math.max(1, edges.length - 1);
-        const names = edges.length < 2 ? edges.map(number) : edges.slice(1).map((edge, i) => `${number(edges[i])} to ${number(edge)}`);
+        const names = !column.ranges ? few.map(number) : edges.length < 2 ? edges.map(number) : edges.slice(1).map((edge, i) => `${number(edges[i])} to ${number(edge)}`);
         column.classNames = [...names, "not known"];
         column.codes = Uint16Array.from(column.values, value => {
           if (!Number.isFinite(value)) return names.length;
+          if (!column.ranges) return few.indexOf(value);
           let bin = 0;
           while (bin < last - 1 && value >= edges[bin + 1]) bin++;
           return bin;
@@ -112,6 +116,7 @@ class Page {
     const [low, high] = RAMPS[dark.matches ? "dark" : "light"];
     const ramp = i => `rgb(${low.map((from, k) => Math.round(from + (high[k] - from) * i / Math.max(1, several - 1))).join(" ")})`;
     this.css = Array.from({ length: several }, (_, i) => column.names ? hue(i) : ramp(i)).concat(unknown());
+    this.colours = packed(this.css);
     this.codes = column.codes;
     this.shown = column.classNames.map((_, i) => !column.off.has(i));
     this.makeLegend();
@@ -122,8 +127,9 @@ class Page {
 
   makeLegend() {
     const { column } = this, used = column.classNames.map((_, i) => i).filter(i => column.counts[i]);
-    // "not known" is the last row; classes that would exceed LEGEND_ROWS share the row before it.
-    const rows = used.length <= LEGEND_ROWS ? used : [...used.slice(0, LEGEND_ROWS - 2), used.slice(LEGEND_ROWS - 2, -1), used.at(-1)];
+    // Classes that would exceed LEGEND_ROWS share a row; "not known" has its own, which is the last.
+    const unknown = used.at(-1) === column.classNames.length - 1 ? used.splice(-1) : [], most = LEGEND_ROWS - unknown.length;
+    const rows = (used.length <= most ? used : [...used.slice(0, most - 1), used.slice(most - 1)]).concat(unknown);
     $("legend-title").textContent = words(column.name);
     $("legend").replaceChildren(...rows.map(row => {
       const codes = [row].flat(), count = codes.reduce((sum, i) => sum + column.counts[i], 0);
@@ -143,9 +149,9 @@ class Page {
   }
 
   draw() {
-    const paint = packed(this.css), background = packed([variable("--page")])[0];
-    const dimmed = paint.map(colour => mixed(background, colour, 48));
-    const look = { background, colours: paint, dimmed, text: variable("--text"), codes: this.codes, shown: this.shown,
+    const { colours } = this, background = packed([variable("--page")])[0];
+    const dimmed = colours.map(colour => mixed(background, colour, 48));
+    const look = { background, colours, dimmed, text: variable("--text"), codes: this.codes, shown: this.shown,
       selected: this.selected, order: this.order, chosen: this.chosen };
     this.maps.forEach((map, i) => map.show({ ...look, near: this.chosen < 0 ? [] : this.nearOf(this.sets[i], this.chosen) }));
   }
@@ -170,7 +176,7 @@ class Page {
       }
       const chance = counts.reduce((sum, count) => sum + (count / pairs) ** 2, 0), percent = share => `${Math.round(100 * share)} %`;
       map.caption.textContent = !pairs || GROUPS.includes(column.name) ? "" :
-        `The nearest neighbour among ${set.others} has the same ${words(column.name)}${column.names ? "" : " range"} for ${percent(same / pairs)} of units (by chance ${percent(chance)}).`;
+        `The nearest neighbour among ${set.others} has the same ${words(column.name)}${column.ranges ? " range" : ""} for ${percent(same / pairs)} of units (by chance ${percent(chance)}).`;
     });
   }
 
@@ -221,14 +227,18 @@ class Page {
   }
 
   save() {
+    // A spreadsheet would run a name that is a formula with a call; an apostrophe makes it text. "+/+" and -1.5 stay.
+    const inert = value => /^[=+@\t\r-].*[(|!]/s.test(value) ? `'${value}` : value;
     const cell = value => /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+    const exact = (column, unit) => column.names || !Number.isFinite(column.values[unit]) ? this.value(column, unit)
+      : String(+column.values[unit].toPrecision(column.values instanceof Float32Array ? 7 : 15));
     const at = (i, axis, unit) => { const value = this.maps[i].points[axis][unit]; return Number.isNaN(value) ? "" : value.toPrecision(6); };
     const head = ["unit_id", ...this.columns.map(column => column.name), ...this.sets.flatMap(set => [`${set.name} x`, `${set.name} y`])];
-    const lines = [head.map(cell).join()];
+    const lines = [head.map(name => cell(inert(name))).join()];
     for (let unit = 0; unit < this.units; unit++)
       if (this.selected[unit])
-        lines.push([this.ids[unit], ...this.columns.map(column => this.value(column, unit)),
-          ...this.sets.flatMap((_, i) => [at(i, "x", unit), at(i, "y", unit)])].map(cell).join());
+        lines.push([this.ids[unit], ...this.columns.map(column => exact(column, unit)),
+          ...this.sets.flatMap((_, i) => [at(i, "x", unit), at(i, "y", unit)])].map(value => cell(inert(value))).join());
     const address = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" }));
     element("a", { href: address, download: "selected_units.csv" }).click();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
@@ -244,7 +254,10 @@ class Page {
       element("ol", {}, ...this.nearOf(set, unit).map(other => element("li", {}, this.link(other),
         ` ${[this.columns.find(column => column.name === "animal"), this.column].filter((column, i, all) => column && all.indexOf(column) === i)
           .map(column => this.value(column, other) || "not known").join(", ")}`))))));
-    $("unit").replaceChildren(element("h2", {}, this.ids[unit]), facts, plots, near);
+    const heading = element("h2", { tabindex: -1 }, this.ids[unit]), focused = $("unit").contains(document.activeElement);
+    $("unit").replaceChildren(heading, facts, plots, near);
+    // The button that was pressed is gone, and a keyboard would start again at the top of the page.
+    if (focused) heading.focus();
   }
 
   plots(unit) {
@@ -258,28 +271,30 @@ class Page {
       const shares = part("intervals", edges.length - 1, 255).map(root => root * root);
       made.push(bars(spikes ? "Intervals between spikes" : "Intervals between events", "share, by interval", shares, [`to ${seconds(edges[1])}`, seconds(edges.at(-1))]));
       const several = details.rate.length / details.rateTop.length;
-      const rate = part("rate", several, 255).map(value => value * details.rateTop[row]);
+      const low = details.rateLow[row], rate = part("rate", several, 255).map(value => low + value * (details.rateTop[row] - low));
       made.push(curve(spikes ? "Rate over time" : "dF/F over time", spikes ? "Hz, by valid minute" : "dF/F, by valid minute",
         rate.map((_, i) => i), rate, ["0 min", `${number(details.minutes[row])} min`]));
       made.push(bars("Population coupling", "correlation, with the summed activity of the other units, by bin width", part("correlation", widths.length, 127),
         [seconds(widths[0]), seconds(widths.at(-1))]));
     }
-    const depth = this.columns.find(column => column.name === this.depth), population = this.columns.find(column => column.name === "population");
-    if (depth && Number.isFinite(depth.values[unit])) made.push(this.probe(unit, depth.values, population ? population.values : null));
+    if (this.depths && Number.isFinite(this.depths[unit])) made.push(this.probe(unit));
     return made;
   }
 
-  probe(unit, depths, populations) {
-    const own = [];
+  probe(unit) {
+    const { depths } = this, own = [], group = ["population", "recording"].map(name => this.columns.find(column => column.name === name)).find(Boolean);
+    let low = Infinity, high = -Infinity;
     for (let other = 0; other < this.units; other++)
-      if (Number.isFinite(depths[other]) && (!populations || populations[other] === populations[unit])) own.push(other);
-    const values = own.map(other => depths[other]), low = Math.min(...values), high = Math.max(...values);
+      if (Number.isFinite(depths[other]) && (!group || group.values[other] === group.values[unit])) {
+        own.push(other);
+        [low, high] = [Math.min(low, depths[other]), Math.max(high, depths[other])];
+      }
     const svg = picture("Position on the probe", `at ${number(depths[unit])} um, of units from ${number(low)} to ${number(high)} um`, 190);
     const y = depth => 172 - 140 * (depth - low) / Math.max(1e-9, high - low);
     for (const other of own)
       svg.append(drawn("circle", { cx: 80 + (other * 61) % 110, cy: y(depths[other]), r: 2.5, fill: this.css[this.codes[other]] }));
     svg.append(drawn("line", { x1: 68, x2: 202, y1: y(depths[unit]), y2: y(depths[unit]), stroke: "currentColor", "stroke-width": 2 }));
-    label(svg, 60, 36, `${Math.round(high)} um`, "end");
+    if (high > low) label(svg, 60, 36, `${Math.round(high)} um`, "end");
     label(svg, 60, 176, `${Math.round(low)} um`, "end");
     return svg;
   }
@@ -308,10 +323,10 @@ function picture(title, said, height = 130) {
 }
 // Frame that curves and bars share, and the function from a value to its vertical position.
 function framed(title, said, values, ends) {
-  const low = Math.min(0, ...values), high = Math.max(1e-9, ...values), y = value => 106 - 74 * (value - low) / (high - low);
+  const low = Math.min(0, ...values), high = Math.max(0, ...values), y = value => 106 - 74 * (value - low) / (high - low || 1);
   const svg = picture(title, `${said}; ${values.map(number).join(", ")}`);
   label(svg, 236, 12, said.split(",")[0], "end");
-  label(svg, 38, y(high) + 4, short(high), "end");
+  for (const end of [low, high]) if (Math.abs(y(end) - y(0)) > 12) label(svg, 38, y(end) + 4, short(end), "end");
   label(svg, 38, y(0) + 4, "0", "end");
   label(svg, 44, 124, ends[0]);
   label(svg, 236, 124, ends[1], "end");

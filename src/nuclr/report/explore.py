@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.filesize import decimal
 from nuclr.data.population import Population
 from nuclr.data.text import as_text
 from nuclr.errors import DataError
+from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.files import whole
 from nuclr.report.layouts import Layout, lay_out
@@ -20,10 +22,10 @@ from nuclr.report.packed import Block
 from nuclr.report.templates import template
 from nuclr.report.unit_details import Details, details_of, neighbours
 from nuclr.representation.baselines import SHORT_LAGS
-from nuclr.representation.embeddings import Embeddings, read_all
+from nuclr.representation.embeddings import Embeddings, read_all, read_embeddings, refuse_twice
 from nuclr.words import counted
 
-# Most units with activity. The page stays below 15 MB even if nothing can be compressed: each unit has 80
+# Most units with activity. The page stays below 15 MB even if nothing can be compressed: each unit has 84
 # bytes of activity, and 4 bytes for each column.
 MOST_DETAILED = 60_000
 
@@ -73,7 +75,7 @@ def write_explore(
         model.
     """
     first = _embeddings(paths)
-    known = ~np.isnan(first.vectors).any(axis=1)
+    known = _is_known(first.vectors)
     if not known.any():
         raise DataError(f"{paths[0]}: no unit was ever active, so there are no embeddings to map")
     units = _with_answers(first, probes or {})[known].reset_index(drop=True)
@@ -82,15 +84,23 @@ def write_explore(
     if beside:
         second = _matched(_embeddings(beside), units["unit_id"], beside)
         maps.append(_map(called[1], second, units, layouts, kept))
+    any_recording, populations = _peeked(populations)
     details = details_of(populations, units["unit_id"].tolist(), MOST_DETAILED)
     if details is not None and "rate_hz" not in units:
         rate = np.full(len(units), np.nan, np.float32)
         rate[details.known] = details.mean_activity
         units["rate_hz" if details.modality == "spikes" else "mean_df_f"] = rate
-    packed, left_out = _pack(units, maps, details, depth)
+    wanted = [depth, *(f"{task} {what}" for task in probes or () for what in ("predicted", "probability"))]
+    packed, left_out = _pack(units, maps, details, depth, wanted)
     notes = []
     if missing := int((~known).sum()):
         notes.append(f"not on the map, because never active: {counted(missing, 'unit')}")
+    silent = len(units) - (0 if details is None else len(details.known))
+    if any_recording and silent:
+        notes.append(
+            "without activity, because not in the recordings that can be shown together: "
+            + counted(silent, "unit")
+        )
     if left_out:
         notes.append(f"columns left out to keep the page small: {', '.join(left_out)}")
     page = template("explore.html.j2").render(
@@ -106,7 +116,8 @@ def write_explore(
 
 
 def _said(units: pd.DataFrame, maps: Sequence[Mapping[str, Any]]) -> str:
-    whose = f" of {counted(units['animal'].nunique(), 'animal')}" if "animal" in units else ""
+    animals = set(as_text(units["animal"])) - {""} if "animal" in units else set()
+    whose = f" of {counted(len(animals), 'animal')}" if animals else ""
     said = f"{counted(len(units), 'unit')}{whose}."
     if len(maps) == 2:
         said += f" Two representations of the same units, {maps[0]['name']} and {maps[1]['name']}."
@@ -115,9 +126,8 @@ def _said(units: pd.DataFrame, maps: Sequence[Mapping[str, Any]]) -> str:
 
 def _embeddings(paths: Sequence[Path]) -> Embeddings:
     if len(paths) == 1:
-        from nuclr.representation.embeddings import read_embeddings
-
         table, vectors, record = read_embeddings(paths[0])
+        refuse_twice(table)
         windows = table.pop("windows").to_numpy() if "windows" in table else np.ones(len(table))
         return Embeddings(table, vectors, windows, record.get("model", ""))
     return read_all(paths)[0]
@@ -131,13 +141,27 @@ def _name_of(paths: Sequence[Path]) -> str:
 
 def _matched(other: Embeddings, unit_ids: pd.Series, paths: Sequence[Path]) -> np.ndarray:
     """Return other embeddings of the same units in their order, ``(unit, dim)``; NaN for missing units."""
-    rows = pd.Index(other.units["unit_id"]).get_indexer(unit_ids)
-    if (rows < 0).all():
+    # As text, because ids that are numbers may be stored as either.
+    rows = pd.Index(as_text(other.units["unit_id"])).get_indexer(as_text(unit_ids))
+    known = (rows >= 0) & _is_known(other.vectors)[rows]
+    if not known.any():
         raise DataError(
             f"--beside {paths[0]}: has no unit in common with the other embeddings; give embeddings of the "
             "same recordings"
         )
-    return np.where((rows >= 0)[:, None], other.vectors[rows], np.nan).astype(np.float32)
+    return np.where(known[:, None], other.vectors[rows], np.nan).astype(np.float32)
+
+
+def _is_known(vectors: np.ndarray) -> np.ndarray:
+    """Return which units have an embedding, ``(unit,)``; one with NaN or infinity cannot be mapped."""
+    return np.isfinite(vectors).all(axis=1)
+
+
+def _peeked(populations: Iterable[Population]) -> tuple[bool, Iterable[Population]]:
+    """Return whether there is a population, and all of them, without reading more than the first."""
+    rest = iter(populations)
+    first = list(islice(rest, 1))
+    return bool(first), chain(first, rest)
 
 
 def _with_answers(embeddings: Embeddings, probes: Mapping[str, SavedProbe]) -> pd.DataFrame:
@@ -155,7 +179,7 @@ def _map(
     name: str, vectors: np.ndarray, units: pd.DataFrame, layouts: Sequence[Layout], kept: Path | None
 ) -> dict[str, Any]:
     """Compute the layouts of a map, and the nearest neighbours of each unit in other animals."""
-    known = ~np.isnan(vectors).any(axis=1)
+    known = _is_known(vectors)
     laid = {}
     for layout in layouts:
         points = np.full((len(vectors), 2), np.nan)
@@ -171,15 +195,21 @@ def _map(
 
 
 def _pack(
-    units: pd.DataFrame, maps: Sequence[Mapping[str, Any]], details: Details | None, depth: str
+    units: pd.DataFrame,
+    maps: Sequence[Mapping[str, Any]],
+    details: Details | None,
+    depth: str,
+    wanted: Sequence[str],
 ) -> tuple[str, list[str]]:
     """Return the data of the page as base64, and the names of the columns that were left out."""
     block = Block()
-    columns, left_out = block.add_columns(units)
+    columns, left_out = block.add_columns(units, wanted)
+    # The column itself may be text, in which case it has no numbers for the position on the probe.
+    depths = depths_of(units, depth) if depth in units else np.zeros(0)
     header = {
         "ids": as_text(units["unit_id"]).tolist(),
         "columns": columns,
-        "depth": depth if depth in units else None,
+        "depths": block.add(depths.astype(np.float32)) if np.isfinite(depths).any() else None,
         "maps": [
             {
                 "name": shown["name"],
@@ -210,6 +240,7 @@ def _details(details: Details, units: int, block: Block) -> dict[str, Any]:
         "autocorrelogram": details.autocorrelogram,
         "intervals": details.intervals,
         "rate": details.rate,
+        "rateLow": details.rate_low,
         "rateTop": details.rate_top,
         "minutes": details.minutes,
         "correlation": details.correlation,

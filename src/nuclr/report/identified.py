@@ -29,6 +29,9 @@ SHOWN_POPULATIONS = 8
 SHOWN_UNITS = 300
 # Width at which a phone shows the figure without shrinking its text.
 WIDTH_INCHES = 4.0
+# Characters in a row of the legend, with 7 for each symbol. The table of classes has the whole names.
+LEGEND_CHARACTERS = 68
+LONGEST_NAME = 60
 PROBES = {
     "linear": "logistic regression",
     "knn": "k nearest neighbours",
@@ -86,7 +89,9 @@ def write_identified(
 
 def _recorded(units: pd.DataFrame) -> str:
     animals = [name for name in dict.fromkeys(units["animal"]) if name]
-    whose = f" of {counted(len(animals), 'animal')}" if len(animals) != 1 else f" of animal {animals[0]}"
+    whose = f" of {counted(len(animals), 'animal')}" if animals else ""
+    if len(animals) == 1:
+        whose = f" of animal {animals[0]}"
     return f"{counted(len(units), 'unit')} in {counted(units['population'].nunique(), 'population')}{whose}"
 
 
@@ -111,16 +116,8 @@ def _section(
         "low": scores.get("low"),
         "promise": round(100 * answers.probe.promise()) if "conformal" in record else None,
         "boundaries": None if answers.boundaries is None else answers.boundaries.to_dict("records"),
-        "pictures": [
-            (
-                population,
-                counted(int((found.embeddings.units["population"] == population).sum()), "unit"),
-                _data_uri(_figure(found, task, answers, population)),
-            )
-            for population in drawn[:SHOWN_POPULATIONS]
-        ],
+        "pictures": [_picture(found, task, answers, name) for name in drawn[:SHOWN_POPULATIONS]],
         "drawn": len(drawn),
-        "deep": found.depth in found.embeddings.units,
         "neighbours": answers.boundaries is not None,
     }
 
@@ -179,15 +176,19 @@ def _numbers(values: np.ndarray, form: str) -> list[str]:
     return ["" if np.isnan(value) else format(value, form) for value in values]
 
 
-def _figure(found: Identified, task: str, answers: Answers, population: str) -> Figure:
-    """Draw one population: along depth if depths are known, else unit by unit."""
-    rows = np.flatnonzero((found.embeddings.units["population"] == population).to_numpy())
-    if found.depth in found.embeddings.units:
-        depth = depths_of(found.embeddings.units, found.depth)[rows]
-        known = np.isfinite(depth)
-        if known.any():
-            return depth_figure(found, task, answers, rows[known], depth[known])
-    return units_figure(answers, rows, task)
+def _picture(found: Identified, task: str, answers: Answers, population: str) -> dict[str, Any]:
+    """Draw one population: along depth (``deep``) if its depths are known, else unit by unit."""
+    units = found.embeddings.units
+    rows = np.flatnonzero((units["population"] == population).to_numpy())
+    depth = depths_of(units, found.depth)[rows] if found.depth in units else np.full(len(rows), np.nan)
+    known = np.isfinite(depth)
+    deep = bool(known.any())
+    if deep:
+        figure = depth_figure(found, task, answers, rows[known], depth[known])
+    else:
+        figure = units_figure(answers, rows, task)
+    n = counted(len(rows), "unit")
+    return {"population": population, "n": n, "deep": deep, "picture": _data_uri(figure)}
 
 
 def depth_figure(
@@ -314,9 +315,11 @@ def units_figure(answers: Answers, rows: np.ndarray, task: str) -> Figure:
 
 
 def _legend(figure: Figure, classes: Sequence[str], hollow: bool) -> None:
+    """Draw the classes below a figure, in as many columns as its width allows; more rows make it taller."""
+    said = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in classes]
     handles = [
-        Line2D([], [], marker="s", linestyle="", markersize=4, color=colour_of(name, classes), label=name)
-        for name in classes
+        Line2D([], [], marker="s", linestyle="", markersize=4, color=colour_of(name, classes), label=label)
+        for name, label in zip(classes, said, strict=True)
     ]
     if hollow:
         handles.append(
@@ -330,7 +333,10 @@ def _legend(figure: Figure, classes: Sequence[str], hollow: bool) -> None:
                 label="no answer",
             )
         )
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)))
+    columns = min(5, len(handles), LEGEND_CHARACTERS // (max(map(len, said), default=0) + 7))
+    rows = -(-len(handles) // columns)
+    figure.set_figheight(figure.get_figheight() + 0.15 * max(0, rows - 2))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def _likeliest(answers: Answers, rows: np.ndarray) -> list[str]:

@@ -9,7 +9,8 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const variable = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const words = name => name.replaceAll("_", " ");
 const short = value => String(+value.toPrecision(2));
-const number = value => Number.isFinite(value) ? String(+value.toPrecision(4)) : "not known";
+// With four digits, but whole: 123456789 is an id or a time, not 123500000.
+const number = value => Number.isFinite(value) ? String(Math.abs(value) < 1e4 ? +value.toPrecision(4) : Math.round(value)) : "not known";
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -27,7 +28,7 @@ async function unpacked(text) {
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
   const start = Math.ceil((4 + length) / 8) * 8;
   const kinds = { int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array, int32: Int32Array,
-    uint32: Uint32Array, float32: Float32Array };
+    uint32: Uint32Array, float32: Float32Array, float64: Float64Array };
   const array = ({ type, offset, length }) => new kinds[type](buffer, start + offset, length);
   return { header, array };
 }
@@ -39,15 +40,15 @@ function hue(place) {
 }
 const unknown = () => dark.matches ? "#7d8894" : "#868d95";
 
-// Colours as 32-bit canvas pixels (0xAABBGGRR).
+// Colours as 32-bit canvas pixels (0xAABBGGRR). All are read at once, because a column may have 100,000 classes.
 function packed(colours) {
-  const context = element("canvas", { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-  return Uint32Array.from(colours, colour => {
+  const width = 256, height = Math.max(1, Math.ceil(colours.length / width));
+  const context = element("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+  colours.forEach((colour, i) => {
     context.fillStyle = colour;
-    context.fillRect(0, 0, 1, 1);
-    const [red, green, blue] = context.getImageData(0, 0, 1, 1).data;
-    return (0xff000000 | (blue << 16) | (green << 8) | red) >>> 0;
+    context.fillRect(i % width, Math.floor(i / width), 1, 1);
   });
+  return new Uint32Array(context.getImageData(0, 0, width, height).data.buffer, 0, colours.length);
 }
 
 // Draw the page, or show an error message.

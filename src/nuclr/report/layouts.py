@@ -40,12 +40,17 @@ def check_layouts(layouts: Sequence[str]) -> None:
 def flat(features: np.ndarray, seed: int = 0) -> np.ndarray:
     """Return the first two principal components of standardised features, ``(unit, 2)``.
 
-    ``features`` is ``(unit, feature)``.
+    ``features`` is ``(unit, feature)``. Components that do not exist are 0.
     """
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
-    return PCA(2, random_state=seed).fit_transform(StandardScaler().fit_transform(features))
+    standardised = StandardScaler().fit_transform(features)
+    flattened = np.zeros((len(features), 2))
+    if standardised.any():  # not if all units have the same features
+        components = min(2, features.shape[1])
+        flattened[:, :components] = PCA(components, random_state=seed).fit_transform(standardised)
+    return flattened
 
 
 def lay_out(vectors: np.ndarray, layout: Layout, kept: Path | None = None, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,17 @@ MOST_COLUMNS = 16
 # Columns that come first, if they exist; the others follow in the order of the table.
 FIRST_COLUMNS = ("brain_region", "cell_type", "animal", "recording", "population", "rate_hz")
 ALIGNMENT = 8
+# Largest whole number below which float32 holds all whole numbers.
+EXACT = 2**24
+
+
+def _narrowed(numbers: np.ndarray) -> np.ndarray:
+    """Return numbers as float32, unless they are larger than all numbers that float32 holds exactly.
+
+    These are ids, times of day and the like, in which the last digit matters.
+    """
+    largest = np.abs(numbers[np.isfinite(numbers)]).max(initial=0)
+    return numbers if largest > EXACT else numbers.astype(np.float32)
 
 
 class Block:
@@ -42,19 +53,22 @@ class Block:
         self.length += len(self.parts[-1])
         return where
 
-    def add_columns(self, units: pd.DataFrame) -> tuple[list[dict[str, Any]], list[str]]:
+    def add_columns(
+        self, units: pd.DataFrame, wanted: Sequence[str] = ()
+    ) -> tuple[list[dict[str, Any]], list[str]]:
         """Add the columns of a unit table; return their places, and the names of columns that are left out.
 
-        Only the first ``MOST_COLUMNS`` are added, to keep the page small.
+        Only the first ``MOST_COLUMNS`` are added, to keep the page small. Columns that a user asked for,
+        ``wanted``, are among the first.
         """
-        places = {name: place for place, name in enumerate(FIRST_COLUMNS)}
+        places = {name: place for place, name in enumerate([*FIRST_COLUMNS, *wanted])}
         names = sorted(units.columns.drop("unit_id"), key=lambda name: places.get(name, len(places)))
         columns = []
         for name in names[:MOST_COLUMNS]:
             values = units[name]
             if is_numeric_dtype(values) and not is_bool_dtype(values):
                 numbers = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
-                columns.append({"name": str(name), "values": self.add(numbers.astype(np.float32))})
+                columns.append({"name": str(name), "values": self.add(_narrowed(numbers))})
                 continue
             text = as_text(values)
             classes = in_order(text)

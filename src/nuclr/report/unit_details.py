@@ -19,7 +19,6 @@ from nuclr.representation.baselines import (
     interval_edges,
     isi_histogram,
     population_correlation,
-    rebin,
 )
 
 NEIGHBOURS = 5
@@ -33,6 +32,7 @@ ARRAYS = (
     "autocorrelogram",
     "intervals",
     "rate",
+    "rate_low",
     "rate_top",
     "minutes",
     "correlation",
@@ -56,9 +56,10 @@ class Details:
         Inter-spike interval histogram: square roots of the shares in bins with ``edges_s``, times 255,
         ``(known, bin)``, uint8.
     rate
-        Activity over valid time as a fraction of ``rate_top``, times 255, ``(known, RATE_BINS)``, uint8.
-    rate_top
-        Highest value of ``rate`` of each unit (Hz; calcium: dF/F), ``(known,)``, float32.
+        Activity over valid time, from ``rate_low`` (0) to ``rate_top`` (255), ``(known, RATE_BINS)``, uint8.
+    rate_low, rate_top
+        Lowest value of each unit, which is 0 except for negative dF/F, and its highest (Hz; calcium: dF/F),
+        ``(known,)``, float32.
     minutes
         Valid minutes of each unit's population, ``(known,)``, float32.
     correlation
@@ -77,6 +78,7 @@ class Details:
     autocorrelogram: np.ndarray
     intervals: np.ndarray
     rate: np.ndarray
+    rate_low: np.ndarray
     rate_top: np.ndarray
     minutes: np.ndarray
     correlation: np.ndarray
@@ -131,22 +133,33 @@ def _described(population: Population) -> tuple[np.ndarray, ...]:
     """Compute the arrays in :data:`ARRAYS` except ``known`` for all units of a population."""
     held = population if isinstance(population.activity, np.ndarray) else _in_memory(population)
     units = len(held.units)
-    width = max(held.bin_s, 60 * held.valid_minutes / RATE_BINS)
-    rate = rebin(held, width)[:, :RATE_BINS] / (max(1, round(width / held.bin_s)))
-    if held.modality == "spikes":
-        rate = rate / held.bin_s
-    rate = np.pad(np.maximum(rate, 0), ((0, 0), (0, RATE_BINS - rate.shape[1])))
-    top = np.maximum(rate.max(axis=1), 1e-9)
+    rate = _rate(held)
+    low, top = np.minimum(rate.min(axis=1), 0), np.maximum(rate.max(axis=1), 0)
+    span = np.maximum(top - low, 1e-9)
     correlation = population_correlation(held)[:, ::CORRELATIONS_A_WIDTH]
     return (
         _signed(autocorrelogram(held)),
         np.round(255 * np.clip(isi_histogram(held), 0, 1)).astype(np.uint8).reshape(units, INTERVAL_BINS),
-        np.round(255 * rate / top[:, None]).astype(np.uint8),
+        np.round(255 * (rate - low[:, None]) / span[:, None]).astype(np.uint8),
+        low.astype(np.float32),
         top.astype(np.float32),
         np.full(units, held.valid_minutes, np.float32),
         _signed(correlation),
         np.asarray(summary_of(population).mean_activity, np.float32),
     )
+
+
+def _rate(population: Population) -> np.ndarray:
+    """Return the mean activity in each fortieth of the valid time (Hz; calcium: dF/F), ``(unit, RATE_BINS)``.
+
+    Bins cross the ends of spans, because the spans of trials are shorter than a fortieth of a recording.
+    """
+    valid = np.concatenate([population.activity[:, a:b] for a, b in population.valid_bins()], axis=1)
+    edges = np.linspace(0, valid.shape[1], RATE_BINS + 1).astype(int)
+    # Where bins outnumber frames, ``reduceat`` repeats the frame.
+    total = np.add.reduceat(valid, edges[:-1], axis=1, dtype=np.float64)
+    mean = total / np.maximum(np.diff(edges), 1)
+    return mean / population.bin_s if population.modality == "spikes" else mean
 
 
 def _in_bins(width_s: float, population: Population) -> float:

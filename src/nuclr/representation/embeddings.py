@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nuclr.data.text import labels_as_text
@@ -63,13 +64,24 @@ def read_all(paths: Sequence[Path]) -> tuple[Embeddings, dict[str, Any]]:
                 f"{path}: embedded by another model than {paths[0]}; embed both with the same model"
             )
     units = concatenate([table for table, _, _ in read])
-    if units["unit_id"].duplicated().any():
-        twice = units["unit_id"][units["unit_id"].duplicated()].iloc[0]
-        raise DataError(f"unit {twice} occurs twice in the embeddings; give each recording only once")
+    refuse_twice(units)
     vectors = np.concatenate([part for _, part, _ in read])
     return Embeddings(
         units.drop(columns="windows"), vectors, units["windows"].to_numpy(), record["model"]
     ), record
+
+
+def refuse_twice(units: pd.DataFrame) -> None:
+    """Refuse a unit table in which an id occurs twice.
+
+    Raises
+    ------
+    DataError
+        If it does.
+    """
+    if units["unit_id"].duplicated().any():
+        twice = units["unit_id"][units["unit_id"].duplicated()].iloc[0]
+        raise DataError(f"unit {twice} occurs twice in the embeddings; give each recording only once")
 
 
 def write_embeddings(
@@ -105,15 +117,35 @@ def read_embeddings(path: Path) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any
     Raises
     ------
     DataError
-        If the file is missing or damaged.
+        If the file is missing, damaged or not a table of embeddings.
     """
     table, record = read_recorded(path, "embed")
+    for name in ("unit_id", "embedding"):
+        if name not in table.column_names:
+            raise DataError(
+                f"{path}: has no column {name}, so it is not a table of embeddings; make one with "
+                "`nuclr embed`"
+            )
     column = table["embedding"].combine_chunks()
-    dim = column.type.list_size
+    present, dim = column.drop_null(), _length_of(column, path)
     embeddings = np.full((len(table), dim), np.nan, np.float32)
     known = np.flatnonzero(np.asarray(column.is_valid()))
-    embeddings[known] = np.asarray(column.drop_null().flatten(), np.float32).reshape(-1, dim)
+    embeddings[known] = np.asarray(present.flatten(), np.float32).reshape(-1, dim)
     return table.drop_columns("embedding").to_pandas(), embeddings, record
+
+
+def _length_of(column: pa.Array, path: Path) -> int:
+    """Return the length of the lists in a column of embeddings; 0 if it is not known."""
+    if pa.types.is_fixed_size_list(column.type):
+        return column.type.list_size
+    # A table that pandas has read and written again has lists of any length.
+    lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    lengths = pc.unique(pc.list_value_length(column.drop_null())).to_pylist() if lists else []
+    if len(lengths) > 1 or not lists:
+        raise DataError(
+            f"{path}: the column embedding does not hold lists of one length; make it with `nuclr embed`"
+        )
+    return lengths[0] if lengths else 0
 
 
 def write_recorded(path: Path, table: pa.Table, record: dict[str, Any]) -> None:
