@@ -191,7 +191,7 @@ def ours(folder: Path, units: int) -> Path:
     """Write the page of `nuclr explore`, with two maps."""
     from explored import many, write_units
 
-    from nuclr.report.explore import write_explore
+    from nuclr.report.pages.explore import write_explore
 
     table = many(units)
     one, other = (

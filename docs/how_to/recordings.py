@@ -188,8 +188,8 @@ def draw_answers(folder: Path, tutorial: str, results: str) -> None:
 
 def draw_map(folder: Path) -> None:
     """Draw the embeddings of the NWB file's units by a model of twelve other animals."""
-    from nuclr.report.figures import save_figure
-    from nuclr.report.overview import embedding_figure, flat
+    from nuclr.report.figures.overview import embedding_figure, flat
+    from nuclr.report.figures.scores import save_figure
 
     others = folder / "others"
     for _ in simulate(SimulationSpec(units=UNITS, duration_s=SECONDS), 12, 0, others):

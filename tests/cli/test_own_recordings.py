@@ -90,7 +90,12 @@ def run(folder: Path, installed: Path, *arguments: str) -> str:
 
 
 def test_what_the_wheel_brings(installed: Path) -> None:
-    for name in ("py.typed", "__init__.pyi", "report/page.html.j2", "report/style.mplstyle"):
+    for name in (
+        "py.typed",
+        "__init__.pyi",
+        "report/pages/assets/results.html.j2",
+        "report/figures/style.mplstyle",
+    ):
         assert (installed / "nuclr" / name).is_file()
     assert list((installed / "nuclr" / "data" / "archives" / "manifests").glob("*.tsv"))
 

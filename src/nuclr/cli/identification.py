@@ -110,7 +110,7 @@ def _identify(
     """Embed and decode recordings, and write the results to a folder."""
     from nuclr.cli.embedding import embed_recordings
     from nuclr.files import check_writable
-    from nuclr.report.identified import write_identified
+    from nuclr.report.pages.identified import write_identified
     from nuclr.representation.embeddings import write_csv, write_embeddings
     from nuclr.sharing.identify import identify, summary
 

@@ -85,15 +85,15 @@ def inspect(
         # What other programs read stands alone.
         out = sys.stderr if as_json else sys.stdout
         if picture is not None:
-            from nuclr.report.figures import save_figure
-            from nuclr.report.raster import activity_figure
+            from nuclr.report.figures.raster import activity_figure
+            from nuclr.report.figures.scores import save_figure
 
             first_valid = [*seen.first.valid_spans[:, 0], seen.first.start_s][0]
             begin = float(first_valid) if start is None else start
             for written in save_figure(activity_figure(seen.first, begin, seconds), picture):
                 print(written, file=out)
         if html or output is not None:
-            from nuclr.report.activity import write_activity
+            from nuclr.report.pages.activity import write_activity
 
             page = output or Path("activity.html")
             print(f"{page}: {write_activity(seen.first, page, depth=depth)}; open it in a browser", file=out)
@@ -145,7 +145,7 @@ def scaling(
 ) -> None:
     """Combine the probes of all runs; write table, fitted law and figure to files that begin with OUTPUT."""
     from nuclr.config import load_config
-    from nuclr.report.curves import write_scaling
+    from nuclr.report.figures.curves import write_scaling
 
     options = load_config(*(config or ()))
     for path in write_scaling(probes, task, protocol, output, resamples=options.probe.bootstrap):
@@ -166,7 +166,7 @@ def overview(
 ) -> None:
     """Draw the recordings, the training curves and the embeddings of units, to a folder."""
     from nuclr.config import load_config
-    from nuclr.report.overview import write_overview
+    from nuclr.report.figures.overview import write_overview
 
     for path in write_overview(folder, runs, load_config(*(config or ())).probe, output):
         print(path)
@@ -215,8 +215,8 @@ def explore(
     untrained and a trained model. UMAP and t-SNE are computed once and cached in a folder beside the page.
     """
     from nuclr.evaluation.answers.saved_probe import load_probe
-    from nuclr.report.explore import write_explore
-    from nuclr.report.layouts import Layout, check_layouts
+    from nuclr.report.pages.explore import write_explore
+    from nuclr.representation.layouts import Layout, check_layouts
 
     check_layouts(layout or [])
     loaded = [load_probe(path) for path in probe or ()]
@@ -263,7 +263,7 @@ def report(
     """Write report.html, a single file with all results and their provenance."""
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
-    from nuclr.report.page import write_page
+    from nuclr.report.pages.results import write_page
 
     write_page(load_config(*(config or ())), read_splits(splits), folder, output, notes or [])
     print(f"{output}: open it in a browser")

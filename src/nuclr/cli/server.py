@@ -32,7 +32,7 @@ FOR_MANY = {
     "embed": ["nuclr.data.own", "nuclr.representation.embed"],
     "baseline": ["nuclr.representation.baselines", "nuclr.data.store"],
     "probe": ["nuclr.evaluation.probe", "sklearn.linear_model"],
-    "scaling": ["nuclr.report.curves"],
+    "scaling": ["nuclr.report.figures.curves"],
 }
 
 

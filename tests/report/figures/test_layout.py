@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from nuclr.evaluation.scaling import Scored, confusion_table
-from nuclr.report.figures import (
+from nuclr.report.figures.overview import data_figure, embedding_figure, training_figure
+from nuclr.report.figures.scores import (
     LINES,
     ablation_figure,
     animals_figure,
@@ -21,7 +22,6 @@ from nuclr.report.figures import (
     label_figure,
     scaling_figure,
 )
-from nuclr.report.overview import data_figure, embedding_figure, training_figure
 
 # Overlaps up to this are allowed (pixels), because text boxes have margins that the letters do not fill.
 MARGIN = 1.5

@@ -15,8 +15,8 @@ from nuclr.data.text import as_text
 from nuclr.errors import DataError
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.files import whole
-from nuclr.report.packed import Block
-from nuclr.report.templates import template
+from nuclr.report.pages.packed import Block
+from nuclr.report.pages.templates import template
 from nuclr.words import counted
 
 # Most cells (units times bins) of a page, so that they fit into a browser's memory and the page below 15 MB.

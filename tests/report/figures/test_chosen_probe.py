@@ -13,7 +13,7 @@ from labelled import ANIMALS, SPLITS
 from nuclr.config import Probe, Task
 from nuclr.evaluation.probe import probe_all
 from nuclr.evaluation.score_tables import card_scores
-from nuclr.report.curves import write_scaling
+from nuclr.report.figures.curves import write_scaling
 from nuclr.representation.embeddings import write_embeddings
 
 KINDS = np.array(["x", "y", "z"])

@@ -17,8 +17,10 @@ from strategies import population
 
 from nuclr.errors import DataError
 from nuclr.evaluation.scaling import Scored, confusion_table
-from nuclr.report.classes import UNKNOWN
-from nuclr.report.figures import (
+from nuclr.report.figures.classes import UNKNOWN
+from nuclr.report.figures.overview import embedding_figure
+from nuclr.report.figures.raster import activity_figure
+from nuclr.report.figures.scores import (
     COLUMN_INCHES,
     LINES,
     ablation_figure,
@@ -28,8 +30,6 @@ from nuclr.report.figures import (
     save_figure,
     scaling_figure,
 )
-from nuclr.report.overview import embedding_figure
-from nuclr.report.raster import activity_figure
 
 CONTROLS = {"chance": 0.33, "shuffled": 0.31}
 
@@ -124,7 +124,8 @@ def test_scores_of_the_plain_probe_are_open_circles_and_in_brackets(
 
 
 def test_whoever_imports_the_package_keeps_the_backend_of_matplotlib() -> None:
-    code = "import sys, nuclr.report.page, nuclr.report.overview; print('matplotlib.pyplot' in sys.modules)"
+    modules = "nuclr.report.pages.results, nuclr.report.figures.overview"
+    code = f"import sys, {modules}; print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -14,7 +14,7 @@ from shared_model import recorded, write_shared
 
 import nuclr
 from nuclr.data.population import Population
-from nuclr.report.identified import depth_figure, units_figure, write_identified
+from nuclr.report.pages.identified import depth_figure, units_figure, write_identified
 from nuclr.sharing.identify import Identified
 from nuclr.sharing.loaded import Model
 

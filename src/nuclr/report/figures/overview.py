@@ -15,10 +15,10 @@ from nuclr.config import Probe
 from nuclr.data.defaults import completed_probe
 from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
-from nuclr.report.classes import SHOWN_CLASSES, colour_of, in_order
-from nuclr.report.figures import COLUMN_INCHES, NUCLR, STYLE, panels_of, save_figure
-from nuclr.report.layouts import flat
+from nuclr.report.figures.classes import SHOWN_CLASSES, colour_of, in_order
+from nuclr.report.figures.scores import COLUMN_INCHES, NUCLR, STYLE, panels_of, save_figure
 from nuclr.representation.embeddings import read_embeddings, write_csv
+from nuclr.representation.layouts import flat
 from nuclr.words import counted
 
 SHOWN_UNITS = 20_000

@@ -22,9 +22,9 @@ from nuclr.data.store import write_population
 from nuclr.errors import DataError
 from nuclr.evaluation.probe import probe_all
 from nuclr.evaluation.score_tables import gather_scores
-from nuclr.report.curves import write_scaling
-from nuclr.report.overview import write_overview
-from nuclr.report.page import _best_description, cost_table, write_page
+from nuclr.report.figures.curves import write_scaling
+from nuclr.report.figures.overview import write_overview
+from nuclr.report.pages.results import _best_description, cost_table, write_page
 from nuclr.representation.embeddings import write_embeddings
 
 # Name of a class that must not become markup of the page.

@@ -16,7 +16,7 @@ from matplotlib.ticker import NullLocator
 
 from nuclr.evaluation.law import power_law
 from nuclr.files import whole
-from nuclr.report.marks import Kind, mark, with_titles
+from nuclr.report.figures.marks import Kind, mark, with_titles
 from nuclr.words import counted
 
 STYLE = Path(__file__).with_name("style.mplstyle")

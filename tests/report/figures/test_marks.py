@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from nuclr.evaluation.scaling import Scored, confusion_table
-from nuclr.report.figures import confusion_figure, label_figure, save_figure
-from nuclr.report.marks import SVG, inlined, mark, with_titles
+from nuclr.report.figures.marks import SVG, inlined, mark, with_titles
+from nuclr.report.figures.scores import confusion_figure, label_figure, save_figure
 
 # Possible labels in untrusted files: markup, formulas, line breaks.
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn", "Co"]), min_size=1, max_size=12)

@@ -17,11 +17,11 @@ from explored import recordings, units_of, write_units
 from strategies import population
 
 from nuclr.errors import DataError
-from nuclr.report.explore import write_explore
-from nuclr.report.layouts import lay_out
-from nuclr.report.packed import MOST_COLUMNS
-from nuclr.report.unit_details import details_of
+from nuclr.report.pages.explore import write_explore
+from nuclr.report.pages.packed import MOST_COLUMNS
+from nuclr.report.pages.unit_details import details_of
 from nuclr.representation.embeddings import read_embeddings, write_embeddings
+from nuclr.representation.layouts import lay_out
 
 
 def unpacked(page: Path) -> tuple[dict[str, Any], Any]:

@@ -21,11 +21,11 @@ from strategies import population
 
 from nuclr.errors import ConfigError, DataError
 from nuclr.evaluation.answers.probe_training import train_probe
-from nuclr.report.explore import write_explore
-from nuclr.report.layouts import lay_out
-from nuclr.report.packed import MOST_COLUMNS
-from nuclr.report.unit_details import details_of, neighbours
+from nuclr.report.pages.explore import write_explore
+from nuclr.report.pages.packed import MOST_COLUMNS
+from nuclr.report.pages.unit_details import details_of, neighbours
 from nuclr.representation.embeddings import write_embeddings
+from nuclr.representation.layouts import lay_out
 
 
 def unpacked(page: Path) -> dict[str, Any]:
@@ -150,8 +150,8 @@ def test_what_takes_minutes_is_computed_once(tmp_path: Path, monkeypatch: pytest
         called.append(seed)
         return vectors[:, :2]
 
-    monkeypatch.setattr("nuclr.report.layouts._umap", slow)
-    monkeypatch.setattr("nuclr.report.layouts.check_layouts", lambda layouts: None)
+    monkeypatch.setattr("nuclr.representation.layouts._umap", slow)
+    monkeypatch.setattr("nuclr.representation.layouts.check_layouts", lambda layouts: None)
     vectors = np.random.default_rng(0).standard_normal((9, 4))
     first, again = (lay_out(vectors, "umap", tmp_path) for _ in range(2))
     assert (first == again).all()
@@ -163,8 +163,8 @@ def test_sixty_thousand_units_are_less_than_15_megabytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The page has two maps, the largest number of columns, and data that cannot be compressed."""
-    from nuclr.report import explore
-    from nuclr.report.unit_details import RATE_BINS, Details
+    from nuclr.report.pages import explore
+    from nuclr.report.pages.unit_details import RATE_BINS, Details
 
     units, rng = many(60_000), np.random.default_rng(0)
     n = len(units)

@@ -27,7 +27,7 @@ from nuclr.evaluation.scaling import (
 )
 from nuclr.files import write_json
 from nuclr.provenance import versions
-from nuclr.report.figures import (
+from nuclr.report.figures.scores import (
     ablation_figure,
     animals_figure,
     confusion_figure,

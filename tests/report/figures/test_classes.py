@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nuclr.report.classes import COLOURS, SHOWN_CLASSES, UNKNOWN, colour_of, in_order
+from nuclr.report.figures.classes import COLOURS, SHOWN_CLASSES, UNKNOWN, colour_of, in_order
 
 names = st.lists(st.sampled_from(["", *(f"class {i}" for i in range(30))]), max_size=60)
 

@@ -14,7 +14,7 @@ import pytest
 
 from nuclr.errors import DataError
 from nuclr.evaluation.variants import Variant
-from nuclr.report.curves import write_scaling
+from nuclr.report.figures.curves import write_scaling
 from nuclr.representation.embeddings import write_recorded
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from nuclr.errors import DataError
-from nuclr.report.marks import inlined
+from nuclr.report.figures.marks import inlined
 
 TYPES = {".png": "image/png", ".svg": "image/svg+xml", ".csv": "text/csv"}
 

@@ -19,10 +19,10 @@ from nuclr.evaluation.variants import Variant
 from nuclr.files import whole
 from nuclr.model.tensor_files import CONFIG
 from nuclr.provenance import versions
-from nuclr.report.curves import title_of
-from nuclr.report.embedded import Embedded, embedded, pictured
-from nuclr.report.figures import name_of
-from nuclr.report.templates import template
+from nuclr.report.figures.curves import title_of
+from nuclr.report.figures.scores import name_of
+from nuclr.report.pages.embedded import Embedded, embedded, pictured
+from nuclr.report.pages.templates import template
 from nuclr.usage import TOOK
 from nuclr.words import counted
 
@@ -95,7 +95,7 @@ def write_page(config: Config, splits: Splits, folder: Path, output: Path, notes
             for protocol in protocols
         ]
     costs = cost_table(folder)
-    page = template("page.html.j2").render(
+    page = template("results.html.j2").render(
         dataset=config.dataset,
         split=splits.note,
         fewest=FEWEST_ANIMALS,

@@ -21,8 +21,8 @@ from strategies import population
 
 from nuclr.data.population import Population
 from nuclr.errors import DataError
-from nuclr.report import activity
-from nuclr.report.activity import unused_time, write_activity
+from nuclr.report.pages import activity
+from nuclr.report.pages.activity import unused_time, write_activity
 
 
 def unpacked(page: Path) -> tuple[dict[str, Any], np.ndarray]:

@@ -17,12 +17,12 @@ from nuclr.errors import DataError
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.files import whole
-from nuclr.report.layouts import Layout, lay_out
-from nuclr.report.packed import Block
-from nuclr.report.templates import template
-from nuclr.report.unit_details import Details, details_of, neighbours
+from nuclr.report.pages.packed import Block
+from nuclr.report.pages.templates import template
+from nuclr.report.pages.unit_details import Details, details_of, neighbours
 from nuclr.representation.baselines import SHORT_LAGS
 from nuclr.representation.embeddings import Embeddings, read_all, read_embeddings, refuse_twice
+from nuclr.representation.layouts import Layout, lay_out
 from nuclr.words import counted
 
 # Most units with activity. The page stays below 15 MB even if nothing can be compressed: each unit has 84

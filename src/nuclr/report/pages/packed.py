@@ -18,7 +18,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from nuclr.data.text import as_text
-from nuclr.report.classes import in_order
+from nuclr.report.figures.classes import in_order
 
 MOST_COLUMNS = 16
 # Columns that come first, if they exist; the others follow in the order of the table.

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from nuclr.data.population import Population
 from nuclr.errors import DataError
-from nuclr.report.figures import COLUMN_INCHES, LINES, STYLE, panels_of
+from nuclr.report.figures.scores import COLUMN_INCHES, LINES, STYLE, panels_of
 from nuclr.words import counted
 
 

@@ -15,7 +15,7 @@ from browser import ask, opened, run
 from explored import recordings, units_of, write_units
 from strategies import population
 
-from nuclr.report.explore import write_explore
+from nuclr.report.pages.explore import write_explore
 
 COLOUR = """
     const column = document.getElementById("column");
@@ -126,7 +126,7 @@ def test_long_names_fit_into_any_window(session: str, tmp_path: Path) -> None:
 def no_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the neighbours out, which take a minute for many units."""
     monkeypatch.setattr(
-        "nuclr.report.explore.neighbours", lambda vectors, _: np.full((len(vectors), 5), -1, np.int32)
+        "nuclr.report.pages.explore.neighbours", lambda vectors, _: np.full((len(vectors), 5), -1, np.int32)
     )
 
 

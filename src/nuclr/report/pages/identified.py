@@ -17,10 +17,10 @@ from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import UNSURE
 from nuclr.files import whole
-from nuclr.report.classes import UNKNOWN, colour_of
-from nuclr.report.embedded import as_uri
-from nuclr.report.figures import STYLE, panels_of
-from nuclr.report.templates import template
+from nuclr.report.figures.classes import UNKNOWN, colour_of
+from nuclr.report.figures.scores import STYLE, panels_of
+from nuclr.report.pages.embedded import as_uri
+from nuclr.report.pages.templates import template
 from nuclr.sharing.identify import Answers, Identified, summary
 from nuclr.words import counted
 
