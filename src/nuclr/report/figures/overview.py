@@ -15,13 +15,14 @@ from nuclr.config import Probe
 from nuclr.data.defaults import completed_probe
 from nuclr.errors import DataError
 from nuclr.evaluation.protocols import class_labels
-from nuclr.report.figures.classes import SHOWN_CLASSES, colour_of, in_order
+from nuclr.report.figures.classes import SHOWN_CLASSES, colour_of, in_order, shortened
 from nuclr.report.figures.scores import COLUMN_INCHES, NUCLR, STYLE, panels_of, save_figure
 from nuclr.representation.embeddings import read_embeddings, write_csv
 from nuclr.representation.layouts import flat
 from nuclr.words import counted
 
 SHOWN_UNITS = 20_000
+LONGEST_BESIDE_BARS = 18
 
 
 def data_figure(units: pd.DataFrame, populations: pd.DataFrame, labels: dict[str, np.ndarray]) -> Figure:
@@ -49,7 +50,7 @@ def data_figure(units: pd.DataFrame, populations: pd.DataFrame, labels: dict[str
             classes = in_order(own)[:SHOWN_CLASSES]
             counts = [np.sum(own == name) for name in classes]
             ax.barh(range(len(counts)), counts, color=[colour_of(name, classes) for name in classes])
-            ax.set_yticks(range(len(counts)), classes)
+            ax.set_yticks(range(len(counts)), shortened(classes, LONGEST_BESIDE_BARS))
             ax.invert_yaxis()
             ax.set_xlabel(f"units of {task.replace('_', ' ')} (count)")
     return figure
@@ -99,6 +100,7 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
     with style.context(STYLE):
         figure, panels = panels_of((2 * COLUMN_INCHES, 2.6), len(colourings), squeeze=False)
         chosen = np.random.default_rng(0).permutation(len(points))[:SHOWN_UNITS]
+        rows = 5
         for ax, (name, values) in zip(panels[0], colourings.items(), strict=True):
             classes = in_order(values)
             shown = classes[:SHOWN_CLASSES]
@@ -110,13 +112,17 @@ def embedding_figure(points: np.ndarray, colourings: dict[str, np.ndarray], titl
             ax.set_xticks([])
             ax.set_yticks([])
             if len(classes) <= SHOWN_CLASSES:
+                said = shortened(classes)
                 handles = [
-                    Line2D([], [], marker="o", linestyle="", ms=3, color=colour_of(name, shown), label=name)
-                    for name in classes
+                    Line2D([], [], marker="o", linestyle="", ms=3, color=colour_of(name, shown), label=label)
+                    for name, label in zip(classes, said, strict=True)
                 ]
-                ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+                columns = 1 if max(map(len, said), default=0) > 14 else 2
+                rows = max(rows, -(-len(classes) // columns))
+                ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=columns)
             ax.set_title(f"{name.replace('_', ' ')} ({len(classes)})", loc="left")
         panels[0, 0].set_ylabel("PC 2 (1)")
+        figure.set_figheight(2.6 + 0.15 * (rows - 5))  # legends with more rows make it taller
         figure.suptitle(title, x=0.01, ha="left", fontsize=8)
     return figure
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import NullLocator
 
 from nuclr.evaluation.law import power_law
 from nuclr.files import whole
+from nuclr.report.figures.classes import room_for, shortened
 from nuclr.report.figures.marks import Kind, mark, with_titles
 from nuclr.words import counted
 
@@ -273,7 +274,8 @@ def label_figure(grid: pd.DataFrame, gains: dict[str, float], title: str) -> Fig
     doubling = ", ".join(f"twice the {name}: {gain:+.3f}" for name, gain in gains.items())
     with style.context(STYLE):
         # The figure grows with the table, so that each number fits into its cell.
-        width, height = max(COLUMN_INCHES, 1.6 + 0.3 * table.shape[1]), 1.2 + 0.24 * len(table)
+        # It is at least as tall as the label of its colour bar.
+        width, height = max(COLUMN_INCHES, 1.6 + 0.3 * table.shape[1]), max(2.2, 1.2 + 0.24 * len(table))
         figure, ax = panels_of((width, height))
         image = ax.imshow(table, origin="lower", aspect="auto", cmap="cividis")
         middle = (np.nanmin(table) + np.nanmax(table)) / 2
@@ -324,8 +326,10 @@ def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
     shares = table.pivot_table(index="label", columns="predicted", values="share", sort=False)
     counts = table.groupby("label", sort=False)["units"].sum()
     size = min(2 * COLUMN_INCHES, max(COLUMN_INCHES, 1.6 + 0.42 * len(shares)))
+    names = shortened(shares.columns)
+    room = room_for(names)
     with style.context(STYLE):
-        figure, ax = panels_of((size, 0.8 * size))
+        figure, ax = panels_of((size + room, 0.8 * size + 0.7 * room))
         image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         places = _places(shares.columns)
         for cell in table.to_dict("records"):
@@ -335,8 +339,10 @@ def confusion_figure(table: pd.DataFrame, title: str) -> Figure:
             ax.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
             _cell(ax, column, row, _of_confusion(cell, counts[cell["label"]]))
         ticks = range(len(shares))
-        ax.set_xticks(ticks, shares.columns, rotation=45, ha="right", rotation_mode="anchor")
-        ax.set_yticks(ticks, [f"{name} ({n:.0f})" for name, n in counts.items()])
+        ax.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(
+            ticks, [f"{name} ({n:.0f})" for name, n in zip(shortened(counts.index), counts, strict=True)]
+        )
         ax.set_xlabel("predicted")
         ax.set_ylabel("true (units)")
         ax.spines[:].set_visible(False)
@@ -362,8 +368,10 @@ def animals_figure(table: pd.DataFrame, title: str) -> Figure:
     scores = table.pivot_table(index="animal", columns="representation", values="macro_f1")
     scores = scores.sort_values("nuclr")
     shapes = {"nuclr": "o", "population": "s", "single_neuron": "^", "untrained": "x", "which_recording": "+"}
+    names = shortened(scores.index) if len(scores) <= 40 else [""] * len(scores)
+    upright = len(scores) > 6 or sum(map(len, names)) > 60
     with style.context(STYLE):
-        figure, ax = panels_of((2 * COLUMN_INCHES, 2.4))
+        figure, ax = panels_of((2 * COLUMN_INCHES, 2.4 + (room_for(names) if upright else 0)))
         places = _places(scores.index)
         for name, shape in shapes.items():
             own = table[table["representation"] == name].to_dict("records")
@@ -376,8 +384,8 @@ def animals_figure(table: pd.DataFrame, title: str) -> Figure:
                 _dot(ax, places[row["animal"]], row["macro_f1"], text, colour, style=shape, **look)
             if own:
                 ax.plot([], [], shape, color=colour, label=name_of(name), **look)
-        ax.set_xticks(range(len(scores)), scores.index if len(scores) <= 40 else [""] * len(scores))
-        ax.tick_params(axis="x", rotation=90 if len(scores) > 6 else 0)
+        ax.set_xticks(range(len(scores)), names)
+        ax.tick_params(axis="x", rotation=90 if upright else 0)
         ax.set_xlabel("test animal")
         ax.set_ylabel("macro-F1 (0 to 1)")
         ax.set_title(title, loc="left")

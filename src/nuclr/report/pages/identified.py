@@ -17,7 +17,7 @@ from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import UNSURE
 from nuclr.files import whole
-from nuclr.report.figures.classes import UNKNOWN, colour_of
+from nuclr.report.figures.classes import UNKNOWN, colour_of, shortened
 from nuclr.report.figures.scores import STYLE, panels_of
 from nuclr.report.pages.embedded import as_uri
 from nuclr.report.pages.templates import template
@@ -31,7 +31,7 @@ SHOWN_UNITS = 300
 WIDTH_INCHES = 4.0
 # Characters in a row of the legend, with 7 for each symbol. The table of classes has the whole names.
 LEGEND_CHARACTERS = 68
-LONGEST_NAME = 60
+LONGEST_IN_LEGEND = 60
 PROBES = {
     "linear": "logistic regression",
     "knn": "k nearest neighbours",
@@ -316,7 +316,7 @@ def units_figure(answers: Answers, rows: np.ndarray, task: str) -> Figure:
 
 def _legend(figure: Figure, classes: Sequence[str], hollow: bool) -> None:
     """Draw the classes below a figure, in as many columns as its width allows; more rows make it taller."""
-    said = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in classes]
+    said = shortened(classes, LONGEST_IN_LEGEND)
     handles = [
         Line2D([], [], marker="s", linestyle="", markersize=4, color=colour_of(name, classes), label=label)
         for name, label in zip(classes, said, strict=True)
