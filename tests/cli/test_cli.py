@@ -138,9 +138,11 @@ def test_recordings_can_be_looked_at(tmp_path: Path) -> None:
     assert "brain_region: CA1 6, VISp 2, SUB 2; 0 units without a label" in said
     assert (tmp_path / "raster.png").stat().st_size > 0
     said = done(tmp_path, "inspect", "nwb", "--html", "--population", "b/probe")
-    assert re.search(r"activity\.html: 5 units in bins of 0\.02 s, [0-9.]+ kB; open it in a browser", said)
+    assert re.search(r"activity\.html: b/probe, 5 units in bins of 0\.02 s, [0-9.]+ kB; open it", said)
+    assert "not shown" not in said
     assert "Activity of b/probe" in (tmp_path / "activity.html").read_text()
-    done(tmp_path, "inspect", "nwb", "-o", "other.html")
+    said = done(tmp_path, "inspect", "nwb", "-o", "other.html")
+    assert "1 population not shown; choose one with --population" in said
     assert "Activity of a/probe" in (tmp_path / "other.html").read_text()
     result = nuclr(tmp_path, "inspect", "nwb", "--picture", "raster", "--population", "c")
     assert result.returncode == 1

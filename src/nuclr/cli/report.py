@@ -94,9 +94,13 @@ def inspect(
                 print(written, file=out)
         if html or output is not None:
             from nuclr.report.pages.activity import write_activity
+            from nuclr.words import counted
 
             page = output or Path("activity.html")
-            print(f"{page}: {write_activity(seen.first, page, depth=depth)}; open it in a browser", file=out)
+            said = write_activity(seen.first, page, depth=depth)
+            print(f"{page}: {seen.first.population}, {said}; open it in a browser", file=out)
+            if population is None and (others := len(seen.populations) - 1):
+                print(f"{counted(others, 'population')} not shown; choose one with --population", file=out)
 
 
 def _show(seen: Inspection) -> None:

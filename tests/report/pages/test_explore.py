@@ -111,6 +111,17 @@ def test_lags_of_calcium_are_whole_frames() -> None:
     assert found.widths_s == [0.25, 0.5, 1.0, 3.0]
 
 
+def test_frame_intervals_that_models_take_as_equal_share_their_axes() -> None:
+    first, second = (
+        population(12, 400, modality="calcium", bin_s=width, recording=name)
+        for width, name in ((0.25, "one"), (0.2500001, "other"))
+    )
+    ids = [*first.units["unit_id"], *second.units["unit_id"]]
+    found = details_of([first, second], ids, most=100)
+    assert found is not None
+    assert len(found.known) == 24
+
+
 def test_columns_that_are_left_out_are_named(tmp_path: Path) -> None:
     units = units_of(recordings(1))
     extra = pd.DataFrame({f"extra_{i}": np.arange(len(units)) for i in range(30)})
@@ -130,7 +141,7 @@ def test_predictions_are_columns(tmp_path: Path) -> None:
     write_embeddings(path, table, vectors, np.ones(len(table), int), {"model": MODEL})
     write_explore([path], tmp_path / "explore.html", probes={"kind": probe})
     names = [column["name"] for column in unpacked(tmp_path / "explore.html")["columns"]]
-    assert {"kind predicted", "kind probability"} <= set(names)
+    assert {"kind likeliest", "kind predicted", "kind probability"} <= set(names)
 
 
 def test_what_cannot_be_mapped_is_refused(tmp_path: Path) -> None:

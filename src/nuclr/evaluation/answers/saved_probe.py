@@ -10,7 +10,7 @@ common, even if their number is equal.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -327,6 +327,26 @@ def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
         **{name: probe.record["scores"].get(name, np.nan) for name in ("macro_f1", "low", "high")},
         "chance": probe.record["scores"]["chance"],
     }
+
+
+def likeliest(answers: pd.DataFrame, classes: Sequence[str]) -> np.ndarray:
+    """Return the likeliest class of each unit, also of those without an answer, ``(unit,)``.
+
+    Parameters
+    ----------
+    answers
+        Table from :meth:`SavedProbe.predict`.
+    classes
+        Classes of the probe.
+
+    Returns
+    -------
+    ndarray
+        Classes, object; "" for units without probabilities.
+    """
+    probability = answers[[f"p_{name}" for name in classes]].to_numpy(float)
+    known = ~np.isnan(probability).any(axis=1)
+    return np.where(known, np.array(classes, object)[np.nan_to_num(probability).argmax(axis=1)], "")
 
 
 def save_probe(path: Path, probe: SavedProbe) -> None:

@@ -15,7 +15,7 @@ from nuclr.data.population import Population
 from nuclr.data.text import as_text
 from nuclr.errors import DataError
 from nuclr.evaluation.answers.along_probe import depths_of
-from nuclr.evaluation.answers.saved_probe import SavedProbe
+from nuclr.evaluation.answers.saved_probe import SavedProbe, likeliest
 from nuclr.files import whole
 from nuclr.report.pages.packed import Block
 from nuclr.report.pages.templates import template
@@ -28,6 +28,8 @@ from nuclr.words import counted
 # Most units with activity. The page stays below 15 MB even if nothing can be compressed: each unit has 84
 # bytes of activity, and 4 bytes for each column.
 MOST_DETAILED = 60_000
+# Columns that each probe adds.
+ANSWERS = ("likeliest", "predicted", "probability")
 
 
 def write_explore(
@@ -89,8 +91,8 @@ def write_explore(
     if details is not None and "rate_hz" not in units:
         rate = np.full(len(units), np.nan, np.float32)
         rate[details.known] = details.mean_activity
-        units["rate_hz" if details.modality == "spikes" else "mean_df_f"] = rate
-    wanted = [depth, *(f"{task} {what}" for task in probes or () for what in ("predicted", "probability"))]
+        units["rate_hz" if details.modality == "spikes" else "mean dF/F"] = rate
+    wanted = [depth, *(f"{task} {what}" for task in probes or () for what in ANSWERS)]
     packed, left_out = _pack(units, maps, details, depth, wanted)
     notes = []
     if missing := int((~known).sum()):
@@ -112,7 +114,8 @@ def write_explore(
     )
     with whole(output) as partial:
         partial.write_text(page)
-    return f"{counted(len(units), 'unit')}, {decimal(len(page))}"
+    active = f"activity of {len(units) - silent} of them, " if any_recording else ""
+    return f"{counted(len(units), 'unit')}, {active}{decimal(len(page))}"
 
 
 def _said(units: pd.DataFrame, maps: Sequence[Mapping[str, Any]]) -> str:
@@ -170,6 +173,7 @@ def _with_answers(embeddings: Embeddings, probes: Mapping[str, SavedProbe]) -> p
     for task, probe in probes.items():
         found = probe.predict(embeddings)
         answer = found["predicted"].where(found["predicted"] != "", "don't know")
+        units[f"{task} likeliest"] = likeliest(found, probe.classes)
         units[f"{task} predicted"] = answer.to_numpy(object)
         units[f"{task} probability"] = found["probability"].to_numpy(float)
     return units

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
-from nuclr.evaluation.answers.saved_probe import UNSURE
+from nuclr.evaluation.answers.saved_probe import UNSURE, likeliest
 from nuclr.files import whole
 from nuclr.report.figures.classes import UNKNOWN, colour_of, shortened
 from nuclr.report.figures.scores import STYLE, panels_of
@@ -213,7 +213,7 @@ def depth_figure(
     units, table = found.embeddings.units, answers.table.iloc[rows]
     classes = [str(name) for name in answers.probe.classes]
     population = units["population"].iloc[rows[0]]
-    strips = {"alone": _likeliest(answers, rows)}
+    strips = {"alone": likeliest(answers.table, answers.probe.classes)[rows]}
     if "along_probe" in table:
         strips["smoothed"] = _words(table["along_probe"])
     if task in units and any(told := _words(units[task].iloc[rows])):
@@ -337,15 +337,6 @@ def _legend(figure: Figure, classes: Sequence[str], hollow: bool) -> None:
     rows = -(-len(handles) // columns)
     figure.set_figheight(figure.get_figheight() + 0.15 * max(0, rows - 2))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns)
-
-
-def _likeliest(answers: Answers, rows: np.ndarray) -> list[str]:
-    """Return the likeliest class of each unit, also without an answer; "" for units without probabilities."""
-    classes = list(answers.probe.classes)
-    probability = answers.table[[f"p_{name}" for name in classes]].to_numpy(float)[rows]
-    best = np.nan_to_num(probability).argmax(axis=1)
-    known = ~np.isnan(probability).any(axis=1)
-    return [classes[k] if is_known else "" for k, is_known in zip(best, known, strict=True)]
 
 
 def _data_uri(figure: Figure) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from nuclr.data.inputs import same_bin
 from nuclr.data.population import Population, summary_of
 from nuclr.representation.baselines import (
     INTERVAL_BINS,
@@ -95,8 +96,8 @@ def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most:
     Parameters
     ----------
     populations
-        Populations with the units, read one at a time. Populations with another modality or bin width than
-        the first are skipped, because their statistics need other axes.
+        Populations with the units, read one at a time. Populations with another modality than the first, or
+        with a bin width that differs by more than 5 %, are skipped, because their statistics need other axes.
     unit_ids
         Ids of the units.
     most
@@ -110,7 +111,7 @@ def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most:
     for population in populations:
         rows = np.array([place.get(str(name), -1) for name in population.units["unit_id"]])
         own = np.flatnonzero(rows >= 0)
-        if first is not None and (population.modality, population.bin_s) != (first.modality, first.bin_s):
+        if first is not None and not _share_axes(population, first):
             continue
         if not len(own) or described + len(own) > most or not len(population.valid_bins()):
             continue
@@ -127,6 +128,10 @@ def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most:
         widths_s=[_in_bins(width, first) for width in WIDTHS_S[1:]],
         modality=first.modality,
     )
+
+
+def _share_axes(population: Population, first: Population) -> bool:
+    return population.modality == first.modality and same_bin(population.bin_s, first.bin_s)
 
 
 def _described(population: Population) -> tuple[np.ndarray, ...]:

@@ -101,6 +101,8 @@ class Page {
     this.shades = { true: dark.matches ? "rgb(125 160 200 / 45%)" : "rgb(90 120 160 / 35%)", false: dark.matches ? "rgb(255 150 60 / 45%)" : "rgb(213 94 0 / 30%)" };
     $("silent-key").style.background = this.shades[true];
     $("excluded-key").style.background = this.shades[false];
+    for (const [id, silent] of [["silent-key", true], ["excluded-key", false]])
+      $(id).parentElement.hidden = !this.gaps.some(gap => gap.silent === silent);
     const legend = column ? [...column.names, "not known"] : [];
     this.classColours = legend.map((_, i) => i < legend.length - 1 ? hue(i) : unknown());
     const counts = new Uint32Array(legend.length);
