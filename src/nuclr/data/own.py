@@ -420,9 +420,9 @@ def read(
     ['12', '31']
     """
     chunk = binning(bin_s, min_rate_hz, model)
-    columns = None if unit_columns is None else list(unit_columns)
+    columns = [unit_columns] if isinstance(unit_columns, str) else unit_columns
     options = Reading(
-        nwb=Nwb(unit_columns=columns, region_column=region_column),
+        nwb=Nwb(unit_columns=None if columns is None else list(columns), region_column=region_column),
         sorter=Sorter(sample_rate_hz=sample_rate_hz),
     )
     if not isinstance(path, str | PathLike):
