@@ -26,13 +26,14 @@ def reference() -> str:
     schema = Config.model_json_schema()
     top, lines = schema["properties"], []
     plain = {name: one for name, one in top.items() if "$ref" not in one}
+    lines += ["A list of one item can be written as the item alone, for example `sorter.keep: good`.", ""]
     lines += ["## Top level", "", *table(plain)]
     for name, top_one in top.items():
         if "$ref" in top_one:
             section = schema["$defs"][top_one["$ref"].rpartition("/")[2]]
             lines += ["", f"## {name}", "", section.get("description", ""), "", *table(section["properties"])]
             for key, one in section["properties"].items():
-                for found in re.findall(r"#/\$defs/(\w+)", json.dumps(one)):
+                for found in dict.fromkeys(re.findall(r"#/\$defs/(\w+)", json.dumps(one))):
                     item = next(way for way in schema["$defs"][found]["anyOf"] if "properties" in way)
                     said = f"Each of `{name}.{key}`: {item['description']}"
                     lines += ["", said, "", *table(item["properties"])]
@@ -56,7 +57,9 @@ def table(properties: dict[str, Any]) -> list[str]:
 def kind(one: dict[str, Any]) -> str:
     """Return the type of a key as text."""
     if "anyOf" in one:
-        return " or ".join(dict.fromkeys(kind(each) for each in one["anyOf"]))
+        ways = list(dict.fromkeys(kind(each) for each in one["anyOf"]))
+        # One item stands for a list of it in every key, as the page says.
+        return " or ".join(way for way in ways if f"list of {way}" not in ways)
     if "enum" in one:
         return ", ".join(f"`{value}`" for value in one["enum"])
     if "const" in one:

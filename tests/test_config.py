@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,39 @@ def test_a_wrong_key_is_named(values: dict[str, Any], said: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def lists() -> Iterator[tuple[str, str]]:
+    """Give each key of the configuration that is a list."""
+    for section, top in Config.model_fields.items():
+        if isinstance(top.annotation, type) and issubclass(top.annotation, BaseModel):
+            for key, field in top.annotation.model_fields.items():
+                if "list[" in str(field.annotation):
+                    yield section, key
+
+
+@pytest.mark.parametrize(("section", "key"), lists())
+def test_one_item_stands_for_a_list_of_it(section: str, key: str) -> None:
+    item: Any = {
+        "animal_counts": 4,
+        "ablations": "same_window",
+        "protocols": "transductive",
+        "baselines": "which_recording",
+        "kinds": "knn",
+        "centred": True,
+    }.get(key, "good")
+    alone, listed = ({section: {key: value}, "dataset": "simulated"} for value in (item, [item]))
+    assert load_config(alone) == load_config(listed)
+    jsonschema.validate(alone, json.loads(SCHEMA.read_text()))
+    with pytest.raises(ConfigError, match=rf"{section}\.{key}(\.0)*: Input should be"):
+        load_config({section: {key: [[]]}})
+
+
+def test_a_class_of_one_value_needs_no_list() -> None:
+    task = {"name": "ei", "classes": {"e": "Pyr", "i": ["PV", "Sst"]}}
+    assert load_config({"probe.tasks": task}).probe.tasks == [
+        Task(name="ei", column="ei", classes={"e": ["Pyr"], "i": ["PV", "Sst"]})
+    ]
+
+
 def test_a_task_may_be_the_name_of_a_column() -> None:
     config = load_config(
         {"probe": {"tasks": ["layer", {"name": "ei", "column": "t", "classes": {"e": ["x"]}}]}}
@@ -103,6 +137,69 @@ def test_a_later_source_replaces_only_the_keys_that_it_holds() -> None:
     assert config.dataset == "nwb"
     assert first == {"model": {"dim": 64, "heads": 2}, "pretrain": {"steps": 7}}
     assert load_config() == Config()
+
+
+@pytest.mark.parametrize(
+    ("source", "same"),
+    [
+        ("imaging.rate_hz=10", {"imaging": {"rate_hz": 10}}),
+        ("imaging.keep_all = true", {"imaging": {"keep_all": True}}),
+        ("pretrain.learning_rate=1e-3", {"pretrain": {"learning_rate": 0.001}}),
+        ("sorter.keep=[good, mua]", {"sorter": {"keep": ["good", "mua"]}}),
+        ("chunk.min_rate_hz=", {"chunk": {}}),
+        ("nwb={region_column: area}", {"nwb": {"region_column": "area"}}),
+        ("results=a=b", {"results": "a=b"}),
+        ("nwb.licence=CC-BY-4.0", {"nwb": {"licence": "CC-BY-4.0"}}),
+        ('{"sorter.sample_rate_hz": 30000}', {"sorter": {"sample_rate_hz": 30000}}),
+        (
+            '{"imaging.dff": false, "imaging": {"keep_all": true}}',
+            {"imaging": {"dff": False, "keep_all": True}},
+        ),
+    ],
+)
+def test_one_key_is_set_by_its_name(source: str, same: dict[str, Any]) -> None:
+    if source.endswith("="):  # YAML's null, which is no rate
+        with pytest.raises(ConfigError, match=r"chunk\.min_rate_hz: Input should be a valid number"):
+            load_config(source)
+    else:
+        assert load_config(source) == load_config(same)
+
+
+def test_keys_and_files_are_given_together_and_the_last_one_wins(tmp_path: Path) -> None:
+    file = tmp_path / "mine=1.yaml"
+    file.write_text("pretrain.steps: 7\nmodel:\n  dim: 16\n")
+    assert load_config(str(file), "pretrain.steps=9").pretrain.steps == 9
+    config = load_config("pretrain.steps=9", str(file), "model.heads=2")
+    assert (config.pretrain.steps, config.model.dim, config.model.heads) == (7, 16, 2)
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        (["imaging.rate=10"], "config: unknown key imaging.rate; did you mean rate_hz?"),
+        (["rate_hz=10"], "unknown key rate_hz; did you mean imaging.rate_hz?"),
+        (["seed=1"], "unknown key seed; did you mean simulated.seed or split.seed?"),
+        (["pretrain.rate_hz=1"], "unknown key pretrain.rate_hz; did you mean imaging.rate_hz?"),
+        (["imaging.rate_hz"], "imaging.rate_hz: no value is given; write imaging.rate_hz=VALUE (frame rate"),
+        (["imaging=10"], "imaging: a section with keys of its own; set one of them, such as imaging.rate_hz"),
+        (["imaging.rate_hz=[1"], "imaging.rate_hz: not valid YAML"),
+        (["none.yml", "imaging.rate_hz=1"], "none.yml: cannot be read (No such file or directory); give the"),
+        (["a=b.yaml"], "a=b.yaml: cannot be read (No such file or directory); give the path of a YAML file"),
+        (["BINARY"], "not a text file; give the path of a YAML file"),
+        (["GOOD", "model.dim=0"], "config: model.dim: Input should be greater"),
+        (["model.dim=8", "BAD", "model.heads=2"], "bad.yaml: model.dim: Input should be greater"),
+    ],
+)
+def test_what_is_wrong_with_a_setting_is_said_with_its_source(
+    sources: list[str], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "good.yaml").write_text("model:\n  heads: 2\n")
+    (tmp_path / "bad.yaml").write_text("model:\n  dim: 0\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    given = {name.split(".")[0].upper(): str(tmp_path / name) for name in ("good.yaml", "bad.yaml", "binary")}
+    with pytest.raises(ConfigError) as caught:
+        load_config(*(given.get(source, source) for source in sources))
+    assert said in str(caught.value)
 
 
 def test_keys_of_the_command_line_may_be_text() -> None:

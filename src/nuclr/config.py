@@ -6,25 +6,25 @@ any subset of the keys; the others have the defaults given here.
 
 from __future__ import annotations
 
-import copy
-import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationError,
     field_validator,
     model_validator,
 )
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 from nuclr.errors import ConfigError
+from nuclr.settings import merge, name_of_source, read_source
 from nuclr.words import did_you_mean
 
 Positive = Annotated[float, Field(gt=0)]
@@ -67,6 +67,27 @@ PAPER: dict[Modality, dict[str, float]] = {
 ENOUGH_WORKERS = 4
 
 
+class _OneOrSeveral:
+    """Lets a value alone stand for a list of it, in the configuration and in its schema."""
+
+    @staticmethod
+    def __get_pydantic_core_schema__(source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(_listed, handler(source))
+
+    @staticmethod
+    def __get_pydantic_json_schema__(core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        several = handler(core)
+        return {"anyOf": [several, several["items"]]}
+
+
+def _listed(value: Any) -> Any:
+    return value if value is None or isinstance(value, list | tuple | set) else [value]
+
+
+Item = TypeVar("Item")
+Several = Annotated[list[Item], _OneOrSeveral]
+
+
 class Section(BaseModel):
     """A section of the configuration; unknown keys are errors."""
 
@@ -88,10 +109,10 @@ class Nwb(Section):
     folder: Path | None = Field(
         None, description="folder of recordings, in any format that nuclr reads (searched to any depth)"
     )
-    dandi: list[str] = Field(
+    dandi: Several[str] = Field(
         [], description="dandisets to download instead of a folder, such as 000006 or 000006/0.220126.1855"
     )
-    unit_columns: list[str] | None = Field(
+    unit_columns: Several[str] | None = Field(
         None,
         description="columns of the unit table to keep as labels; null: columns of text or booleans",
     )
@@ -105,7 +126,7 @@ class Nwb(Section):
     units_table: str | None = Field(
         None, description="path of the Units table in the file; null: units, or else the first one found"
     )
-    series: list[str] = Field(
+    series: Several[str] = Field(
         [], description="RoiResponseSeries to read, by name or path; empty: dF/F, or else fluorescence"
     )
     planes: Literal["together", "apart"] = Field(
@@ -139,7 +160,7 @@ class Sorter(Section):
     sample_rate_hz: Positive | None = Field(
         None, description="sampling rate of spike times (Hz); null: from params.py"
     )
-    keep: list[str] | None = Field(
+    keep: Several[str] | None = Field(
         None,
         min_length=1,
         description="quality labels of the clusters to keep, such as [good]; null: all but noise",
@@ -247,7 +268,7 @@ class Split(Section):
         description="number of animals whose labels train probes; null: chosen by the number of animals",
     )
     seed: int = Field(0, description="seed of the draw of test and label animals")
-    leave_out: list[str] = Field([], description="names of recordings that are not used")
+    leave_out: Several[str] = Field([], description="names of recordings that are not used")
 
 
 class Model(Section):
@@ -421,7 +442,7 @@ class Embed(Section):
 class Scaling(Section):
     """The scaling analysis."""
 
-    animal_counts: list[Count] | None = Field(
+    animal_counts: Several[Count] | None = Field(
         None, min_length=1, description="numbers of pretraining animals; null: 1, 2, 4, ... and all"
     )
     seeds: Count = Field(5, description="number of runs at each count, with seeds 0, 1, ...")
@@ -429,7 +450,7 @@ class Scaling(Section):
         None,
         description="number of runs at the largest count and of each ablation; null: as many as seeds",
     )
-    ablations: list[Ablation] = Field(
+    ablations: Several[Ablation] = Field(
         [],
         description="ablations with which the largest runs are repeated; see nuclr pretrain --help",
     )
@@ -440,7 +461,7 @@ class Task(Section):
 
     name: str = Field(pattern=NAME, description="name of the task in the results")
     column: str = Field("", description="column of the unit table; default: the name of the task")
-    classes: dict[str, list[str]] | None = Field(
+    classes: dict[str, Several[str]] | None = Field(
         None, description="values of the column that make up each class; null: each value is a class"
     )
 
@@ -459,22 +480,22 @@ class Task(Section):
 class Probe(Section):
     """Which labels are decoded from the embeddings, and how."""
 
-    tasks: list[Task] | None = Field(
+    tasks: Several[Task] | None = Field(
         None, description="labels to predict; null: the columns of labels that the recordings have"
     )
-    protocols: list[Protocol] | None = Field(
+    protocols: Several[Protocol] | None = Field(
         None, description="which units a probe may learn from; null: those that fit the split"
     )
-    baselines: list[Baseline] = Field(
+    baselines: Several[Baseline] = Field(
         ["single_neuron", "population", "which_recording"],
         description="baselines to compare with; see nuclr baseline --help",
     )
-    kinds: list[ProbeKind] = Field(
+    kinds: Several[ProbeKind] = Field(
         ["linear"],
         min_length=1,
         description="linear, knn, mlp; of several, the best on held-out labels; the first is also reported",
     )
-    centred: list[bool] = Field(
+    centred: Several[bool] = Field(
         [False, True],
         min_length=1,
         description="true: without the recording's mean; [false, true]: the better one on held-out labels",
@@ -591,8 +612,9 @@ def load_config(*sources: str | Path | dict[str, Any]) -> Config:
     Parameters
     ----------
     *sources
-        Paths to YAML files, inline JSON (a string that begins with ``{``), or dictionaries. Later sources
-        override the keys that they contain. Without sources, the defaults are returned.
+        Paths to YAML files, inline JSON (a string that begins with ``{``), settings such as
+        ``pretrain.steps=60``, or dictionaries. Keys may be dotted. Later sources override the keys that they
+        contain. Without sources, the defaults are returned.
 
     Raises
     ------
@@ -600,45 +622,37 @@ def load_config(*sources: str | Path | dict[str, Any]) -> Config:
         If a key is unknown or its value is not valid; the message names the key and the nearest valid one.
     """
     values: dict[str, Any] = {}
-    where = "config"
+    read: list[tuple[str, dict[str, Any]]] = []
     for source in sources:
-        if not isinstance(source, dict) and not str(source).lstrip().startswith("{"):
-            where = str(source)
-        _merge(values, _read(source, where))
+        read.append((name_of_source(source), _read(source)))
+        merge(values, read[-1][1])
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_explain(e) for e in error.errors()[:3])) from None
+        wrong = error.errors()[:3]
+        where = _source_with(wrong[0]["loc"], read)
+        raise ConfigError(f"{where}: " + "; ".join(map(_explain, wrong))) from None
 
 
-def _read(source: str | Path | dict[str, Any], where: str) -> dict[str, Any]:
-    values: Any = source
-    if not isinstance(source, dict):
-        try:
-            inline = str(source).lstrip().startswith("{")
-            values = json.loads(str(source)) if inline else yaml.safe_load(Path(source).read_text()) or {}
-        except json.JSONDecodeError as error:
-            raise ConfigError(
-                f"config: not valid JSON ({error}); give inline JSON, or the path of a YAML file"
-            ) from None
-        except OSError as error:
-            raise ConfigError(
-                f"{where}: cannot be read ({error.strerror}); give the path of a YAML file"
-            ) from None
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{where}: must contain keys and values, as in config.yaml")
-    return values
+def _read(source: str | Path | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(source, str) and source in (keys := dotted_keys()) and not Path(source).exists():
+        raise ConfigError(f"{source}: no value is given; write {source}=VALUE ({keys[source]})")
+    return read_source(source)
 
 
-def _merge(values: dict[str, Any], more: dict[str, Any]) -> None:
-    for key, value in more.items():
-        if isinstance(value, dict) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
-            # Copied, so that merging does not change the caller's dictionaries.
-            values[key] = copy.deepcopy(value)
+def _source_with(path: Sequence[int | str], read: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """Return the name of the last source that contains a key, else of the last file."""
+    if path:
+        for name, values in reversed(read):
+            if _contains(values, path):
+                return name
+    return next((name for name, _ in reversed(read) if name != "config"), "config")
+
+
+def _contains(values: Any, path: Sequence[int | str]) -> bool:
+    if not path or not isinstance(values, dict):  # the rest of the path is inside a list
+        return True
+    return path[0] in values and _contains(values[path[0]], path[1:])
 
 
 def _explain(error: Any) -> str:
@@ -647,10 +661,37 @@ def _explain(error: Any) -> str:
     key = ".".join(path)
     if error["type"] == "extra_forbidden":
         known = _known_keys(path[:-1])
-        remedy = did_you_mean(path[-1], known, f"known keys: {', '.join(sorted(known))}")
-        return f"unknown key {key}; {remedy}"
+        # A key of another section is more likely than a misspelt key of this one.
+        elsewhere = " or ".join(keys_named(path[-1]))
+        otherwise = did_you_mean(path[-1], known, f"known keys: {', '.join(sorted(known))}")
+        return f"unknown key {key}; {f'did you mean {elsewhere}?' if elsewhere else otherwise}"
+    if error["type"] == "model_type" and (
+        keys := [name for name in dotted_keys() if name.startswith(key + ".")]
+    ):
+        return f"{key}: a section with keys of its own; set one of them, such as {keys[0]}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {error['input']!r})" if key else message
+
+
+def dotted_keys() -> dict[str, str]:
+    """Return all keys with their sections, such as pretrain.steps, and their descriptions."""
+    keys: dict[str, str] = {}
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            inside = field.annotation.model_fields.items()
+            keys |= {f"{name}.{key}": str(one.description) for key, one in inside}
+        else:
+            keys[name] = str(field.description)
+    return keys
+
+
+def keys_named(name: str) -> list[str]:
+    """Return the keys of any section with a name.
+
+    >>> keys_named("steps"), keys_named("seed")
+    (['pretrain.steps'], ['simulated.seed', 'split.seed'])
+    """
+    return [key for key in dotted_keys() if key.rpartition(".")[2] == name]
 
 
 def _known_keys(path: list[str]) -> list[str]:

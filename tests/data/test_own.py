@@ -10,7 +10,8 @@ import pytest
 from strategies import new_nwb, poisson_trains, save_nwb, write_units
 
 from nuclr.config import Chunk, Nwb, Reading
-from nuclr.data.own import find, open_found, store_found
+from nuclr.data.own import find, open_found
+from nuclr.data.own_stores import store_found
 from nuclr.errors import DataError, NothingToLearn
 
 READING = Reading()

@@ -129,12 +129,13 @@ def test_a_population_into_which_no_window_fits_is_named(caplog: pytest.LogCaptu
     short = population(bins=40, recording="short")
     units, embeddings, windows = embed_with_model(saved(), [population(), short])
     assert (
-        "population short/probe is not embedded: its longest valid span is 0.8 s, shorter than the model's"
-        in caplog.text
+        "population short/probe lasts 0.8 s, shorter than a window of 1 s: it is not embedded" in caplog.text
     )
     assert (windows[units["recording"] == "short"] == 0).all()
     assert np.isnan(embeddings[units["recording"] == "short"]).all()
-    with pytest.raises(DataError, match=r"nothing to embed: the model reads windows of 1 s.* is 0\.8 s"):
+    with pytest.raises(
+        DataError, match=r"nothing to embed: .* lasts 0\.8 s, shorter than a window of 1 s; use longer"
+    ):
         embed_with_model(saved(), [short])
 
 

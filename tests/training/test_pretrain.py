@@ -154,9 +154,26 @@ def test_only_small_populations_are_refused(tmp_path: Path) -> None:
     for animal in ("a", "b"):
         made = population(units=9, bins=3000, animal=animal, recording=animal)
         write_population(made, tmp_path / animal / "probe.zarr", chunk_s=20, shard_s=60)
-    with pytest.raises(TrainingError, match="give 0 pairs of windows"):
+    with pytest.raises(TrainingError, match=r"no population has the 11 units .*the largest has 9"):
         run(tmp_path, tmp_path / "out", "one")
     assert not list((tmp_path / "out").rglob("*.safetensors"))
+
+
+def test_recordings_shorter_than_a_window_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def write(animal: str, bins: int) -> None:
+        made = population(units=16, bins=bins, animal=animal, recording=animal)
+        write_population(made, tmp_path / animal / "probe.zarr", chunk_s=20, shard_s=60)
+
+    write("a", 80)
+    write("b", 70)
+    with pytest.raises(
+        TrainingError,
+        match=r"population a/probe lasts 1\.6 s, shorter than a window of 2 s; .* -c views\.window",
+    ):
+        run(tmp_path, tmp_path / "out", "one")
+    write("a", 3000)
+    run(tmp_path, tmp_path / "out", "one")
+    assert "population b/probe lasts 1.4 s, shorter than a window of 2 s: it is skipped" in caplog.text
 
 
 def test_missing_recordings_are_named(folder: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def embed_recordings(
 
     def opened() -> Iterator[Population]:
         shown = partial(track, description="embedding")
-        for population in open_found(found, options.reading, chunk, shown):
+        for population in open_found(found, options.reading, chunk, shown, model.kind):
             files[population.population] = population.source.get("file", "")
             yield population
 

@@ -12,8 +12,8 @@ ConfigOption = Annotated[
     typer.Option(
         "--config",
         "-c",
-        help="YAML file or inline JSON with settings that differ from the defaults; can be repeated; later "
-        "ones take precedence",
+        help="settings that differ from the defaults: key=value such as imaging.rate_hz=10, YAML file, or "
+        "inline JSON; can be repeated; later ones take precedence",
         show_default=False,
     ),
 ]

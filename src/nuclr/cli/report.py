@@ -71,19 +71,24 @@ def inspect(
     from nuclr.config import load_config
     from nuclr.data.access.remote import place_of
     from nuclr.data.own import find, open_what_can_be
+    from nuclr.data.remarks import Remarks
     from nuclr.report.inspect import inspect as look
 
     path = place_of(recording)
     options = load_config({"dataset": "nwb", "nwb": {"folder": str(path)}}, *(config or ()))
     found = find([path], options.download)
     with computing("threads", options.machine.dask_workers):
-        seen = look(open_what_can_be(found, options.reading, options.chunk), population)
+        remarks = Remarks(options.views)
+        opened = open_what_can_be(found, options.reading, options.chunk)
+        seen = look(remarks.noting(opened), population)
+        # What other programs read stands alone.
+        out = sys.stderr if as_json else sys.stdout
         if as_json:
             print(seen.as_json())
         else:
             _show(seen)
-        # What other programs read stands alone.
-        out = sys.stderr if as_json else sys.stdout
+        for sentence in remarks.sentences():
+            print(f"note: {sentence}", file=out)
         if picture is not None:
             from nuclr.report.figures.raster import activity_figure
             from nuclr.report.figures.scores import save_figure

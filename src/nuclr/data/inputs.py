@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from nuclr.config import Chunk
+from nuclr.data.kinds import differences, kind_of
 from nuclr.data.population import Population, summary_of
 from nuclr.data.splits import Member
 from nuclr.errors import DataError, TrainingError
@@ -79,6 +80,26 @@ def in_memory(population: Population) -> Population:
     return replace(asked, activity=np.asarray(asked.activity))
 
 
+def why_too_short(population: Population, window: int) -> str:
+    """Return that no valid span holds a window of some bins; "" if one does, or if there is no span."""
+    bin_s = population.bin_s
+    longest = longest_span(population)
+    if not 0 < longest < window:
+        return ""
+    whole_s, window_s = population.activity.shape[1] * bin_s, window * bin_s
+    if population.activity.shape[1] < window:
+        return f"lasts {whole_s:.4g} s, shorter than a window of {window_s:.4g} s"
+    return (
+        f"has no valid span as long as a window of {window_s:.4g} s: the longest is {longest * bin_s:.4g} s "
+        f"of {whole_s:.4g} s (NWB's obs_intervals and invalid_times, and times in which all units are silent)"
+    )
+
+
+def longest_span(population: Population) -> int:
+    """Return the number of bins in the longest valid span; 0 if there is none."""
+    return int(max((last - first for first, last in population.valid_bins()), default=0))
+
+
 def absent_members(
     members: Sequence[str],
     populations: Sequence[Population],
@@ -141,11 +162,6 @@ def check_apart(populations: Sequence[Population]) -> None:
         raise DataError(f"population {twice[0]} is given twice; give each recording once")
 
 
-def same_bin(a: float, b: float) -> bool:
-    """Return whether two bins or frames (s) have the same length for an encoder, within 5 %."""
-    return abs(a / b - 1) <= 0.05
-
-
 def common_bin_s(populations: Sequence[Population]) -> float:
     """Return the bin length (s) of all populations, which must agree within 5 %.
 
@@ -154,13 +170,7 @@ def common_bin_s(populations: Sequence[Population]) -> float:
     DataError
         If bin lengths or modalities differ, because one encoder cannot read both.
     """
-    first = populations[0]
-    for other in populations:
-        if other.modality != first.modality or not same_bin(other.bin_s, first.bin_s):
-            raise DataError(
-                f"population {other.population} is {other.modality} in bins of {other.bin_s:.4g} s, but "
-                f"{first.population} is {first.modality} in bins of {first.bin_s:.4g} s; use them in "
-                "separate "
-                "data sets"
-            )
-    return first.bin_s
+    names = [population.recording for population in populations]
+    if differ := differences(names, [kind_of(population) for population in populations]):
+        raise DataError(f"{differ}; a model reads only one of them: leave the others out (split.leave_out)")
+    return populations[0].bin_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,7 +14,7 @@ from nuclr.config import Chunk, Download, Nwb, Reading, Sorter
 from nuclr.data.access.opening import looked_at
 from nuclr.data.access.remote import DANDI, Remote, place_of
 from nuclr.data.archives.left_out import reason_left_out
-from nuclr.data.chunk import chunk_recording, to_population, why_left_out
+from nuclr.data.chunk import to_population, why_left_out
 from nuclr.data.formats import (
     FORMATS,
     NWB,
@@ -28,11 +28,12 @@ from nuclr.data.formats import (
 from nuclr.data.formats.memory import read_object
 from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
 from nuclr.data.inputs import Reads, binning
+from nuclr.data.kinds import Kind, kind_of, why_unreadable
 from nuclr.data.population import Population
 from nuclr.data.recording import name_of
 from nuclr.data.store import identity_of, open_population
 from nuclr.errors import DataError, NothingToLearn, NuclrError
-from nuclr.files import check_writable, is_half_made
+from nuclr.files import is_half_made
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -209,7 +210,7 @@ def _done_without(error: DataError, options: Reading) -> bool:
     return isinstance(error, NothingToLearn) or options.nwb.on_damaged == "leave_out"
 
 
-class _LeftOut:
+class LeftOut:
     """Collects the recordings that are left out, to report them in one warning."""
 
     def __init__(self, found: Sequence[Found], options: Reading) -> None:
@@ -244,10 +245,12 @@ def open_found(
     options: Reading,
     chunk: Chunk,
     shown: Callable[[Sequence[Found]], Iterable[Found]] = iter,
+    model: Kind | None = None,
 ) -> Iterator[Population]:
     """Yield the populations of recordings one after another; spikes are binned lazily.
 
-    If several recordings are given, those without units or traces are left out, with one warning.
+    If several recordings are given, those without units or traces, and those that a model cannot read, are
+    left out, with one warning.
 
     Parameters
     ----------
@@ -259,24 +262,38 @@ def open_found(
         How spikes are binned, and the lowest rate of a unit.
     shown
         Wraps the recordings in a progress bar.
+    model
+        Kind of recordings that a model reads; None: any.
 
     Raises
     ------
     DataError
         If a file is damaged, its spikes are not valid, or no recording can be used.
     """
-    left_out = _LeftOut(found, options)
+    left_out = LeftOut(found, options)
     for recording, animal in zip(shown(found), animals_of(found, options), strict=True):
         with left_out(recording):
-            yield from _open(recording, animal, options, chunk)
+            yield from _open(recording, animal, options, chunk, model)
     left_out.say()
 
 
-def _open(recording: Found, animal: str, options: Reading, chunk: Chunk) -> Iterator[Population]:
+def _open(
+    recording: Found, animal: str, options: Reading, chunk: Chunk, model: Kind | None = None
+) -> Iterator[Population]:
+    def check(own: Population | Raw) -> None:
+        kinds = [kind_of(own)] if isinstance(own, Population) else map(kind_of, own)
+        why = "" if model is None else next(filter(None, (why_unreadable(kind, model) for kind in kinds)), "")
+        if why:
+            raise NothingToLearn(f"{recording.path}: {why}")
+
     if recording.form is None:
-        yield open_population(recording.local)
+        store = open_population(recording.local)
+        check(store)
+        yield store
         return
-    for raw in recording.read(options, animal):
+    read = recording.read(options, animal)
+    check(read)
+    for raw in read:
         population = to_population(
             raw,
             dataset=DATASET,
@@ -313,60 +330,6 @@ def open_what_can_be(
             unknown.append(recording)
         yield recording, populations, None
     _warn_of_unknown(unknown, found)
-
-
-def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: Chunk) -> list[Path]:
-    """Write population stores of recordings that are not stores yet, below a folder; existing ones are kept.
-
-    If several processes are to write the same store, the others wait for the first one.
-
-    Returns
-    -------
-    list of Path
-        The stores that were found and those that were made from the recordings, and no others in the folder.
-
-    Raises
-    ------
-    DataError
-        As for :func:`nuclr.data.chunk.chunk_recording`.
-    """
-    from filelock import FileLock
-
-    made: list[Path] = []
-    left_out = _LeftOut(found, options)
-    for recording, animal in zip(found, animals_of(found, options), strict=True):
-        if recording.form is None:
-            made.append(recording.local)
-            continue
-        check_writable(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        # `srun nuclr pretrain` starts several processes at once.
-        lock = folder / f".{recording.recording}.lock"
-        with left_out(recording), _nothing_left(lock), FileLock(lock):
-            populations = chunk_recording(
-                recording.read(options, animal),
-                folder / recording.recording,
-                dataset=DATASET,
-                animal=animal,
-                recording=recording.recording,
-                options=chunk,
-                licence=options.nwb.licence,
-            )
-            made += [folder / f"{population}.zarr" for population in populations]
-    left_out.say()
-    return list(dict.fromkeys(made))
-
-
-@contextmanager
-def _nothing_left(lock: Path) -> Iterator[None]:
-    """Remove a lock file, and its folder if that is empty, after an error."""
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):  # another process may be working there
-            lock.unlink(missing_ok=True)
-            lock.parent.rmdir()
-        raise
 
 
 def read(
@@ -420,9 +383,9 @@ def read(
     ['12', '31']
     """
     chunk = binning(bin_s, min_rate_hz, model)
-    columns = None if unit_columns is None else list(unit_columns)
+    columns = [unit_columns] if isinstance(unit_columns, str) else unit_columns
     options = Reading(
-        nwb=Nwb(unit_columns=columns, region_column=region_column),
+        nwb=Nwb(unit_columns=None if columns is None else list(columns), region_column=region_column),
         sorter=Sorter(sample_rate_hz=sample_rate_hz),
     )
     if not isinstance(path, str | PathLike):

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from nuclr.config import Machine, Precision, Views
 from nuclr.data.catalog import unit_table
-from nuclr.data.inputs import in_memory, same_bin
+from nuclr.data.inputs import in_memory, why_too_short
+from nuclr.data.kinds import Kind, kind_of, why_unreadable
 from nuclr.data.population import Population, summary_of
 from nuclr.errors import DataError, ModelError
 from nuclr.model import fused
@@ -226,35 +227,22 @@ def embed_with_model(
     encoders = _on_devices(saved.encoder, machine or Machine(), precision)
     tables, embeddings, windows = [], [], []
     modality, bin_s = saved.record["modality"], saved.record["bin_s"]
-    spec = view_spec(views, bin_s, modality)
-    longest, window_s = 0, spec.window * bin_s
+    spec, reads = view_spec(views, bin_s, modality), Kind(modality, bin_s)
+    too_short: list[str] = []
 
     def checked() -> Iterator[Population]:
-        nonlocal longest
         for population in populations:
-            if population.modality != modality or not same_bin(population.bin_s, bin_s):
-                raise ModelError(
-                    f"population {population.population} holds {population.modality} in bins of "
-                    f"{population.bin_s:.4g} s, but the model reads {modality} in bins of {bin_s:.4g} s; "
-                    "use a model that was trained on such recordings"
-                )
+            if why := why_unreadable(kind_of(population), reads):
+                raise ModelError(f"population {population.population} {why}")
             if len(population.units) < spec.min_units:
                 logger.warning(
                     "population %s has %d units; embeddings of such small populations are less reliable",
                     population.population,
                     len(population.units),
                 )
-            span = int(max((last - first for first, last in population.valid_bins()), default=0))
-            longest = max(longest, span)
             # A population without a valid span is silent; its units are returned as never active.
-            if 0 < span < spec.window:
-                logger.warning(
-                    "population %s is not embedded: its longest valid span is %.4g s, shorter than the "
-                    "model's window of %g s",
-                    population.population,
-                    span * bin_s,
-                    window_s,
-                )
+            if why := why_too_short(population, spec.window):
+                too_short.append(f"population {population.population} {why}")
             yield population
 
     compiled = (machine or Machine()).compile is not False and encoders[0].fused is None
@@ -264,11 +252,14 @@ def embed_with_model(
         windows.append(active)
     if not tables:
         raise DataError("nothing to embed: the recordings contain no usable unit")
-    if 0 < longest < spec.window:
+    if len(too_short) == len(tables):
+        more = f" (and {len(too_short) - 1} more are too short)" if len(too_short) > 1 else ""
         raise DataError(
-            f"nothing to embed: the model reads windows of {window_s:g} s, but the longest valid span is "
-            f"{longest * bin_s:.4g} s; check obs_intervals and invalid_times in the recordings"
+            f"nothing to embed: {too_short[0]}{more}; use longer recordings, or a model that was trained "
+            "with a lower views.window_s"
         )
+    for said in too_short:
+        logger.warning("%s: it is not embedded", said)
     return Embeddings(
         concatenate(tables), np.concatenate(embeddings), np.concatenate(windows), model=saved.sha256
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nuclr.config import Precision
+from nuclr.data.kinds import Kind
 from nuclr.data.own import read
 from nuclr.data.population import Population
 from nuclr.errors import ModelError
@@ -53,6 +54,11 @@ class Model:
     def bin_s(self) -> float:
         """Length of the bins or frames that the model reads (s)."""
         return float(self.saved.record["bin_s"])
+
+    @property
+    def kind(self) -> Kind:
+        """Kind of recordings that the model reads."""
+        return Kind(self.saved.record["modality"], self.bin_s)
 
     @property
     def min_rate_hz(self) -> float:

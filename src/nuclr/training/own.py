@@ -9,7 +9,8 @@ from typing import Any
 from nuclr.cluster import computing
 from nuclr.config import Config, load_config
 from nuclr.data.access.remote import on_disk
-from nuclr.data.own import find, store_found
+from nuclr.data.own import find
+from nuclr.data.own_stores import store_found
 from nuclr.data.store import open_population
 from nuclr.model.card import CARD, write_card
 from nuclr.model.tensor_files import read_record, weights_at

@@ -28,6 +28,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from nuclr.config import Machine, Pretrain
+from nuclr.data.inputs import longest_span, why_too_short
 from nuclr.data.population import Population
 from nuclr.errors import TrainingError
 from nuclr.model import fused
@@ -228,7 +229,14 @@ def _choose_way(encoder: Encoder, machine: Machine, steps: int) -> None:
 
 
 def _large_enough(populations: Sequence[Population], spec: ViewSpec) -> list[Population]:
-    """Return the populations with enough units for a view; the others are left out with a warning."""
+    """Return the populations with enough units for a view; the others are left out with a warning.
+
+    Raises
+    ------
+    TrainingError
+        If none has enough units, or all are shorter than a window.
+    """
+    kept, too_short = [], {}
     for population in populations:
         if len(population.units) < spec.min_units:
             logger.warning(
@@ -237,7 +245,33 @@ def _large_enough(populations: Sequence[Population], spec: ViewSpec) -> list[Pop
                 len(population.units),
                 spec.min_units,
             )
-    return [population for population in populations if len(population.units) >= spec.min_units]
+            continue
+        kept.append(population)
+        if why := why_too_short(population, spec.window):
+            too_short[population.population] = why
+    if not kept:
+        most = max((len(population.units) for population in populations), default=0)
+        raise TrainingError(
+            f"pretrain: no population has the {spec.min_units} units that views.min_units requires (the "
+            f"largest has {most}); add larger recordings, or lower views.min_units"
+        )
+    if len(too_short) == len(kept):
+        longest = max(kept, key=longest_span)
+        raise TrainingError(
+            f"pretrain: no recording is long enough: population {longest.population} "
+            f"{too_short[longest.population]}; add longer recordings, or {_shorter(longest, spec.patch)}"
+        )
+    for name, why in too_short.items():
+        logger.warning("population %s %s: it is skipped in pretraining", name, why)
+    return kept
+
+
+def _shorter(population: Population, patch: int) -> str:
+    """Return how to set windows that are short enough for a population: half of its longest valid span."""
+    tokens = longest_span(population) // patch
+    if not tokens:
+        return "lower views.window_s and views.patch"
+    return f"set shorter windows with -c views.window_s={max(1, tokens // 2) * patch * population.bin_s:g}"
 
 
 def _warmup(options: Pretrain, epoch: int) -> int:

@@ -18,7 +18,8 @@ from nuclr.config import Chunk, Reading
 from nuclr.data.archives.left_out import leave_out
 from nuclr.data.chunk import bin_spikes
 from nuclr.data.formats.kilosort import read_kilosort
-from nuclr.data.own import animals_of, find, store_found
+from nuclr.data.own import animals_of, find
+from nuclr.data.own_stores import store_found
 from nuclr.data.store import open_population, stores, write_population
 from nuclr.errors import DataError
 from nuclr.files import sha256_of
@@ -225,7 +226,7 @@ def test_two_that_make_the_same_store_at_once_make_it_once(tmp_path: Path) -> No
         write_phy(tmp_path / "mine" / animal, poisson_trains(10, 60.0))
     code = (
         "import sys; from pathlib import Path; from nuclr.config import Chunk, Reading; "
-        "from nuclr.data.own import animals_of, find, store_found; "
+        "from nuclr.data.own import animals_of, find; from nuclr.data.own_stores import store_found; "
         "print(*store_found(find([Path('mine')]), Path('stores'), Reading(), Chunk()))"
     )
     processes = [

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from nuclr.config import Reading
 from nuclr.data.formats import FORMATS, Format, Raw, animal_of, below, warn_of_animals
-from nuclr.data.inputs import same_bin
+from nuclr.data.kinds import Kind, why_apart
 from nuclr.data.recording import Recording, Traces, list_left_out
 from nuclr.data.text import count_values
 from nuclr.errors import DataError, NothingToLearn
@@ -79,7 +79,7 @@ def find_recordings(folder: Path, options: Reading, kept: Path | None = None) ->
     known = _known(paths, options, kept)
     named: dict[str, Path] = {}
     found, unknown = [], []
-    for (path, form), (own, left_out) in zip(paths, _left_out(known), strict=True):
+    for (path, form), own, left_out in zip(paths, known, _left_out(known), strict=True):
         name = form.recording_of(path)
         if own.damaged and options.nwb.on_damaged == "leave_out":
             left_out = own.damaged
@@ -116,7 +116,7 @@ def look_into(path: Path, form: Format, options: Reading) -> Known:
     try:
         name, sure = animal_of(path, form, options)
         animal = name if sure else ""
-        with _quietly():
+        with quietly():
             raw = form.read(path, options, name)
     except NothingToLearn as error:
         return Known(animal=animal, nothing=str(error))
@@ -137,7 +137,7 @@ def labels_of(raw: Raw) -> dict[str, dict[str, int]]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Context without warnings, because chunking will repeat them."""
     package = logging.getLogger("nuclr")
     level = package.level
@@ -148,30 +148,14 @@ def _quietly() -> Iterator[None]:
         package.setLevel(level)
 
 
-def _left_out(known: Sequence[Known]) -> Iterator[tuple[Known, str]]:
-    """Yield each summary with the reason why it is left out: a model reads one modality and frame rate."""
-    kinds: list[list[Known]] = []
-    for own in known:
-        if own.nothing or own.damaged:
-            continue
-        kind = next((some for some in kinds if _alike(own, some[0])), None)
-        kinds.append([own]) if kind is None else kind.append(own)
-    most = max(kinds, key=len)[0] if kinds else None
-    for own in known:
-        if own.nothing or own.damaged or most is None or _alike(own, most):
-            yield own, own.nothing
-        else:
-            yield own, f"{_kind(own)}, but most recordings are {_kind(most)}: one model cannot read both"
+def _left_out(known: Sequence[Known]) -> list[str]:
+    """Return the reason why each recording is left out: a model reads one modality and frame rate."""
+    kinds = [None if own.nothing or own.damaged else _kind(own) for own in known]
+    return [own.nothing or apart for own, apart in zip(known, why_apart(kinds), strict=True)]
 
 
-def _alike(own: Known, other: Known) -> bool:
-    if own.frame_s is None or other.frame_s is None:
-        return own.frame_s is other.frame_s
-    return same_bin(own.frame_s, other.frame_s)
-
-
-def _kind(own: Known) -> str:
-    return "spikes" if own.frame_s is None else f"calcium imaging with frames of {own.frame_s:.3g} s"
+def _kind(own: Known) -> Kind:
+    return Kind("spikes") if own.frame_s is None else Kind("calcium", own.frame_s)
 
 
 def _state_of(path: Path) -> str:
