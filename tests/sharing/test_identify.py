@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,30 @@ def test_answers_are_compared_with_labels_of_the_recording_alone_if_it_has_any(f
 def test_warnings_are_kept(folder: Path) -> None:
     found = nuclr.load_model(folder).identify(recorded("new", units=8, seed=9))
     assert any("small populations" in warning for warning in found.warnings)
+
+
+def test_a_recording_of_pretraining_or_of_the_labels_is_no_test_and_it_is_said(folder: Path) -> None:
+    model = nuclr.load_model(folder)
+
+    def said(animal: str, seed: int) -> list[str]:
+        found = model.identify(recorded(animal, seed=seed))
+        agreed = {"not a test: such labels trained the probe" in line for line in summary(found)}
+        assert agreed == {any("agreement" in warning for warning in found.warnings)}
+        return [warning.partition(", so")[0] for warning in found.warnings]
+
+    assert said("new", 9) == []
+    # Of the model, only the animal m1 is known; of the probes, also the files m0 to m5.
+    assert said("m1", 1) == [
+        "the model was pretrained on another recording of an animal of this name (m1)",
+        "labels of this recording (m1 of animal m1) trained the probes of brain region and kind",
+    ]
+    assert said("m2", 9) == [
+        "labels of a recording of this name (m2 of animal m2) trained the probes of brain region and kind"
+    ]
+    renamed = replace(recorded("m3", seed=3), animal="x", recording="x", population="x/probe")
+    assert len(model.identify(renamed).warnings) == 1
+    other = replace(recorded("m3", seed=9), animal="x")  # other file, other animal
+    assert model.identify(other).warnings == ()
 
 
 def test_a_recording_unlike_all_others_gets_one_warning_and_no_answer(

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FolderOption = Annotated[Path, typer.Option("--output", "-o", help="folder for the results")]
-# Larger files are not hashed, because reading them would take longer than everything else.
-HASHED_BYTES = 2e9
 
 
 def add_to(app: typer.Typer) -> None:
@@ -153,6 +151,7 @@ def _provenance(
 
 def _hash_of(recording: Found) -> str:
     """Return the hash of a recording's file; "" for large files, folders and files on servers."""
+    from nuclr.data.own import HASHED_BYTES
     from nuclr.files import sha256_of
 
     path = recording.path

@@ -76,7 +76,7 @@ def chunk_recording(
         )
     source = {
         "file": populations[0].path.name,
-        "sha256": _sha256_of(populations[0]),
+        "sha256": hash_of(populations[0]),
         "chunk": options.model_dump_json(),
         "nuclr": __version__,
         **({"licence": licence} if licence else {}),
@@ -109,7 +109,7 @@ def chunk_recording(
     return [population.population for population in kept]
 
 
-def _sha256_of(raw: SpikeTrains | Traces) -> str:
+def hash_of(raw: SpikeTrains | Traces) -> str:
     """Return the hash of the files that were read; for a recording on a server, that of its address."""
     if isinstance(raw.path, Remote):
         return hashlib.sha256(raw.path.url.encode()).hexdigest()

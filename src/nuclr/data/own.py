@@ -14,7 +14,7 @@ from nuclr.config import Chunk, Download, Nwb, Reading, Sorter
 from nuclr.data.access.opening import looked_at
 from nuclr.data.access.remote import DANDI, Remote, place_of
 from nuclr.data.archives.left_out import reason_left_out
-from nuclr.data.chunk import chunk_recording, to_population, why_left_out
+from nuclr.data.chunk import chunk_recording, hash_of, to_population, why_left_out
 from nuclr.data.formats import (
     FORMATS,
     NWB,
@@ -29,10 +29,10 @@ from nuclr.data.formats.memory import read_object
 from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
 from nuclr.data.inputs import Reads, binning
 from nuclr.data.population import Population
-from nuclr.data.recording import name_of
+from nuclr.data.recording import SpikeTrains, Traces, name_of
 from nuclr.data.store import identity_of, open_population
 from nuclr.errors import DataError, NothingToLearn, NuclrError
-from nuclr.files import check_writable, is_half_made
+from nuclr.files import bytes_of, check_writable, is_half_made
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 FORMS = ", ".join(["a population store", *(form.name for form in FORMATS)])
 DATASET = "own"
 DANDI_TRIES = 4
+# Larger recordings are not hashed, because reading them would take longer than everything else.
+HASHED_BYTES = 2e9
 
 
 @dataclass(frozen=True)
@@ -244,6 +246,7 @@ def open_found(
     options: Reading,
     chunk: Chunk,
     shown: Callable[[Sequence[Found]], Iterable[Found]] = iter,
+    hashed_bytes: float = 0,
 ) -> Iterator[Population]:
     """Yield the populations of recordings one after another; spikes are binned lazily.
 
@@ -259,6 +262,8 @@ def open_found(
         How spikes are binned, and the lowest rate of a unit.
     shown
         Wraps the recordings in a progress bar.
+    hashed_bytes
+        Recordings on the disk up to this size get the hash of their files in ``source``.
 
     Raises
     ------
@@ -268,22 +273,28 @@ def open_found(
     left_out = _LeftOut(found, options)
     for recording, animal in zip(shown(found), animals_of(found, options), strict=True):
         with left_out(recording):
-            yield from _open(recording, animal, options, chunk)
+            yield from _open(recording, animal, options, chunk, hashed_bytes)
     left_out.say()
 
 
-def _open(recording: Found, animal: str, options: Reading, chunk: Chunk) -> Iterator[Population]:
+def _open(
+    recording: Found, animal: str, options: Reading, chunk: Chunk, hashed_bytes: float = 0
+) -> Iterator[Population]:
     if recording.form is None:
         yield open_population(recording.local)
         return
-    for raw in recording.read(options, animal):
+    populations = recording.read(options, animal)
+    source = {"file": recording.called}
+    if populations and 0 < _bytes_of(populations[0]) <= hashed_bytes:
+        source["sha256"] = hash_of(populations[0])
+    for raw in populations:
         population = to_population(
             raw,
             dataset=DATASET,
             animal=animal,
             recording=recording.recording,
             options=chunk,
-            source={"file": recording.called},
+            source=source,
         )
         # A silent population can be shown, but not one without units.
         if len(population.units):
@@ -291,6 +302,13 @@ def _open(recording: Found, animal: str, options: Reading, chunk: Chunk) -> Iter
         else:
             why = why_left_out(population, chunk)
             logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
+
+
+def _bytes_of(raw: SpikeTrains | Traces) -> int:
+    """Return the size of the files of a recording that :func:`hash_of` reads; 0 if it is on a server."""
+    if isinstance(raw.path, Remote):
+        return 0
+    return bytes_of(raw.path, raw.files)
 
 
 def open_what_can_be(
@@ -431,4 +449,5 @@ def read(
             return iter(read_object(path, options.nwb, chunk))
         path = saved
     # Listed here and not at the first iteration, so that a wrong path is an error at the call.
-    return open_found(find([place_of(path if isinstance(path, str) else Path(path))]), options, chunk)
+    found = find([place_of(path if isinstance(path, str) else Path(path))])
+    return open_found(found, options, chunk, hashed_bytes=HASHED_BYTES if model is not None else 0)

@@ -34,6 +34,7 @@ from nuclr.evaluation.variants import Variant
 from nuclr.representation.centring import centred as without_mean
 from nuclr.representation.centring import populations_of
 from nuclr.representation.embeddings import Embeddings
+from nuclr.representation.training_recordings import recordings_in
 
 logger = logging.getLogger(__name__)
 
@@ -136,6 +137,11 @@ def train_probe(
     learned_from = {
         "units": len(rows),
         "animals": sorted(set(animals[rows])),
+        "recordings": {
+            named.recording: named.sha256
+            for named in recordings_in(units.iloc[rows], embeddings.hashes)
+            if named.recording
+        },
         "units_of_class": dict(zip(classes.tolist(), counts.tolist(), strict=True)),
     }
     kind: Any = chosen.variant.probe

@@ -25,6 +25,7 @@ from nuclr.evaluation.answers.typicality import is_reference, typicality
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
 from nuclr.representation.centring import FEWEST_TO_CENTRE, centred, populations_of
+from nuclr.representation.training_recordings import TrainingRecordings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +89,12 @@ class SavedProbe:
             embeddings = centred(embeddings, names)
         log_odds = log_probability(self.kind, self.tensors, embeddings)
         return np.exp(log_softmax(log_odds / self.record["temperature"], axis=1))
+
+    @property
+    def learned_from(self) -> TrainingRecordings:
+        """The animals and recordings whose labels trained the probe."""
+        learned = self.record.get("learned_from", {})
+        return TrainingRecordings(frozenset(learned.get("animals", [])), learned.get("recordings", {}))
 
     def threshold(self, sure: float) -> float:
         """Return the lowest probability from which answers for new units have the accuracy ``sure``.
