@@ -115,6 +115,7 @@ def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
     said = run(folder, installed, *train)
     assert "CA1: 48 units, F1 " in said
     assert "measured on other animals, in 3 groups" in said
+    assert "transductive zero-shot (3 of 3 labelled animals in pretraining): These animals" in said
     predict = ["predict", "phy.parquet", "--probe", "probe.safetensors", "-o", "what.csv", "--sure", "0.5"]
     assert "of 14 units answered" in run(folder, installed, *predict)
     what = pd.read_csv(folder / "what.csv", keep_default_na=False)
@@ -128,7 +129,8 @@ def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
     for said in (
         "| Animals | 3: a, b, c |",
         "5 steps of 2 pairs",
-        "| area | other animals, in 3 groups | 96 | {macro_f1:.3f} ({low:.3f} to {high:.3f}; 3 animals) |  "
+        "| area | transductive zero-shot (3 of 3 labelled animals in pretraining); other animals, in 3 "
+        "groups | 96 | {macro_f1:.3f} ({low:.3f} to {high:.3f}; 3 animals) |  "
         "| 0.500 |".format(**kept["scores"]),
         "## Licence of the data",
         "## Intended use",

@@ -81,6 +81,7 @@ def train(
     from nuclr.evaluation.answers.kinds import KINDS, Kind
     from nuclr.evaluation.answers.probe_training import Centring, train_probe
     from nuclr.evaluation.answers.saved_probe import named, save_probe
+    from nuclr.evaluation.answers.score_protocol import protocol_of
     from nuclr.evaluation.labels import label_units
     from nuclr.files import sha256_of
     from nuclr.representation.embeddings import read_all
@@ -128,6 +129,8 @@ def train(
         f"accuracy {scores['accuracy']:.3f}, calibration error {scores['calibration_error']:.3f}, "
         f"measured on {scores['measured_on']}"
     )
+    protocol = protocol_of(probe.record, embedded.pretraining)
+    print(f"{protocol.called}: {protocol.meaning}")
 
 
 def predict(

@@ -31,6 +31,10 @@ NOT_MEASURED = """\
 Not measured. Train a probe on your labels with `nuclr train-probe`, and add its score with `nuclr card
 --probe`.
 """
+PROTOCOLS = """\
+Only an inductive zero-shot score is the score to expect for a new animal. In the transductive zero-shot
+protocol, test animals were in pretraining, without labels; in the transductive protocol, other units of the
+same animals are labelled."""
 USE = """\
 For: research. The model embeds sorted units or imaged ROIs from the activity of their population, and probes
 decode brain regions or cell types from the embeddings. The embedding of a unit depends on the units that were
@@ -219,6 +223,7 @@ def _scores(scores: Sequence[dict[str, Any]]) -> list[str]:
         *(SCORES, "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *map(_score, scores)),
         "",
         "Scores of probes trained on all labels. Intervals are over test animals.",
+        *("", PROTOCOLS),
     ]
 
 

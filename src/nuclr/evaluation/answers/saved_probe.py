@@ -21,11 +21,12 @@ from scipy.special import log_softmax
 from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.answers.conformal import is_conformal, most_coverage, prediction_sets
 from nuclr.evaluation.answers.kinds import Kind, are_whole, log_probability
+from nuclr.evaluation.answers.score_protocol import protocol_of
 from nuclr.evaluation.answers.typicality import is_reference, typicality
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
 from nuclr.representation.centring import FEWEST_TO_CENTRE, centred, populations_of
-from nuclr.representation.training_recordings import TrainingRecordings
+from nuclr.representation.training_recordings import TrainingRecordings, pretraining_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -310,7 +311,7 @@ def named(record: Mapping[str, Any]) -> str:
     return str(record.get("kind", "linear")) + (", centred" if record.get("centred") else "")
 
 
-def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
+def score_of(probe: SavedProbe, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the scores of a probe on held-out units, as a row of the model card.
 
     Parameters
@@ -318,17 +319,18 @@ def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
     probe
         The probe.
     model
-        Hash of the model.
+        Record of the model.
 
     Raises
     ------
     ModelError
         If the probe reads embeddings of another model.
     """
-    probe.check_model(model)
+    probe.check_model(model["sha256"])
+    protocol = protocol_of(probe.record, pretraining_of(model))
     return {
         "task": probe.record["task"],
-        "protocol": probe.record["scores"]["measured_on"],
+        "protocol": f"{protocol.called}; {probe.record['scores']['measured_on']}",
         "units": probe.record["learned_from"]["units"],
         "test_animals": len(probe.record["learned_from"]["animals"]),
         **{name: probe.record["scores"].get(name, np.nan) for name in ("macro_f1", "low", "high")},
