@@ -222,13 +222,16 @@ def _scores(scores: Sequence[dict[str, Any]]) -> list[str]:
     return [
         *(SCORES, "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *map(_score, scores)),
         "",
-        "Scores of probes trained on all labels. Intervals are over test animals.",
+        "Scores of probes trained on all labels. Intervals are over test animals, unless stated otherwise.",
+        "Those over units or recordings of one or two animals are too narrow for other animals.",
         *("", PROTOCOLS),
     ]
 
 
 def _score(row: dict[str, Any]) -> str:
     tested = f"; {counted(row['test_animals'], 'animal')}" if "test_animals" in row else ""
+    if (over := row.get("interval_over", "animals")) != "animals":
+        tested = f" over {over}{tested}"
     known = isfinite(row.get("low", nan))
     interval = f" ({row['low']:.3f} to {row['high']:.3f}{tested})" if known else ""
     within = f"{row['within_recordings']:.3f}" if "within_recordings" in row else ""

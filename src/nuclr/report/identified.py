@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import UNSURE
-from nuclr.evaluation.answers.score_protocol import protocol_of
+from nuclr.evaluation.answers.score_protocol import cautions, protocol_of
 from nuclr.files import whole
 from nuclr.report.classes import UNKNOWN, colour_of
 from nuclr.report.embedded import as_uri
@@ -110,6 +110,7 @@ def _section(
         f"{counted(len(record['learned_from']['animals']), 'animal')}",
         "scores": scores,
         "protocol": protocol_of(record, found.embeddings.pretraining),
+        "cautions": cautions(record),
         "low": scores.get("low"),
         "promise": round(100 * answers.probe.promise()) if "conformal" in record else None,
         "boundaries": None if answers.boundaries is None else answers.boundaries.to_dict("records"),

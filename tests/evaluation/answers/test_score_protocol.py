@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from labelled import ANIMALS, MODEL, embedded, features_of, units
 
 from nuclr.evaluation.answers.probe_training import train_probe
 from nuclr.evaluation.answers.saved_probe import SavedProbe, score_of
-from nuclr.evaluation.answers.score_protocol import protocol_of
+from nuclr.evaluation.answers.score_protocol import cautions, interval_over, protocol_of
 from nuclr.representation.training_recordings import TrainingRecordings
 
 
@@ -60,3 +61,23 @@ def test_of_an_older_probe_it_is_known_from_the_model() -> None:
     told = "transductive zero-shot (1 of 8 labelled animals in pretraining); other animals, in 5 groups"
     assert score_of(probe, record)["protocol"] == told
     assert score_of(probe, {"sha256": MODEL})["protocol"] == "protocol not known; other animals, in 5 groups"
+
+
+@pytest.mark.parametrize(("animals", "over"), [(1, "units"), (2, "units"), (3, "animals")])
+def test_an_interval_over_units_is_said_to_be_too_narrow(animals: int, over: str) -> None:
+    record = probe_after(None, ANIMALS[:animals]).record
+    assert interval_over(record) == over
+    said = [line.partition(",")[0] for line in cautions(record)]
+    named = "1 animal" if animals == 1 else f"{animals} animals"
+    assert said == ([f"The interval is over units of {named}"] if over == "units" else [])
+    del record["scores"]["interval_over"]  # as in a probe of an older version
+    assert interval_over(record) == over
+
+
+def test_an_interval_that_includes_chance_is_said_to_show_nothing() -> None:
+    table = units()
+    noise = np.random.default_rng(1).standard_normal((len(table), 4)).astype(np.float32)
+    probe = train_probe(embedded(table, noise), "kind", kinds=("linear",), centred="no")
+    assert [line.partition(",")[0] for line in cautions(probe.record)] == [
+        "The interval does not lie above chance"
+    ]

@@ -16,7 +16,7 @@ from nuclr.config import Task
 from nuclr.errors import DataError
 from nuclr.evaluation.answers import along_probe
 from nuclr.evaluation.answers.conformal import conformal_thresholds
-from nuclr.evaluation.answers.held_out import Nested, Trial, hold_out, predict_nested
+from nuclr.evaluation.answers.held_out import HeldOut, Nested, Trial, hold_out, predict_nested
 from nuclr.evaluation.answers.kinds import KINDS, Kind, fit
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.evaluation.answers.score_protocol import name_of
@@ -131,6 +131,7 @@ def train_probe(
     scores = {
         **_scores(nested, calibrated, classes[truth], held_out.groups),
         "measured_on": held_out.name,
+        "interval_over": _interval_over(held_out),
         "protocol": name_of(held_out.name, seen),
         "in_pretraining": seen,
         # Scores of each candidate on the groups that chose among them: optimistic for the best one.
@@ -169,6 +170,11 @@ def train_probe(
             **({"typical": about_others} if about_others else {}),
         },
     )
+
+
+def _interval_over(held_out: HeldOut) -> str:
+    """Return what the interval of the score is over: the groups that were held out, or units if too few."""
+    return held_out.each if len(set(held_out.groups)) >= FEWEST_ANIMALS else "units"
 
 
 def _in_pretraining(recordings: Sequence[Named], pretraining: TrainingRecordings | None) -> int | None:

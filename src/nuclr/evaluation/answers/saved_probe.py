@@ -21,7 +21,7 @@ from scipy.special import log_softmax
 from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.answers.conformal import is_conformal, most_coverage, prediction_sets
 from nuclr.evaluation.answers.kinds import Kind, are_whole, log_probability
-from nuclr.evaluation.answers.score_protocol import protocol_of
+from nuclr.evaluation.answers.score_protocol import interval_over, protocol_of
 from nuclr.evaluation.answers.typicality import is_reference, typicality
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
@@ -307,8 +307,8 @@ class SavedProbe:
 
 
 def named(record: Mapping[str, Any]) -> str:
-    """Return the name of a probe's kind: ``linear``, or ``linear, centred``."""
-    return str(record.get("kind", "linear")) + (", centred" if record.get("centred") else "")
+    """Return the name of a probe's kind: ``linear, not centred``, or ``linear, centred``."""
+    return f"{record.get('kind', 'linear')}, {'' if record.get('centred') else 'not '}centred"
 
 
 def score_of(probe: SavedProbe, model: Mapping[str, Any]) -> dict[str, Any]:
@@ -335,6 +335,7 @@ def score_of(probe: SavedProbe, model: Mapping[str, Any]) -> dict[str, Any]:
         "test_animals": len(probe.record["learned_from"]["animals"]),
         **{name: probe.record["scores"].get(name, np.nan) for name in ("macro_f1", "low", "high")},
         "chance": probe.record["scores"]["chance"],
+        "interval_over": interval_over(probe.record),
     }
 
 

@@ -1,11 +1,16 @@
-"""The protocol of a saved probe's score: which of the scored animals were in pretraining, or had labels."""
+"""What a saved probe's score shows: its protocol, and what its interval is over.
+
+The protocol depends on which of the scored animals were in pretraining, and on whose units are labelled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
+from nuclr.evaluation.metrics import FEWEST_ANIMALS
 from nuclr.representation.training_recordings import Named, TrainingRecordings
 from nuclr.words import counted
 
@@ -95,3 +100,30 @@ def name_of(measured_on: str, in_pretraining: int | None) -> str:
     if in_pretraining is None:
         return ""
     return ZERO_SHOT if in_pretraining else INDUCTIVE
+
+
+def interval_over(record: Mapping[str, Any]) -> str:
+    """Return what the interval of a probe's score is over: ``animals``, ``recordings`` or ``units``."""
+    scores = record["scores"]
+    if "interval_over" in scores:
+        return str(scores["interval_over"])
+    # Probes of older versions do not record it.
+    of_animals = scores["measured_on"].startswith("other animals")
+    return "animals" if of_animals and len(record["learned_from"]["animals"]) >= FEWEST_ANIMALS else "units"
+
+
+def cautions(record: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each reason why a probe's score shows less than its interval suggests."""
+    scores, animals = record["scores"], len(record["learned_from"]["animals"])
+    low = scores.get("low")
+    if low is None or not isfinite(low):
+        return []
+    said = []
+    if (over := interval_over(record)) != "animals":
+        said.append(
+            f"The interval is over {over} of {counted(animals, 'animal')}, so it is too narrow for other "
+            f"animals; label units of {FEWEST_ANIMALS} animals or more."
+        )
+    if low <= scores["chance"]:
+        said.append("The interval does not lie above chance, so the probe is not shown to decode anything.")
+    return said
