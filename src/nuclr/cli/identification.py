@@ -65,11 +65,7 @@ def identify(
     with warnings_kept() as warnings:
         loaded = load_model(model)
         probes = loaded.checked_probes(probe)
-        if loaded.is_simulated:
-            logger.warning(
-                "the model was trained on simulated recordings only, so its answers about other recordings "
-                "have no meaning; use a model that was trained on real recordings"
-            )
+        loaded.warn_if_simulated()
         found = find([place_of(text) for text in recordings], options.download)
         _identify(found, loaded, probes, warnings, output, options, sure=sure, coverage=coverage, depth=depth)
 

@@ -27,6 +27,9 @@ SCORES, USED_FOR = "## Scores", "## Intended use"
 # Name that `nuclr pretrain` gives to recordings that are not from a public data set.
 UNNAMED = "own"
 UNKNOWN = "not known to nuclr: ask whoever recorded them before you publish this model"
+NO_LICENCE = "none needed: the recordings are simulated"
+# The data set of simulated recordings, and their origin as stated in the files.
+SIMULATED = "simulated"
 NOT_MEASURED = """\
 Not measured. Train a probe on your labels with `nuclr train-probe`, and add its score with `nuclr card
 --probe`.
@@ -185,7 +188,8 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
         "Weights": f"sha256 `{record.get('sha256', '')}`",
         "Input": f"{record['modality']} in bins of {record['bin_s']:.4g} s, windows of {window_s:g} s{least}",
         "Encoder": ", ".join(f"{name} {value}" for name, value in encoder.items()),
-        "Data sets": ", ".join(datasets) or "not stated in the checkpoint",
+        "Data sets": (", ".join(datasets) or "not stated in the checkpoint")
+        + (" (simulated)" if is_simulated(record) and SIMULATED not in datasets else ""),
         "Animals": f"{len(animals)}: {', '.join(animals)}" if animals else _source(record),
         "Recorded": f"{units}, {record.get('hours', 0):.1f} hours" if animals else "",
         "Animals left out": ", ".join(record.get("left_out", [])),
@@ -205,13 +209,25 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     lines += ["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in facts.items() if text)]
     lines += ["", "The configuration and the hash of every input are in `config.json`.", "", *_scores(scores)]
     lines += ["", "## Licence of the data", ""]
-    stated = Counter(source.get("licence") or UNKNOWN for source in record.get("inputs", {}).values())
+    stated = Counter(map(_licence, record.get("inputs", {}).values()))
     lines += [f"- {licence} ({counted(number, 'population')})" for licence, number in sorted(stated.items())]
     if not stated:  # of an imported model only the file is known
         lines += [
             f"- {UNKNOWN if record.get('source') else 'none needed: the model was not trained on recordings'}"
         ]
     return _headed(_head(record, scores), "\n".join([*lines, "", USED_FOR, "", USE]))
+
+
+def is_simulated(record: Mapping[str, Any]) -> bool:
+    """Return whether a model was trained on simulated recordings only, from its record."""
+    inputs = record.get("inputs", {}).values()
+    own = bool(inputs) and all(source.get("origin") == SIMULATED for source in inputs)
+    return own or list(record.get("datasets", [])) == [SIMULATED]
+
+
+def _licence(source: Mapping[str, str]) -> str:
+    not_stated = NO_LICENCE if source.get("origin") == SIMULATED else UNKNOWN
+    return source.get("licence") or not_stated
 
 
 def _scores(scores: Sequence[dict[str, Any]]) -> list[str]:
