@@ -42,7 +42,8 @@ def recorded(animal: str, units: int = 24, seed: int = 0, depth: bool = True) ->
     )
     if depth:
         table = table.assign(depth_um=np.where(fast, 500.0, 0.0) + 10.0 * np.arange(units))
-    return Population(**{**vars(made), "activity": activity, "units": table})
+    source = {"file": f"{animal}.nwb", "sha256": f"{animal}{seed}"}
+    return Population(**{**vars(made), "activity": activity, "units": table, "source": source})
 
 
 def write_shared(folder: Path, tasks: tuple[str, ...] = ("brain_region", "kind")) -> Path:

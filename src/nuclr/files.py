@@ -101,12 +101,23 @@ def check_writable(folder: Path) -> None:
 def sha256_of(path: Path, only: Sequence[Path] = ()) -> str:
     """Return the hash of a file, or of the names and contents of all (or ``only`` some) files in a folder."""
     if path.is_dir():
-        below = [file for top in only or (path,) for file in (top, *top.rglob("*"))]
-        inside = sorted({file for file in below if file.is_file()})
+        inside = _files_in(path, only)
         listed = "".join(f"{sha256_of(file)} {file.relative_to(path).as_posix()}\n" for file in inside)
         return hashlib.sha256(listed.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def bytes_of(path: Path, only: Sequence[Path] = ()) -> int:
+    """Return the size of the files that :func:`sha256_of` reads."""
+    inside = _files_in(path, only) if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in inside)
+
+
+def _files_in(folder: Path, only: Sequence[Path]) -> list[Path]:
+    """Return all files in a folder, or those that are, or are in, ``only`` some of its contents."""
+    below = [file for top in only or (folder,) for file in (top, *top.rglob("*"))]
+    return sorted({file for file in below if file.is_file()})
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -119,12 +119,20 @@ def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
     ]
     said = run(folder, installed, *train)
     assert "CA1: 48 units, F1 " in said
+    assert "), chance 0.500, accuracy " in said
+    assert ", not centred" in said
     assert "measured on other animals, in 3 groups" in said
+    assert "transductive zero-shot (3 of 3 labelled animals in pretraining): These animals" in said
     predict = ["predict", "phy.parquet", "--probe", "probe.safetensors", "-o", "what.csv", "--sure", "0.5"]
     assert "of 14 units answered" in run(folder, installed, *predict)
     what = pd.read_csv(folder / "what.csv", keep_default_na=False)
     assert set(what["predicted"]) <= {"", "CA1", "VISp"}
     np.testing.assert_allclose(what[["p_CA1", "p_VISp"]].sum(axis=1), 1, atol=1e-5)
+    labels[~labels["unit_id"].str.startswith("c_")].to_csv(folder / "two.csv", index=False)
+    two = ["--labels", "two.csv", "--column", "brain_region", "-o", "two.safetensors"]
+    said = run(folder, installed, "train-probe", "e.parquet", *two)
+    assert "2 of 3 animals have labels; only these train and test the probe" in said
+    assert "The interval is over units of 2 animals, so it is too narrow for other animals" in said
     kept = json.loads((folder / "probe.json").read_text())
     assert kept["model"] == record["model"]
     assert set(kept["inputs"]) == {"e.parquet", "labels.csv"}
@@ -133,7 +141,8 @@ def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
     for said in (
         "| Animals | 3: a, b, c |",
         "5 steps of 2 pairs",
-        "| area | other animals, in 3 groups | 96 | {macro_f1:.3f} ({low:.3f} to {high:.3f}; 3 animals) |  "
+        "| area | transductive zero-shot (3 of 3 labelled animals in pretraining); other animals, in 3 "
+        "groups | 96 | {macro_f1:.3f} ({low:.3f} to {high:.3f}; 3 animals) |  "
         "| 0.500 |".format(**kept["scores"]),
         "## Licence of the data",
         "## Intended use",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from shared_model import RECORD, SPEC, recorded, write_shared
 from strategies import population
 
 import nuclr
+from nuclr.data.archives.simulated import SimulationSpec, simulate
 from nuclr.errors import ModelError
 from nuclr.model.card import CARD, lacks, read_card, set_licence
 from nuclr.model.encoder import Encoder
 from nuclr.model.saved import save_model
-from nuclr.sharing.folder import check_model_of
+from nuclr.sharing.folder import add_probe, check_model_of
 from nuclr.sharing.identify import summary
 from nuclr.sharing.publishing import check
 
@@ -67,6 +69,53 @@ def test_answers_are_compared_with_labels_of_the_recording_alone_if_it_has_any(f
 def test_warnings_are_kept(folder: Path) -> None:
     found = nuclr.load_model(folder).identify(recorded("new", units=8, seed=9))
     assert any("small populations" in warning for warning in found.warnings)
+
+
+def test_a_recording_of_pretraining_or_of_the_labels_is_no_test_and_it_is_said(folder: Path) -> None:
+    model = nuclr.load_model(folder)
+
+    def said(animal: str, seed: int) -> list[str]:
+        found = model.identify(recorded(animal, seed=seed))
+        agreed = {"not a test: such labels trained the probe" in line for line in summary(found)}
+        assert agreed == {any("agreement" in warning for warning in found.warnings)}
+        return [warning.partition(", so")[0] for warning in found.warnings]
+
+    assert said("new", 9) == []
+    # Of the model, only the animal m1 is known; of the probes, also the files m0 to m5.
+    assert said("m1", 1) == [
+        "the model was pretrained on another recording of an animal of this name (m1)",
+        "labels of this recording (m1 of animal m1) trained the probes of brain region and kind",
+    ]
+    assert said("m2", 9) == [
+        "labels of a recording of this name (m2 of animal m2) trained the probes of brain region and kind"
+    ]
+    renamed = replace(recorded("m3", seed=3), animal="x", recording="x", population="x/probe")
+    assert len(model.identify(renamed).warnings) == 1
+    other = replace(recorded("m3", seed=9), animal="x")  # other file, other animal
+    assert model.identify(other).warnings == ()
+
+
+def test_a_model_of_own_simulated_recordings_warns_of_its_answers(tmp_path: Path) -> None:
+    """The file says that it is simulated, and its store, the model's record and its card keep that."""
+    (path,) = simulate(SimulationSpec(units=14, duration_s=20.0), 1, 0, tmp_path / "recordings")
+    config = {
+        "model": {"dim": 16, "heads": 2},
+        "views": {"window_s": 4, "distance_s": 10},
+        "pretrain": {"steps": 1},
+    }
+    model = nuclr.load_model(nuclr.pretrain(path, tmp_path / "model", config=config))
+    assert model.trained_on == "1 animal (own, simulated)"
+    made = [replace(recorded(f"m{i}", seed=i), bin_s=0.02) for i in range(3)]
+    embeddings = model.embed(made)
+    probe = nuclr.train_probe(embeddings, "kind", kinds=("linear",))
+    add_probe(tmp_path / "model", probe, embeddings)
+    found = model.identify(recorded("new", seed=9))
+    assert [warning.partition(",")[0] for warning in found.warnings if "simulated" in warning] == [
+        "the model was trained on simulated recordings only"
+    ]
+    card = (tmp_path / "model" / CARD).read_text()
+    assert "| Data sets | own (simulated) |" in card
+    assert "- none needed: the recordings are simulated (1 population)" in card
 
 
 def test_a_recording_unlike_all_others_gets_one_warning_and_no_answer(
@@ -169,8 +218,6 @@ def test_new_scores_leave_what_was_written_by_hand(folder: Path) -> None:
     )
     model = nuclr.load_model(folder)
     embeddings = model.embed([recorded(f"m{i}", seed=i) for i in range(6)])
-    from nuclr.sharing.folder import add_probe
-
     add_probe(folder, nuclr.train_probe(embeddings, "kind", kinds=("linear",)), embeddings)
     head, body = read_card(card)
     assert head["license"] == "mit"

@@ -41,7 +41,7 @@ def embed_recordings(
     from rich.progress import track
 
     from nuclr.cluster import computing
-    from nuclr.data.own import open_found
+    from nuclr.data.own import HASHED_BYTES, open_found
     from nuclr.representation.embed import embed_with_model, precision_used
     from nuclr.training.devices import gpus
 
@@ -57,7 +57,7 @@ def embed_recordings(
 
     def opened() -> Iterator[Population]:
         shown = partial(track, description="embedding")
-        for population in open_found(found, options.reading, chunk, shown, model.kind):
+        for population in open_found(found, options.reading, chunk, shown, model.kind, HASHED_BYTES):
             files[population.population] = population.source.get("file", "")
             yield population
 
@@ -67,5 +67,8 @@ def embed_recordings(
     ):
         embeddings = embed_with_model(model.saved, opened(), machine, precision)
         used = precision_used(machine, precision)
-    record = {"model": model.sha256, "embedded": files, "precision": used, **model.saved.record}
+    record = {
+        **{"model": model.sha256, "embedded": files, "hashes": dict(embeddings.hashes)},
+        **{"precision": used, **model.saved.record},
+    }
     return embeddings, record

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FolderOption = Annotated[Path, typer.Option("--output", "-o", help="folder for the results")]
-# Larger files are not hashed, because reading them would take longer than everything else.
-HASHED_BYTES = 2e9
 
 
 def add_to(app: typer.Typer) -> None:
@@ -67,11 +65,7 @@ def identify(
     with warnings_kept() as warnings:
         loaded = load_model(model)
         probes = loaded.checked_probes(probe)
-        if loaded.is_simulated:
-            logger.warning(
-                "the model was trained on simulated recordings only, so its answers about other recordings "
-                "have no meaning; use a model that was trained on real recordings"
-            )
+        loaded.warn_if_simulated()
         found = find([place_of(text) for text in recordings], options.download)
         _identify(found, loaded, probes, warnings, output, options, sure=sure, coverage=coverage, depth=depth)
 
@@ -153,6 +147,7 @@ def _provenance(
 
 def _hash_of(recording: Found) -> str:
     """Return the hash of a recording's file; "" for large files, folders and files on servers."""
+    from nuclr.data.own import HASHED_BYTES
     from nuclr.files import sha256_of
 
     path = recording.path

@@ -40,7 +40,7 @@ def card(
     if probe:
         from nuclr.evaluation.answers.saved_probe import load_probe, score_of
 
-        scores += [score_of(load_probe(path), record["sha256"]) for path in probe]
+        scores += [score_of(load_probe(path), record) for path in probe]
     write_card(output, record, scores)
     print(output)
 

@@ -82,6 +82,7 @@ def train(
     from nuclr.evaluation.answers.kinds import KINDS, Kind
     from nuclr.evaluation.answers.probe_training import Centring, train_probe
     from nuclr.evaluation.answers.saved_probe import named, save_probe
+    from nuclr.evaluation.answers.score_protocol import cautions, protocol_of
     from nuclr.evaluation.labels import label_units
     from nuclr.files import sha256_of
     from nuclr.representation.embeddings import read_all
@@ -118,6 +119,9 @@ def train(
     scores = probe.record["scores"]
     for name, count in probe.record["learned_from"]["units_of_class"].items():
         print(f"{name}: {counted(count, 'unit')}, F1 {scores['f1'][name]:.3f}")
+    animals, labelled = embedded.units["animal"].nunique(), len(probe.record["learned_from"]["animals"])
+    if labelled < animals:
+        print(f"{labelled} of {counted(animals, 'animal')} have labels; only these train and test the probe")
     if len(compared := scores["compared"]) > 1:
         plain, best = compared[0], next(row for row in compared if named(row) == named(probe.record))
         print(
@@ -126,9 +130,14 @@ def train(
         )
     print(
         f"{output}: macro-F1 {scores['macro_f1']:.3f} (95 % {scores['low']:.3f} to {scores['high']:.3f}), "
-        f"accuracy {scores['accuracy']:.3f}, calibration error {scores['calibration_error']:.3f}, "
+        f"chance {scores['chance']:.3f}, accuracy {scores['accuracy']:.3f}, "
+        f"calibration error {scores['calibration_error']:.3f}, "
         f"measured on {scores['measured_on']}"
     )
+    protocol = protocol_of(probe.record, embedded.pretraining)
+    print(f"{protocol.called}: {protocol.meaning}")
+    for sentence in cautions(probe.record):
+        print(sentence)
 
 
 def predict(

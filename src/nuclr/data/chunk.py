@@ -76,10 +76,11 @@ def chunk_recording(
         )
     source = {
         "file": populations[0].path.name,
-        "sha256": _sha256_of(populations[0]),
+        "sha256": hash_of(populations[0]),
         "chunk": options.model_dump_json(),
         "nuclr": __version__,
         **({"licence": licence} if licence else {}),
+        **_origin_of(populations[0]),
     }
     if made := _made_before(populations, folder, identity, source):
         logger.info("%s: already chunked with the same settings; nothing to do", populations[0].path)
@@ -109,7 +110,7 @@ def chunk_recording(
     return [population.population for population in kept]
 
 
-def _sha256_of(raw: SpikeTrains | Traces) -> str:
+def hash_of(raw: SpikeTrains | Traces) -> str:
     """Return the hash of the files that were read; for a recording on a server, that of its address."""
     if isinstance(raw.path, Remote):
         return hashlib.sha256(raw.path.url.encode()).hexdigest()
@@ -188,9 +189,13 @@ def to_population(
         modality="spikes" if isinstance(raw, SpikeTrains) else "calcium",
         bin_s=bin_s,
         start_s=start_s,
-        source=source,
+        source=source | _origin_of(raw),
         waveforms=waveforms,
     )
+
+
+def _origin_of(raw: SpikeTrains | Traces) -> dict[str, str]:
+    return {"origin": raw.origin} if raw.origin else {}
 
 
 def _waveforms(raw: SpikeTrains, kept: np.ndarray) -> np.ndarray | None:

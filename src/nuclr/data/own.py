@@ -14,7 +14,7 @@ from nuclr.config import Chunk, Download, Nwb, Reading, Sorter
 from nuclr.data.access.opening import looked_at
 from nuclr.data.access.remote import DANDI, Remote, place_of
 from nuclr.data.archives.left_out import reason_left_out
-from nuclr.data.chunk import to_population, why_left_out
+from nuclr.data.chunk import hash_of, to_population, why_left_out
 from nuclr.data.formats import (
     FORMATS,
     NWB,
@@ -30,10 +30,10 @@ from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
 from nuclr.data.inputs import Reads, binning
 from nuclr.data.kinds import Kind, kind_of, why_unreadable
 from nuclr.data.population import Population
-from nuclr.data.recording import name_of
+from nuclr.data.recording import SpikeTrains, Traces, name_of
 from nuclr.data.store import identity_of, open_population
 from nuclr.errors import DataError, NothingToLearn, NuclrError
-from nuclr.files import is_half_made
+from nuclr.files import bytes_of, is_half_made
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,8 @@ logger = logging.getLogger(__name__)
 FORMS = ", ".join(["a population store", *(form.name for form in FORMATS)])
 DATASET = "own"
 DANDI_TRIES = 4
+# Larger recordings are not hashed, because reading them would take longer than everything else.
+HASHED_BYTES = 2e9
 
 
 @dataclass(frozen=True)
@@ -246,6 +248,7 @@ def open_found(
     chunk: Chunk,
     shown: Callable[[Sequence[Found]], Iterable[Found]] = iter,
     model: Kind | None = None,
+    hashed_bytes: float = 0,
 ) -> Iterator[Population]:
     """Yield the populations of recordings one after another; spikes are binned lazily.
 
@@ -264,6 +267,8 @@ def open_found(
         Wraps the recordings in a progress bar.
     model
         Kind of recordings that a model reads; None: any.
+    hashed_bytes
+        Recordings on the disk up to this size get the hash of their files in ``source``.
 
     Raises
     ------
@@ -273,12 +278,17 @@ def open_found(
     left_out = LeftOut(found, options)
     for recording, animal in zip(shown(found), animals_of(found, options), strict=True):
         with left_out(recording):
-            yield from _open(recording, animal, options, chunk, model)
+            yield from _open(recording, animal, options, chunk, model, hashed_bytes)
     left_out.say()
 
 
 def _open(
-    recording: Found, animal: str, options: Reading, chunk: Chunk, model: Kind | None = None
+    recording: Found,
+    animal: str,
+    options: Reading,
+    chunk: Chunk,
+    model: Kind | None = None,
+    hashed_bytes: float = 0,
 ) -> Iterator[Population]:
     def check(own: Population | Raw) -> None:
         kinds = [kind_of(own)] if isinstance(own, Population) else map(kind_of, own)
@@ -293,6 +303,9 @@ def _open(
         return
     read = recording.read(options, animal)
     check(read)
+    source = {"file": recording.called}
+    if read and 0 < _bytes_of(read[0]) <= hashed_bytes:
+        source["sha256"] = hash_of(read[0])
     for raw in read:
         population = to_population(
             raw,
@@ -300,7 +313,7 @@ def _open(
             animal=animal,
             recording=recording.recording,
             options=chunk,
-            source={"file": recording.called},
+            source=source,
         )
         # A silent population can be shown, but not one without units.
         if len(population.units):
@@ -308,6 +321,13 @@ def _open(
         else:
             why = why_left_out(population, chunk)
             logger.warning("%s: population %s: %s; left out", raw.path, raw.population, why)
+
+
+def _bytes_of(raw: SpikeTrains | Traces) -> int:
+    """Return the size of the files of a recording that :func:`hash_of` reads; 0 if it is on a server."""
+    if isinstance(raw.path, Remote):
+        return 0
+    return bytes_of(raw.path, raw.files)
 
 
 def open_what_can_be(
@@ -394,4 +414,5 @@ def read(
             return iter(read_object(path, options.nwb, chunk))
         path = saved
     # Listed here and not at the first iteration, so that a wrong path is an error at the call.
-    return open_found(find([place_of(path if isinstance(path, str) else Path(path))]), options, chunk)
+    found = find([place_of(path if isinstance(path, str) else Path(path))])
+    return open_found(found, options, chunk, hashed_bytes=HASHED_BYTES if model is not None else 0)

@@ -57,6 +57,8 @@ def name_of(path: Path | Remote) -> str:
     return safe_name(name.removesuffix(".zarr").removesuffix(".nwb"))
 
 
+# Origin of a recording that is not of an animal.
+SIMULATED = "simulated"
 Labels = Mapping[str, Mapping[str, int]]
 
 
@@ -175,6 +177,8 @@ class SpikeTrains:
         The mean waveforms of the units, in files; None if there are none.
     files
         The files that were read, of a folder that also contains others; empty: all files in it.
+    origin
+        What the recording says of its origin: :data:`SIMULATED`; "" if it says nothing.
     """
 
     path: Path | Remote
@@ -185,6 +189,7 @@ class SpikeTrains:
     cut: bool = False
     waveforms: Waveforms | None = None
     files: tuple[Path, ...] = ()
+    origin: str = ""
 
     def only(self, chosen: np.ndarray) -> SpikeTrains:
         """Return a copy with some of the units; ``chosen`` is a mask, ``(unit,)``."""
@@ -215,6 +220,8 @@ class Traces:
         Valid spans (s), ``(interval, 2)``.
     files
         The files that were read, of a folder that also contains others; empty: all files in it.
+    origin
+        What the recording says of its origin: :data:`SIMULATED`; "" if it says nothing.
     """
 
     path: Path | Remote
@@ -226,6 +233,7 @@ class Traces:
     start_s: float
     valid_spans: np.ndarray
     files: tuple[Path, ...] = ()
+    origin: str = ""
 
     def only(self, chosen: np.ndarray) -> Traces:
         """Return a copy with some of the units; ``chosen`` is a mask, ``(unit,)``."""

@@ -27,10 +27,17 @@ SCORES, USED_FOR = "## Scores", "## Intended use"
 # Name that `nuclr pretrain` gives to recordings that are not from a public data set.
 UNNAMED = "own"
 UNKNOWN = "not known to nuclr: ask whoever recorded them before you publish this model"
+NO_LICENCE = "none needed: the recordings are simulated"
+# The data set of simulated recordings, and their origin as stated in the files.
+SIMULATED = "simulated"
 NOT_MEASURED = """\
 Not measured. Train a probe on your labels with `nuclr train-probe`, and add its score with `nuclr card
 --probe`.
 """
+PROTOCOLS = """\
+Only an inductive zero-shot score is the score to expect for a new animal. In the transductive zero-shot
+protocol, test animals were in pretraining, without labels; in the transductive protocol, other units of the
+same animals are labelled."""
 USE = """\
 For: research. The model embeds sorted units or imaged ROIs from the activity of their population, and probes
 decode brain regions or cell types from the embeddings. The embedding of a unit depends on the units that were
@@ -181,7 +188,8 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
         "Weights": f"sha256 `{record.get('sha256', '')}`",
         "Input": f"{record['modality']} in bins of {record['bin_s']:.4g} s, windows of {window_s:g} s{least}",
         "Encoder": ", ".join(f"{name} {value}" for name, value in encoder.items()),
-        "Data sets": ", ".join(datasets) or "not stated in the checkpoint",
+        "Data sets": (", ".join(datasets) or "not stated in the checkpoint")
+        + (" (simulated)" if is_simulated(record) and SIMULATED not in datasets else ""),
         "Animals": f"{len(animals)}: {', '.join(animals)}" if animals else _source(record),
         "Recorded": f"{units}, {record.get('hours', 0):.1f} hours" if animals else "",
         "Animals left out": ", ".join(record.get("left_out", [])),
@@ -201,13 +209,25 @@ def card(record: dict[str, Any], scores: Sequence[dict[str, Any]] = ()) -> str:
     lines += ["| | |", "| --- | --- |", *(f"| {name} | {text} |" for name, text in facts.items() if text)]
     lines += ["", "The configuration and the hash of every input are in `config.json`.", "", *_scores(scores)]
     lines += ["", "## Licence of the data", ""]
-    stated = Counter(source.get("licence") or UNKNOWN for source in record.get("inputs", {}).values())
+    stated = Counter(map(_licence, record.get("inputs", {}).values()))
     lines += [f"- {licence} ({counted(number, 'population')})" for licence, number in sorted(stated.items())]
     if not stated:  # of an imported model only the file is known
         lines += [
             f"- {UNKNOWN if record.get('source') else 'none needed: the model was not trained on recordings'}"
         ]
     return _headed(_head(record, scores), "\n".join([*lines, "", USED_FOR, "", USE]))
+
+
+def is_simulated(record: Mapping[str, Any]) -> bool:
+    """Return whether a model was trained on simulated recordings only, from its record."""
+    inputs = record.get("inputs", {}).values()
+    own = bool(inputs) and all(source.get("origin") == SIMULATED for source in inputs)
+    return own or list(record.get("datasets", [])) == [SIMULATED]
+
+
+def _licence(source: Mapping[str, str]) -> str:
+    not_stated = NO_LICENCE if source.get("origin") == SIMULATED else UNKNOWN
+    return source.get("licence") or not_stated
 
 
 def _scores(scores: Sequence[dict[str, Any]]) -> list[str]:
@@ -218,12 +238,16 @@ def _scores(scores: Sequence[dict[str, Any]]) -> list[str]:
     return [
         *(SCORES, "", f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}", *map(_score, scores)),
         "",
-        "Scores of probes trained on all labels. Intervals are over test animals.",
+        "Scores of probes trained on all labels. Intervals are over test animals, unless stated otherwise.",
+        "Those over units or recordings of one or two animals are too narrow for other animals.",
+        *("", PROTOCOLS),
     ]
 
 
 def _score(row: dict[str, Any]) -> str:
     tested = f"; {counted(row['test_animals'], 'animal')}" if "test_animals" in row else ""
+    if (over := row.get("interval_over", "animals")) != "animals":
+        tested = f" over {over}{tested}"
     known = isfinite(row.get("low", nan))
     interval = f" ({row['low']:.3f} to {row['high']:.3f}{tested})" if known else ""
     within = f"{row['within_recordings']:.3f}" if "within_recordings" in row else ""

@@ -23,6 +23,8 @@ from nuclr.files import whole, write_json
 FORMAT = 1
 MODEL = "model.safetensors"
 CONFIG = "config.json"
+# Folder of a model's probes, beside its weights.
+PROBES = "probes"
 
 
 def record_of(path: Path) -> Path:

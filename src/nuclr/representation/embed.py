@@ -25,6 +25,7 @@ from nuclr.model import fused
 from nuclr.model.encoder import Encoder, as_patches
 from nuclr.model.saved import SavedModel
 from nuclr.representation.embeddings import Embeddings, concatenate
+from nuclr.representation.training_recordings import pretraining_of
 from nuclr.training.devices import use_gpu
 from nuclr.training.resources import uses_kernels
 from nuclr.training.windows import ViewSpec, generator, grid_starts, is_active, turned, view_spec
@@ -226,6 +227,7 @@ def embed_with_model(
     views = Views.model_validate(saved.record["config"]["views"])
     encoders = _on_devices(saved.encoder, machine or Machine(), precision)
     tables, embeddings, windows = [], [], []
+    hashes: dict[str, str] = {}
     modality, bin_s = saved.record["modality"], saved.record["bin_s"]
     spec, reads = view_spec(views, bin_s, modality), Kind(modality, bin_s)
     too_short: list[str] = []
@@ -250,6 +252,8 @@ def embed_with_model(
         tables.append(_with_rates(unit_table(population), population))
         embeddings.append(vectors)
         windows.append(active)
+        if sha256 := population.source.get("sha256"):
+            hashes[population.population] = sha256
     if not tables:
         raise DataError("nothing to embed: the recordings contain no usable unit")
     if len(too_short) == len(tables):
@@ -261,7 +265,12 @@ def embed_with_model(
     for said in too_short:
         logger.warning("%s: it is not embedded", said)
     return Embeddings(
-        concatenate(tables), np.concatenate(embeddings), np.concatenate(windows), model=saved.sha256
+        concatenate(tables),
+        np.concatenate(embeddings),
+        np.concatenate(windows),
+        model=saved.sha256,
+        pretraining=pretraining_of(saved.record),
+        hashes=hashes,
     )
 
 

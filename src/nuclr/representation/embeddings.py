@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from nuclr.data.text import labels_as_text
 from nuclr.errors import DataError, ModelError
 from nuclr.files import whole
+from nuclr.representation.training_recordings import TrainingRecordings, pretraining_of
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,18 @@ class Embeddings:
         Number of windows in which each unit was active, ``(unit,)``.
     model
         Hash of the model that embedded the units; embeddings of two models cannot be compared.
+    pretraining
+        The recordings that the model was pretrained on; None if they are not known.
+    hashes
+        Hash of the file of each population, where it is known.
     """
 
     units: pd.DataFrame
     vectors: np.ndarray
     windows: np.ndarray
     model: str
+    pretraining: TrainingRecordings | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.units, self.vectors, self.windows))
@@ -46,6 +53,8 @@ class Embeddings:
 
 def read_all(paths: Sequence[Path]) -> tuple[Embeddings, dict[str, Any]]:
     """Return the embeddings of one model from several files, and the record of the first file.
+
+    The record of a file contains that of the model, from which the recordings of its pretraining are known.
 
     Raises
     ------
@@ -66,9 +75,15 @@ def read_all(paths: Sequence[Path]) -> tuple[Embeddings, dict[str, Any]]:
     units = concatenate([table for table, _, _ in read])
     refuse_twice(units)
     vectors = np.concatenate([part for _, part, _ in read])
-    return Embeddings(
-        units.drop(columns="windows"), vectors, units["windows"].to_numpy(), record["model"]
-    ), record
+    embeddings = Embeddings(
+        units.drop(columns="windows"),
+        vectors,
+        units["windows"].to_numpy(),
+        record["model"],
+        pretraining_of(record),
+        {name: sha256 for _, _, other in read for name, sha256 in other.get("hashes", {}).items()},
+    )
+    return embeddings, record
 
 
 def refuse_twice(units: pd.DataFrame) -> None:

@@ -95,4 +95,4 @@ def put_card_scores(folder: Path) -> None:
     """Write the scores of all probes in a model folder to its model card."""
     record = read_record(folder / MODEL, "model", "train or import it again")
     probes = load_probes(probes_in(folder), record["sha256"])
-    put_scores(folder / CARD, record, [score_of(probe, record["sha256"]) for probe in probes.values()])
+    put_scores(folder / CARD, record, [score_of(probe, record) for probe in probes.values()])

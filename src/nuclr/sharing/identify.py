@@ -14,6 +14,7 @@ from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.representation.embeddings import Embeddings, who
+from nuclr.sharing.seen_before import seen_before, trained
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,8 @@ def identify(
     embeddings = replace(embeddings, units=embeddings.units.reset_index(drop=True))
     units = embeddings.units
     deep = depth in units and bool((~np.isnan(depths_of(units, depth))).any())
+    for sentence in seen_before(embeddings, probes):
+        logger.warning("%s", sentence)
     answers = {}
     with _said_once():
         for task, probe in probes.items():
@@ -175,13 +178,14 @@ def summary(found: Identified) -> list[str]:
         counts = given[given != ""].value_counts()
         listed = ", ".join(f"{count} {name}" for name, count in counts.items())
         of_all = f"{counts.sum()} of {counted(len(given), 'unit')} answered"
-        agreed = _agreement(found.embeddings.units, task, answers)
+        agreed = _agreement(found.embeddings, task, answers)
         lines.append(f"{task.replace('_', ' ')}: {of_all}{f' ({listed})' if listed else ''}{agreed}")
     return lines
 
 
-def _agreement(units: pd.DataFrame, task: str, answers: Answers) -> str:
+def _agreement(embeddings: Embeddings, task: str, answers: Answers) -> str:
     """Compare the answers with the labels of the recording, in words; "" if it has no such labels."""
+    units = embeddings.units
     if task not in units:
         return ""
     label, given = as_text(units[task]), answers.table["predicted"]
@@ -189,4 +193,5 @@ def _agreement(units: pd.DataFrame, task: str, answers: Answers) -> str:
     if not compared.any():
         return ""
     same = int((given[compared] == label[compared]).sum())
-    return f"; {same} of {int(compared.sum())} agree with the label in the recording"
+    no_test = " (not a test: such labels trained the probe)" if trained(answers.probe, embeddings) else ""
+    return f"; {same} of {int(compared.sum())} agree with the label in the recording{no_test}"

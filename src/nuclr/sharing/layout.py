@@ -11,9 +11,9 @@ import re
 from pathlib import Path, PurePosixPath
 
 from nuclr.model.card import CARD
-from nuclr.model.tensor_files import CONFIG, MODEL
+from nuclr.model.tensor_files import CONFIG, MODEL, PROBES
 
-PROBES, REFERENCE = "probes", "reference"
+REFERENCE = "reference"
 MODEL_IN_THE_BOX = Path(__file__).with_name("demo_model")
 MODEL_FILES = (MODEL, CONFIG, CARD)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from nuclr.data.kinds import Kind
 from nuclr.data.own import read
 from nuclr.data.population import Population
 from nuclr.errors import ModelError
+from nuclr.model.card import SIMULATED, is_simulated
 from nuclr.model.saved import SavedModel, read_model
 from nuclr.model.tensor_files import MODEL
 from nuclr.representation.embed import embed_with_model
@@ -19,6 +21,8 @@ from nuclr.representation.embeddings import Embeddings
 from nuclr.sharing.layout import probes_in, reference_file
 from nuclr.sharing.source import locate
 from nuclr.words import counted
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,12 +76,22 @@ class Model:
         animals, datasets = record.get("animals", []), record.get("datasets", [])
         if not animals:
             return ""
-        return f"{counted(len(animals), 'animal')} ({', '.join(datasets) or 'unnamed recordings'})"
+        named = ", ".join(datasets) or "unnamed recordings"
+        simulated = ", simulated" if self.is_simulated and SIMULATED not in datasets else ""
+        return f"{counted(len(animals), 'animal')} ({named}{simulated})"
 
     @property
     def is_simulated(self) -> bool:
         """Whether the model was trained on simulated recordings only."""
-        return list(self.saved.record.get("datasets", [])) == ["simulated"]
+        return is_simulated(self.saved.record)
+
+    def warn_if_simulated(self) -> None:
+        """Warn that answers have no meaning if the model was trained on simulated recordings only."""
+        if self.is_simulated:
+            logger.warning(
+                "the model was trained on simulated recordings only, so its answers about other recordings "
+                "have no meaning; use a model that was trained on real recordings"
+            )
 
     @property
     def sha256(self) -> str:
@@ -206,6 +220,7 @@ class Model:
 
         loaded = self.checked_probes(probes)
         with warnings_kept() as warnings:
+            self.warn_if_simulated()
             return identify(
                 self.embed(populations), loaded, warnings, sure=sure, coverage=coverage, depth=depth
             )

@@ -24,6 +24,7 @@ from nuclr.model.saved import save_model
 from nuclr.provenance import fingerprint, versions
 from nuclr.rank import rank_told
 from nuclr.training.devices import use_gpu
+from nuclr.training.replacing import check_replacing
 from nuclr.training.windows import view_spec
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def pretrain_run(
     Raises
     ------
     DataError, TrainingError
-        If a member has no store, or there is too little data.
+        If a member has no store, there is too little data, or ``output`` is the model of another training
+        and there are probes of it.
     """
     # Checked first, so that a missing GPU is reported before any data is read.
     on_gpu = bool(cohort.members) and use_gpu(config.machine.accelerator)
@@ -133,6 +135,7 @@ def pretrain_run(
     spec = EncoderSpec(patch=views.patch, tokens=views.tokens, **config.model.model_dump())
     depends_on = _depends_on(learned, cohort.member, config, seed, probed=score is not None)
     depends_on |= {key: value for key, value in (about or {}).items() if value}
+    check_replacing(output, depends_on)
     folder = None
     if learned.members:
         # Imported here, because an untrained encoder does not need Lightning, which is slow to import.

@@ -73,6 +73,7 @@ def test_recordings_are_read_back_through_the_nwb_source(tmp_path: Path) -> None
     (read,) = read_populations(path, Reading(nwb=Nwb(unit_columns=list(LABELS))))
     assert isinstance(read, SpikeTrains)
     assert subject_of(path) == "sim000"
+    assert read.origin == "simulated"
     for mine, written in zip(read.spikes.trains(), made.spike_times, strict=True):
         np.testing.assert_array_equal(mine, written)
     for column in ("cell_type", "brain_region"):

@@ -95,7 +95,7 @@ def test_a_probe_of_before_is_read(tmp_path: Path) -> None:
     del record["kind"], record["centred"]
     (tmp_path / "probe.json").write_text(json.dumps(record))
     again = load_probe(tmp_path / "probe.safetensors")
-    assert named(again.record) == "linear"
+    assert named(again.record) == "linear, not centred"
     np.testing.assert_array_equal(again.probabilities(features), probe.probabilities(features))
 
 

@@ -152,11 +152,11 @@ def test_embeddings_of_another_model_are_refused() -> None:
 
 def test_a_card_has_the_score_of_its_own_models_probes_alone() -> None:
     probe, table, _ = trained()
-    row = score_of(probe, MODEL)
+    row = score_of(probe, {"sha256": MODEL})
     assert row["macro_f1"] == probe.record["scores"]["macro_f1"]
     assert row["chance"] == chance(table["kind"].to_numpy(str))
     with pytest.raises(ModelError, match="reads embeddings of model abababababab"):
-        score_of(probe, "cd" * 32)
+        score_of(probe, {"sha256": "cd" * 32})
 
 
 def test_one_animal_is_measured_on_other_units() -> None:

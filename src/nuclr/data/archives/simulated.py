@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nuclr.config import Nwb, Reading
-from nuclr.data.recording import Recording, SpikeTrains, Traces
+from nuclr.data.recording import SIMULATED, Recording, SpikeTrains, Traces
 from nuclr.files import whole
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def write_nwb(recording: SimulatedRecording, name: str, path: Path, duration_s: 
         session_description="Simulated population; model in nuclr.data.archives.simulated",
         identifier=name,
         session_id=name,
+        keywords=[SIMULATED],
         # A fixed date, so that the same simulation gives the same file.
         session_start_time=datetime(2025, 1, 1, tzinfo=UTC),
         file_create_date=datetime(2025, 1, 1, tzinfo=UTC),

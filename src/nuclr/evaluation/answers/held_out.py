@@ -31,28 +31,32 @@ class HeldOut(NamedTuple):
         Animal or recording of each unit, or the unit itself, ``(unit,)``.
     name
         Description in words.
+    each
+        What a group is: ``animals``, ``recordings`` or ``units``.
     """
 
     folds: np.ndarray
     groups: np.ndarray
     name: str
+    each: str
 
 
 def hold_out(y: np.ndarray, animals: np.ndarray, populations: np.ndarray) -> HeldOut:
     """Choose the folds: animals if there are at least two, else recordings, else single units."""
     if (members := min(5, len(set(animals)))) > 1:
         folds = _numbered(GroupKFold(members).split(y, groups=animals), len(y))
-        return HeldOut(folds, animals, f"other animals, in {members} groups")
+        return HeldOut(folds, animals, f"other animals, in {members} groups", "animals")
     if (members := min(5, len(set(populations)))) > 1:
         folds = _numbered(GroupKFold(members).split(y, groups=populations), len(y))
         if all(len(set(y[folds != number])) > 1 for number in range(members)):
-            return HeldOut(folds, populations, f"other recordings of one animal, in {members} groups")
+            name = f"other recordings of one animal, in {members} groups"
+            return HeldOut(folds, populations, name, "recordings")
     fewest = int(np.unique(y, return_counts=True)[1].min())
     if fewest < 2:
         raise DataError("train-probe: a class has only one unit; label more units of it")
     shuffled = StratifiedKFold(min(5, fewest), shuffle=True, random_state=0)
     folds = _numbered(shuffled.split(y, y), len(y))
-    return HeldOut(folds, np.arange(len(y)).astype(str), "other units of one animal")
+    return HeldOut(folds, np.arange(len(y)).astype(str), "other units of one animal", "units")
 
 
 def _numbered(parts: Iterable[tuple[np.ndarray, np.ndarray]], length: int) -> np.ndarray:

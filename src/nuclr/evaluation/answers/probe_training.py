@@ -16,9 +16,10 @@ from nuclr.config import Task
 from nuclr.errors import DataError
 from nuclr.evaluation.answers import along_probe
 from nuclr.evaluation.answers.conformal import conformal_thresholds
-from nuclr.evaluation.answers.held_out import Nested, Trial, hold_out, predict_nested
+from nuclr.evaluation.answers.held_out import HeldOut, Nested, Trial, hold_out, predict_nested
 from nuclr.evaluation.answers.kinds import KINDS, Kind, fit
 from nuclr.evaluation.answers.saved_probe import SavedProbe
+from nuclr.evaluation.answers.score_protocol import name_of
 from nuclr.evaluation.answers.typicality import reference
 from nuclr.evaluation.labels import check_column
 from nuclr.evaluation.metrics import (
@@ -34,6 +35,7 @@ from nuclr.evaluation.variants import Variant
 from nuclr.representation.centring import centred as without_mean
 from nuclr.representation.centring import populations_of
 from nuclr.representation.embeddings import Embeddings
+from nuclr.representation.training_recordings import Named, TrainingRecordings, recordings_in
 
 logger = logging.getLogger(__name__)
 
@@ -124,9 +126,14 @@ def train_probe(
     chosen = trial.choose(candidates, np.arange(len(rows)))
     calibrated = np.exp(log_softmax(nested.log_odds / nested.temperature[:, None], axis=1))
     right = nested.log_odds.argmax(axis=1) == truth
+    recordings = list(recordings_in(units.iloc[rows], embeddings.hashes))
+    seen = _in_pretraining(recordings, embeddings.pretraining)
     scores = {
         **_scores(nested, calibrated, classes[truth], held_out.groups),
         "measured_on": held_out.name,
+        "interval_over": _interval_over(held_out),
+        "protocol": name_of(held_out.name, seen),
+        "in_pretraining": seen,
         # Scores of each candidate on the groups that chose among them: optimistic for the best one.
         "compared": [
             {"kind": variant.probe, "centred": variant.centred, "macro_f1": score}
@@ -136,6 +143,7 @@ def train_probe(
     learned_from = {
         "units": len(rows),
         "animals": sorted(set(animals[rows])),
+        "recordings": {named.recording: named.sha256 for named in recordings if named.recording},
         "units_of_class": dict(zip(classes.tolist(), counts.tolist(), strict=True)),
     }
     kind: Any = chosen.variant.probe
@@ -162,6 +170,18 @@ def train_probe(
             **({"typical": about_others} if about_others else {}),
         },
     )
+
+
+def _interval_over(held_out: HeldOut) -> str:
+    """Return what the interval of the score is over: the groups that were held out, or units if too few."""
+    return held_out.each if len(set(held_out.groups)) >= FEWEST_ANIMALS else "units"
+
+
+def _in_pretraining(recordings: Sequence[Named], pretraining: TrainingRecordings | None) -> int | None:
+    """Return how many animals of some recordings were in pretraining; None if that is not known."""
+    if pretraining is None:
+        return None
+    return len({named.animal for named in recordings if pretraining.known_by(named)})
 
 
 def _labels(embeddings: Embeddings, column: str, min_units: int | None) -> np.ndarray:

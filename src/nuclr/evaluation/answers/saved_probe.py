@@ -21,10 +21,12 @@ from scipy.special import log_softmax
 from nuclr.errors import DataError, ModelError
 from nuclr.evaluation.answers.conformal import is_conformal, most_coverage, prediction_sets
 from nuclr.evaluation.answers.kinds import Kind, are_whole, log_probability
+from nuclr.evaluation.answers.score_protocol import interval_over, protocol_of
 from nuclr.evaluation.answers.typicality import is_reference, typicality
 from nuclr.model.tensor_files import read_tensors, write_tensors
 from nuclr.provenance import versions
 from nuclr.representation.centring import FEWEST_TO_CENTRE, centred, populations_of
+from nuclr.representation.training_recordings import TrainingRecordings, pretraining_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +90,12 @@ class SavedProbe:
             embeddings = centred(embeddings, names)
         log_odds = log_probability(self.kind, self.tensors, embeddings)
         return np.exp(log_softmax(log_odds / self.record["temperature"], axis=1))
+
+    @property
+    def learned_from(self) -> TrainingRecordings:
+        """The animals and recordings whose labels trained the probe."""
+        learned = self.record.get("learned_from", {})
+        return TrainingRecordings(frozenset(learned.get("animals", [])), learned.get("recordings", {}))
 
     def threshold(self, sure: float) -> float:
         """Return the lowest probability from which answers for new units have the accuracy ``sure``.
@@ -299,11 +307,11 @@ class SavedProbe:
 
 
 def named(record: Mapping[str, Any]) -> str:
-    """Return the name of a probe's kind: ``linear``, or ``linear, centred``."""
-    return str(record.get("kind", "linear")) + (", centred" if record.get("centred") else "")
+    """Return the name of a probe's kind: ``linear, not centred``, or ``linear, centred``."""
+    return f"{record.get('kind', 'linear')}, {'' if record.get('centred') else 'not '}centred"
 
 
-def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
+def score_of(probe: SavedProbe, model: Mapping[str, Any]) -> dict[str, Any]:
     """Return the scores of a probe on held-out units, as a row of the model card.
 
     Parameters
@@ -311,21 +319,23 @@ def score_of(probe: SavedProbe, model: str) -> dict[str, Any]:
     probe
         The probe.
     model
-        Hash of the model.
+        Record of the model.
 
     Raises
     ------
     ModelError
         If the probe reads embeddings of another model.
     """
-    probe.check_model(model)
+    probe.check_model(model["sha256"])
+    protocol = protocol_of(probe.record, pretraining_of(model))
     return {
         "task": probe.record["task"],
-        "protocol": probe.record["scores"]["measured_on"],
+        "protocol": f"{protocol.called}; {probe.record['scores']['measured_on']}",
         "units": probe.record["learned_from"]["units"],
         "test_animals": len(probe.record["learned_from"]["animals"]),
         **{name: probe.record["scores"].get(name, np.nan) for name in ("macro_f1", "low", "high")},
         "chance": probe.record["scores"]["chance"],
+        "interval_over": interval_over(probe.record),
     }
 
 

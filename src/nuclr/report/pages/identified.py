@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import UNSURE, likeliest
+from nuclr.evaluation.answers.score_protocol import cautions, protocol_of
 from nuclr.files import whole
 from nuclr.report.figures.classes import UNKNOWN, colour_of, shortened
 from nuclr.report.figures.scores import STYLE, panels_of
@@ -113,6 +114,8 @@ def _section(
         "learned": f"{counted(record['learned_from']['units'], 'unit')} of "
         f"{counted(len(record['learned_from']['animals']), 'animal')}",
         "scores": scores,
+        "protocol": protocol_of(record, found.embeddings.pretraining),
+        "cautions": cautions(record),
         "low": scores.get("low"),
         "promise": round(100 * answers.probe.promise()) if "conformal" in record else None,
         "boundaries": None if answers.boundaries is None else answers.boundaries.to_dict("records"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from nuclr.data.inputs import same_bin
+from nuclr.data.kinds import same_bin
 from nuclr.data.population import Population, summary_of
 from nuclr.representation.baselines import (
     INTERVAL_BINS,

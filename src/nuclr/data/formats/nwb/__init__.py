@@ -6,6 +6,7 @@ memory, stay in the file and are read later.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from nuclr.config import Reading
@@ -13,7 +14,7 @@ from nuclr.data.access.remote import Remote
 from nuclr.data.formats.nwb.file import Node, opened
 from nuclr.data.formats.nwb.imaging import traces
 from nuclr.data.formats.nwb.units import spike_trains, units_table
-from nuclr.data.recording import SpikeTrains, Traces, name_of
+from nuclr.data.recording import SIMULATED, SpikeTrains, Traces, name_of
 from nuclr.errors import NothingToLearn
 
 ZARR = (".zgroup", ".zmetadata")
@@ -84,14 +85,24 @@ def populations_of(
 ) -> list[SpikeTrains] | list[Traces]:
     """Read the populations of an open file; see :func:`read_populations`."""
     prefix = _unit_prefix(root, animal or _subject(root) or name_of(root.file))
+    origin = _origin(root)
     if (table := units_table(root, options.nwb.units_table)) is not None:
-        return spike_trains(root, table, prefix, options.nwb)
+        return [replace(raw, origin=origin) for raw in spike_trains(root, table, prefix, options.nwb)]
     imaged = traces(root, prefix, options.nwb, options.imaging)
     if not imaged:
         raise NothingToLearn(
             f"{root.file}: contains neither units nor dF/F (RoiResponseSeries); spike-sort it first"
         )
-    return imaged
+    return [replace(raw, origin=origin) for raw in imaged]
+
+
+def _origin(root: Node) -> str:
+    """Return whether the file says that it is simulated, among NWB's ``keywords`` of the session."""
+    node = root.get("general/keywords")
+    if node is None or node.is_group:
+        return ""
+    keywords = {str(word).strip().lower() for word in node.read().ravel()}
+    return SIMULATED if keywords & {SIMULATED, "simulation"} else ""
 
 
 def _unit_prefix(root: Node, animal: str) -> str:
