@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nuclr.cli.options import ConfigOption, DepthOption, EmbeddingsArgument, OutputOption, SplitsOption
+from nuclr.cli.options import (
+    DEPTH,
+    ConfigOption,
+    DepthOption,
+    EmbeddingsArgument,
+    OutputOption,
+    SplitsOption,
+    check_depth,
+)
 
 if TYPE_CHECKING:
     from nuclr.data.population import Population
@@ -94,6 +102,7 @@ def inspect(
         if html or output is not None:
             from nuclr.report.activity import write_activity
 
+            check_depth(depth, seen.first.units)
             page = output or Path("activity.html")
             print(f"{page}: {write_activity(seen.first, page, depth=depth)}; open it in a browser", file=out)
 
@@ -215,8 +224,11 @@ def explore(
     from nuclr.evaluation.answers.saved_probe import load_probe
     from nuclr.report.explore import write_explore
     from nuclr.report.layouts import Layout, check_layouts
+    from nuclr.representation.embeddings import read_all
 
     check_layouts(layout or [])
+    if depth != DEPTH:
+        check_depth(depth, read_all(embeddings)[0].units)
     loaded = [load_probe(path) for path in probe or ()]
     said = write_explore(
         embeddings,
