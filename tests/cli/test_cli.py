@@ -81,7 +81,7 @@ def test_any_nwb_file_is_chunked_without_a_configuration(tmp_path: Path) -> None
             ],
             "nwb.folder",
         ),
-        (["embed", "stores", "--model", "none.safetensors", "-o", "e"], "none.json: no such file"),
+        (["embed", "stores", "--model", "none.safetensors", "-o", "e"], "none.safetensors: does not exist"),
         (["split", "-o", "s", "-c", '{"split": {"test_animal": 3}}'], "did you mean test_animals?"),
         (["simulate", "-o", "good.nwb/below", "-c", CONFIG], "cannot be written"),
     ],

@@ -101,7 +101,7 @@ def test_what_cannot_be_is_said_in_one_line(demo: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "bare" / "probes")
     identify = ("identify", recording, "-o", "out", "--model")
     assert "the model has no probe" in refused(tmp_path, *identify, "bare")
-    assert "no such file" in refused(tmp_path, *identify, "nowhere")
+    assert "nowhere: does not exist" in refused(tmp_path, *identify, "nowhere")
     write_traces(tmp_path / "traces.nwb", np.random.default_rng(0).random((400, 12)))
     calcium = ("identify", "traces.nwb", "-o", "out", "--model", str(MODEL_IN_THE_BOX))
     assert "but the model reads spikes" in refused(tmp_path, *calcium)

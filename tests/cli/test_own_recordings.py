@@ -211,7 +211,7 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
     [
         (
             ["embed", "traces.nwb", "--model", "M", "-o", "x"],
-            "calcium in bins of 0.5 s, but the model reads spikes",
+            "contains calcium imaging with frames of 0.5 s, but the model reads spikes",
         ),
         (
             ["embed", "none.nwb", "--model", "M", "-o", "x"],
@@ -271,7 +271,7 @@ def test_a_second_pretraining_uses_the_stores_that_are_there(folder: Path, insta
         (["suggest", "e.parquet", "-n", "100000", "-o", "x"], "suggest: 100000 units are requested"),
         (
             ["train-probe", "model/model.safetensors", "--column", "a", "-o", "P"],
-            "cannot be read",
+            "is not a parquet file; give the one that `nuclr embed` writes",
         ),
         (
             ["predict", "other.parquet", "--probe", "p.safetensors", "-o", "x"],
@@ -324,6 +324,6 @@ def test_frames_of_another_rate_are_refused(folder: Path, installed: Path) -> No
     run(folder, installed, "pretrain", "slow.nwb", "-o", "calcium/model.safetensors", "-c", config)
     embed = ["embed", "fast.nwb", "--model", "calcium/model.safetensors", "-o", "x"]
     assert (
-        "calcium in bins of 0.2 s, but the model reads calcium in bins of 0.5 s"
+        "frames of 0.2 s, but the model reads calcium imaging with frames of 0.5 s"
         in nuclr_(folder, installed, *embed).stderr
     )

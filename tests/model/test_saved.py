@@ -66,7 +66,7 @@ def test_a_missing_or_foreign_description_is_refused(path: Path) -> None:
     with pytest.raises(ModelError, match="format None"):
         read_model(path)
     record.unlink()
-    with pytest.raises(ModelError, match="no such file; a model consists of"):
+    with pytest.raises(ModelError, match=r"config\.json: no such file; a model consists of"):
         read_model(path)
 
 

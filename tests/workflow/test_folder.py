@@ -53,7 +53,7 @@ def test_four_animals_and_files_that_hold_nothing(tmp_path: Path) -> None:
         "nuclr: probe.tasks: brain_region",
         "nuclr: split: test_animals: 0, label_animals: 0 (of 4 animals with labels",
         "nuclr: probe.protocols: transductive_zero_shot, transductive",
-        "nuclr: left out: imaged.nwb (calcium imaging with frames of 0.1 s, but most recordings are spikes",
+        "nuclr: left out: imaged.nwb (calcium imaging with frames of 0.1 s, but 4 of 5 recordings are spikes",
     )
     assert all(line in dry.stdout for line in said)
     config = configured(tmp_path, scaling={"seeds": 1, "animal_counts": [4]})  # two runs will do

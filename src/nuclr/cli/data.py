@@ -22,16 +22,16 @@ def add_to(app: typer.Typer) -> None:
 
 def simulate(output: OutputOption, config: ConfigOption = None) -> None:
     """Simulate recordings with known regions and cell types, one NWB file each, in a folder."""
-    from rich.progress import track
-
+    from nuclr.cli.progress import bar
     from nuclr.config import load_config
     from nuclr.data.archives import simulated
 
     options = load_config(*(config or ())).simulated
     spec = simulated.SimulationSpec(units=options.units, duration_s=options.duration_s)
     files = simulated.simulate(spec, options.animals, options.seed, output)
-    for _ in track(files, total=options.animals, description="simulating"):
-        pass
+    with bar("simulating") as shown:
+        for _ in shown(files, total=options.animals):
+            pass
     print(f"{counted(options.animals, 'recording')} in {output}")
 
 

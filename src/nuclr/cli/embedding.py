@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -38,8 +37,7 @@ def embed_recordings(
     record
         Provenance of the embeddings.
     """
-    from rich.progress import track
-
+    from nuclr.cli.progress import bar
     from nuclr.cluster import computing
     from nuclr.data.own import HASHED_BYTES, open_found
     from nuclr.representation.embed import embed_with_model, precision_used
@@ -55,8 +53,7 @@ def embed_recordings(
             )
     files: dict[str, str] = {}
 
-    def opened() -> Iterator[Population]:
-        shown = partial(track, description="embedding")
+    def opened(shown: Callable[..., Iterable[Any]]) -> Iterator[Population]:
         for population in open_found(found, options.reading, chunk, shown, model.kind, HASHED_BYTES):
             files[population.population] = population.source.get("file", "")
             yield population
@@ -65,7 +62,8 @@ def embed_recordings(
         gpus(machine.devices, machine.accelerator, machine.share_gpus),
         computing("threads", machine.dask_workers),
     ):
-        embeddings = embed_with_model(model.saved, opened(), machine, precision)
+        with bar("embedding") as shown:
+            embeddings = embed_with_model(model.saved, opened(shown), machine, precision)
         used = precision_used(machine, precision)
     record = {
         **{"model": model.sha256, "embedded": files, "hashes": dict(embeddings.hashes)},

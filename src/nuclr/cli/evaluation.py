@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -100,9 +99,7 @@ def baseline(
 
     After an interruption, the same command resumes after the last finished recording.
     """
-    from rich.console import Console
-    from rich.progress import track
-
+    from nuclr.cli.progress import bar
     from nuclr.cluster import computing
     from nuclr.config import load_config
     from nuclr.data.splits import read_splits
@@ -123,8 +120,7 @@ def baseline(
     member = groups.member if groups is not None else "animal"
     learn_from = {p.population for p in opened if getattr(p, member) in learned}
     kept = features or partial_of(output.with_suffix(".features"))
-    with computing(machine.dask, machine.dask_workers):
-        shown = partial(track, description=name, console=Console(stderr=True))
+    with computing(machine.dask, machine.dask_workers), bar(name) as shown:
         units, table, windows = baseline_table(name, opened, learn_from, kept=kept, shown=shown)
     record = {"baseline": name, "inputs": {p.population: p.source for p in opened}, "versions": versions()}
     if learned:

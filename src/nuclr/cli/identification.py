@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nuclr.cli.options import (
+    DEPTH,
     ConfigOption,
     CoverageOption,
     DepthOption,
     ModelOption,
     RecordingsArgument,
     SureOption,
+    check_depth,
 )
 from nuclr.words import counted
 
@@ -110,6 +112,7 @@ def _identify(
 
     check_writable(output)
     embeddings, record = embed_recordings(found, model, options)
+    check_depth(asked.get("depth", DEPTH), embeddings.units)
     identified = identify(embeddings, probes, warnings, **asked)
     units, vectors, windows = identified.embeddings
     write_embeddings(output / "embeddings.parquet", units, vectors, windows, record)

@@ -9,7 +9,14 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from nuclr.cli.options import CoverageOption, DepthOption, EmbeddingsArgument, OutputOption, SureOption
+from nuclr.cli.options import (
+    CoverageOption,
+    DepthOption,
+    EmbeddingsArgument,
+    OutputOption,
+    SureOption,
+    check_depth,
+)
 from nuclr.words import counted
 
 logger = logging.getLogger(__name__)
@@ -89,6 +96,7 @@ def train(
     from nuclr.sharing.folder import add_probe, check_model_of
 
     embedded, record = read_all(embeddings)
+    check_depth(depth, embedded.units)
     if labels is not None:
         embedded = replace(embedded, units=label_units(labels, column, embedded.units))
     inputs = {path.name: sha256_of(path) for path in [*embeddings, *([labels] if labels else [])]}
@@ -167,6 +175,7 @@ def predict(
 
     loaded = load_probe(probe)
     embedded, _ = read_all(embeddings)
+    check_depth(depth, embedded.units)
     table = loaded.predict(embedded, sure, coverage)
     if along_probe:
         smoothed, boundaries = loaded.along_probe(embedded, depth, length_um)

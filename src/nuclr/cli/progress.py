@@ -1,20 +1,57 @@
-"""Show the progress of long transfers: bars in a terminal, occasional lines in a log."""
+"""Show the progress of long work and of transfers: bars in a terminal, occasional lines in a log."""
 
 from __future__ import annotations
 
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
     from nuclr.data.archives.download import Progress
 
 logger = logging.getLogger("nuclr.download")
 
 EVERY_S = 15.0
+
+
+@contextmanager
+def bar(description: str) -> Iterator[Callable[..., Iterable[Any]]]:
+    """Yield a function that iterates over something, with a ``total`` if it has no length, and shows a bar.
+
+    After an error the bar is removed, so that the message stands alone.
+    """
+    from rich import progress as bars
+
+    with _shown(*bars.Progress.get_default_columns()) as shown:
+        yield partial(shown.track, description=description)
+
+
+@contextmanager
+def _shown(*columns: Any) -> Iterator[Bars]:
+    """Show bars on stderr, below what is logged; they are removed after an error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    before = sys.stderr
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        # Handlers keep the stream that they were made with, and would write into the bar.
+        handlers = [one for one in logging.root.handlers if getattr(one, "stream", None) is before]
+        for handler in handlers:
+            handler.setStream(sys.stderr)  # type: ignore[attr-defined]
+        try:
+            yield shown
+        except BaseException:
+            shown.live.transient = True
+            raise
+        finally:
+            for handler in handlers:
+                handler.setStream(before)  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -24,7 +61,6 @@ def transfers() -> Iterator[Progress]:
         yield _Lines()
         return
     from rich import progress as bars
-    from rich.console import Console
 
     columns = (
         bars.TextColumn("{task.description}"),
@@ -33,7 +69,7 @@ def transfers() -> Iterator[Progress]:
         bars.TransferSpeedColumn(),
         bars.TimeRemainingColumn(),
     )
-    with bars.Progress(*columns, console=Console(stderr=True)) as shown:
+    with _shown(*columns) as shown:
         tasks: dict[str, bars.TaskID] = {}
 
         def show(name: str, done: int, size: int | None) -> None:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from nuclr.cli.options import ConfigOption, DepthOption, EmbeddingsArgument, OutputOption, SplitsOption
+from nuclr.cli.options import (
+    DEPTH,
+    ConfigOption,
+    DepthOption,
+    EmbeddingsArgument,
+    OutputOption,
+    SplitsOption,
+    check_depth,
+)
 
 if TYPE_CHECKING:
     from nuclr.data.population import Population
@@ -101,6 +109,7 @@ def inspect(
             from nuclr.report.pages.activity import write_activity
             from nuclr.words import counted
 
+            check_depth(depth, seen.first.units)
             page = output or Path("activity.html")
             said = write_activity(seen.first, page, depth=depth)
             print(f"{page}: {seen.first.population}, {said}; open it in a browser", file=out)
@@ -225,9 +234,12 @@ def explore(
     """
     from nuclr.evaluation.answers.saved_probe import load_probe
     from nuclr.report.pages.explore import write_explore
+    from nuclr.representation.embeddings import read_embeddings
     from nuclr.representation.layouts import Layout, check_layouts
 
     check_layouts(layout or [])
+    if depth != DEPTH:
+        check_depth(depth, read_embeddings(embeddings[0])[0])
     loaded = [load_probe(path) for path in probe or ()]
     said = write_explore(
         embeddings,

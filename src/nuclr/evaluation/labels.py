@@ -38,6 +38,11 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
     DataError
         If the file cannot be read, lacks a column, contains a unit twice, or contains none of the units.
     """
+    if not path.exists():
+        raise DataError(
+            f"{path}: does not exist; give a table with the columns unit_id and {column}, for example that "
+            "of `nuclr suggest`, with your labels added"
+        )
     table = pd.DataFrame(read_table(path, str(path)))
     for name in ("unit_id", column.lower()):
         check_column(table, name, str(path))
@@ -56,7 +61,8 @@ def label_units(path: Path, column: str, units: pd.DataFrame) -> pd.DataFrame:
         raise DataError(
             f"{path}: none of its {len(table)} units is among the {len(units)} embedded units; its first id "
             f"is {table['unit_id'].iloc[0] if len(table) else '(none)'}, the first id of the embeddings is "
-            f"{units['unit_id'].iloc[0]}"
+            f"{units['unit_id'].iloc[0]}; write the ids like those of the embeddings, which may lack their "
+            "beginning up to an underscore"
         )
     without = table["unit_id"][matched.isna()]
     logger.info(

@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 
 from nuclr.errors import ModelError
 from nuclr.files import whole, write_json
+from nuclr.words import did_you_mean
 
 FORMAT = 1
 MODEL = "model.safetensors"
@@ -83,6 +84,10 @@ def read_record(path: Path, what: str, remedy: str) -> dict[str, Any]:
 
 
 def _read(path: Path, what: str, remedy: str) -> tuple[bytes, dict[str, Any]]:
+    if not path.exists() and not record_of(path).exists():
+        there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, there, f"give a folder with {what}.safetensors")
+        raise ModelError(f"{path}: does not exist; {near}")
     if path.is_dir():
         path = path / f"{what}.safetensors"
     elif path.suffix == ".json":

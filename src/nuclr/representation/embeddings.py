@@ -138,8 +138,8 @@ def read_embeddings(path: Path) -> tuple[pd.DataFrame, np.ndarray, dict[str, Any
     for name in ("unit_id", "embedding"):
         if name not in table.column_names:
             raise DataError(
-                f"{path}: has no column {name}, so it is not a table of embeddings; make one with "
-                "`nuclr embed`"
+                f"{path}: has no column {name}, so it is not a table of embeddings (its columns are "
+                f"{', '.join(table.column_names[:6])}); give the file that `nuclr embed` writes"
             )
     column = table["embedding"].combine_chunks()
     present, dim = column.drop_null(), _length_of(column, path)
@@ -197,7 +197,22 @@ def read_recorded(
         chosen = [(name, "==", value) for name, value in where(record).items()] if where is not None else None
         return pq.read_table(path, filters=chosen), record
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: cannot be read ({error}); make it again with `nuclr {command}`") from None
+        raise DataError(f"{path}: {_why_unread(path, error, command)}") from None
+
+
+def _why_unread(path: Path, error: Exception, command: str) -> str:
+    """Return why a file is not one that a subcommand wrote, and what to give instead."""
+    if not path.exists():
+        return f"does not exist; write it with `nuclr {command}`"
+    if path.is_dir():
+        inside = sorted(path.glob("*.parquet"))
+        which = f"a file in it, such as {inside[0]}" if inside else f"the file that `nuclr {command}` writes"
+        return f"is a folder, but a parquet file is expected; give {which}"
+    if path.suffix != ".parquet":
+        return (
+            f"is not a parquet file; give the one that `nuclr {command}` writes, such as embeddings.parquet"
+        )
+    return f"cannot be read ({error}); make it again with `nuclr {command}`"
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> Path:

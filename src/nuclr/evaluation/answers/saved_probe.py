@@ -23,7 +23,7 @@ from nuclr.evaluation.answers.conformal import is_conformal, most_coverage, pred
 from nuclr.evaluation.answers.kinds import Kind, are_whole, log_probability
 from nuclr.evaluation.answers.score_protocol import interval_over, protocol_of
 from nuclr.evaluation.answers.typicality import is_reference, typicality
-from nuclr.model.tensor_files import read_tensors, write_tensors
+from nuclr.model.tensor_files import MODEL, read_tensors, write_tensors
 from nuclr.provenance import versions
 from nuclr.representation.centring import FEWEST_TO_CENTRE, centred, populations_of
 from nuclr.representation.training_recordings import TrainingRecordings, pretraining_of
@@ -375,6 +375,12 @@ def load_probe(path: Path | str) -> SavedProbe:
         If a file is missing or damaged, or the two files do not belong together.
     """
     path, remedy = Path(path), "train it again with `nuclr train-probe`"
+    if path.is_dir() and not (path / "probe.safetensors").exists():
+        # A model folder, or the folder of its probes.
+        inside = sorted([*path.glob("probes/*.safetensors"), *path.glob("*.safetensors")])
+        probes = [str(one) for one in inside if one.name != MODEL]
+        listed = f"give a probe in it: {', '.join(probes)}" if probes else "give a probe.safetensors file"
+        raise ModelError(f"{path}: a folder, but a probe is a file; {listed}")
     tensors, record = read_tensors(path, "probe", remedy)
     try:
         classes = tuple(map(str, record.pop("classes")))
