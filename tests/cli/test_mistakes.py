@@ -69,7 +69,7 @@ def test_what_is_not_a_file_of_embeddings_is_named(here: Path) -> None:
         ".": ".: is a folder, but a parquet file is expected; give a file in it, such as e.parquet",
         "units.csv": "units.csv: is not a parquet file; give the one that `nuclr embed` writes",
         "none.parquet": "none.parquet: does not exist; write it with `nuclr embed`",
-        "units.parquet": "units.parquet: has no column embedding, so it is not a table of embeddings (its columns are unit_id, population",
+        "units.parquet": "units.parquet: has no column embedding, so it is not a table of embeddings",
     }.items():
         assert said in refusal("train-probe", given, "--column", "kind", "-o", "p.safetensors")
 
