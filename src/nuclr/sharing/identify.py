@@ -12,7 +12,7 @@ import pandas as pd
 
 from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
-from nuclr.evaluation.answers.saved_probe import SavedProbe
+from nuclr.evaluation.answers.saved_probe import UNANSWERED, SavedProbe
 from nuclr.representation.embeddings import Embeddings, who
 from nuclr.sharing.seen_before import seen_before, trained
 from nuclr.words import counted
@@ -40,6 +40,19 @@ class Answers:
     table: pd.DataFrame
     boundaries: pd.DataFrame | None
 
+    @property
+    def has_probabilities(self) -> np.ndarray:
+        """Which units have probabilities that can be used, with or without an answer, ``(unit,)``."""
+        return self.table["why_not"].isin(["", *UNANSWERED]).to_numpy()
+
+    @property
+    def likeliest(self) -> np.ndarray:
+        """The likeliest class of each unit, also without an answer; "" without probabilities, ``(unit,)``."""
+        classes = np.array([*self.probe.classes, ""], object)
+        probability = self.table[[f"p_{name}" for name in self.probe.classes]].to_numpy(float)
+        known = ~np.isnan(probability).any(axis=1)
+        return np.asarray(classes[np.where(known, np.nan_to_num(probability).argmax(axis=1), -1)])
+
 
 @dataclass(frozen=True)
 class Identified:
@@ -57,6 +70,8 @@ class Identified:
         Column with depths (um).
     warnings
         Warnings about the recording and the answers.
+    coverage
+        Coverage that was requested of the prediction sets; None: the default.
     """
 
     embeddings: Embeddings
@@ -64,6 +79,7 @@ class Identified:
     sure: float
     depth: str
     warnings: tuple[str, ...]
+    coverage: float | None = None
 
     @property
     def units(self) -> pd.DataFrame:
@@ -126,7 +142,7 @@ def identify(
             answers[task] = Answers(probe, table, boundaries)
             for sentence in probe.unkept(sure, coverage):
                 logger.warning("%s: %s", task, sentence)
-    return Identified(embeddings, answers, sure, depth, tuple(dict.fromkeys(warnings)))
+    return Identified(embeddings, answers, sure, depth, tuple(dict.fromkeys(warnings)), coverage)
 
 
 class _Keeper(logging.Handler):
@@ -184,14 +200,26 @@ def summary(found: Identified) -> list[str]:
 
 
 def _agreement(embeddings: Embeddings, task: str, answers: Answers) -> str:
-    """Compare the answers with the labels of the recording, in words; "" if it has no such labels."""
-    units = embeddings.units
-    if task not in units:
+    """Compare the answers with the labels of the recording, in words; "" if it has no such labels.
+
+    If there are no answers, the likeliest classes are compared.
+    """
+    if task not in embeddings.units:
         return ""
-    label, given = as_text(units[task]), answers.table["predicted"]
-    compared = (given != "") & label.isin(answers.probe.classes).to_numpy()
+    label = as_text(embeddings.units[task]).to_numpy(str)
+    labelled = np.isin(label, answers.probe.classes)
+    given = answers.table["predicted"].to_numpy(str)
+    compared = labelled & (given != "")
+    no_test = " (not a test: such labels trained the probe)" if trained(answers.probe, embeddings) else ""
+    if compared.any():
+        same = int((given == label)[compared].sum())
+        return f"; {same} of {int(compared.sum())} agree with the label in the recording{no_test}"
+    compared = labelled & answers.has_probabilities
     if not compared.any():
         return ""
-    same = int((given[compared] == label[compared]).sum())
-    no_test = " (not a test: such labels trained the probe)" if trained(answers.probe, embeddings) else ""
-    return f"; {same} of {int(compared.sum())} agree with the label in the recording{no_test}"
+    same = int((answers.likeliest == label)[compared].sum())
+    most = int(np.unique(label[compared], return_counts=True)[1].max())
+    return (
+        f"; the likeliest classes, which are no answers, agree with the label in the recording for {same} of "
+        f"{int(compared.sum())} units{no_test}, and the most frequent label would for {most}"
+    )
