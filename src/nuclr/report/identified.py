@@ -22,7 +22,7 @@ from nuclr.report.classes import UNKNOWN, colour_of
 from nuclr.report.embedded import as_uri
 from nuclr.report.figures import STYLE, panels_of
 from nuclr.report.templates import template
-from nuclr.sharing.identify import Answers, Identified, summary
+from nuclr.sharing.identify import Answers, Identified, agreement, summary
 from nuclr.words import counted
 
 # Most populations and units on the page; units.csv contains all of them.
@@ -117,6 +117,7 @@ def _section(
         "scores": scores,
         "protocol": protocol_of(record, found.embeddings.pretraining),
         "cautions": cautions(record),
+        "agreement": agreement(found.embeddings, task, answers),
         "low": scores.get("low"),
         "promise": _promise(answers.probe, found.coverage),
         "boundaries": None if answers.boundaries is None else answers.boundaries.to_dict("records"),

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -194,32 +195,60 @@ def summary(found: Identified) -> list[str]:
         counts = given[given != ""].value_counts()
         listed = ", ".join(f"{count} {name}" for name, count in counts.items())
         of_all = f"{counts.sum()} of {counted(len(given), 'unit')} answered"
-        agreed = _agreement(found.embeddings, task, answers)
+        agreed = _agreed(found.embeddings, task, answers)
         lines.append(f"{task.replace('_', ' ')}: {of_all}{f' ({listed})' if listed else ''}{agreed}")
     return lines
 
 
-def _agreement(embeddings: Embeddings, task: str, answers: Answers) -> str:
-    """Compare the answers with the labels of the recording, in words; "" if it has no such labels.
+class Agreement(NamedTuple):
+    """How many answers, and how many likeliest classes, agree with the labels of a recording.
 
-    If there are no answers, the likeliest classes are compared.
+    Attributes
+    ----------
+    answers, agreeing_answers
+        Number of answers for labelled units, and of those that agree.
+    units, agreeing_units
+        Number of labelled units with probabilities, and of those whose likeliest class agrees.
+    most_frequent
+        Number of units with the most frequent label.
     """
+
+    answers: int
+    agreeing_answers: int
+    units: int
+    agreeing_units: int
+    most_frequent: int
+
+
+def agreement(embeddings: Embeddings, task: str, answers: Answers) -> Agreement | None:
+    """Compare the answers of a probe with the labels of the recording; None if it has no such labels."""
     if task not in embeddings.units:
-        return ""
+        return None
     label = as_text(embeddings.units[task]).to_numpy(str)
-    labelled = np.isin(label, answers.probe.classes)
-    given = answers.table["predicted"].to_numpy(str)
-    compared = labelled & (given != "")
-    no_test = " (not a test: such labels trained the probe)" if trained(answers.probe, embeddings) else ""
-    if compared.any():
-        same = int((given == label)[compared].sum())
-        return f"; {same} of {int(compared.sum())} agree with the label in the recording{no_test}"
-    compared = labelled & answers.has_probabilities
+    compared = np.isin(label, answers.probe.classes) & answers.has_probabilities
     if not compared.any():
+        return None
+    label, given = label[compared], answers.table["predicted"].to_numpy(str)[compared]
+    return Agreement(
+        answers=int((given != "").sum()),
+        agreeing_answers=int((given == label).sum()),
+        units=len(label),
+        agreeing_units=int((answers.likeliest[compared] == label).sum()),
+        most_frequent=int(np.unique(label, return_counts=True)[1].max()),
+    )
+
+
+def _agreed(embeddings: Embeddings, task: str, answers: Answers) -> str:
+    """Return in words how many answers agree; if there are none, how many of the likeliest classes do."""
+    found = agreement(embeddings, task, answers)
+    if found is None:
         return ""
-    same = int((answers.likeliest == label)[compared].sum())
-    most = int(np.unique(label[compared], return_counts=True)[1].max())
+    no_test = " (not a test: such labels trained the probe)" if trained(answers.probe, embeddings) else ""
+    if found.answers:
+        agreed = f"{found.agreeing_answers} of {found.answers} agree"
+        return f"; {agreed} with the label in the recording{no_test}"
     return (
-        f"; the likeliest classes, which are no answers, agree with the label in the recording for {same} of "
-        f"{int(compared.sum())} units{no_test}, and the most frequent label would for {most}"
+        "; the likeliest classes, which are no answers, agree with the label in the recording for "
+        f"{found.agreeing_units} of {found.units} units{no_test}, and the most frequent label would for "
+        f"{found.most_frequent}"
     )
