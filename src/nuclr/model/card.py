@@ -31,7 +31,7 @@ NO_LICENCE = "none needed: the recordings are simulated"
 # The data set of simulated recordings, and their origin as stated in the files.
 SIMULATED = "simulated"
 NOT_MEASURED = """\
-Not measured. `nuclr train-probe embeddings.parquet --column brain_region -o MODEL`, with this folder as MODEL,
+Not measured. `nuclr train-probe embeddings.parquet --column brain_region -o MODEL` (this folder as MODEL)
 trains a probe on your labels and writes its score here.
 """
 PROTOCOLS = """\
