@@ -46,6 +46,11 @@ def test_the_demo_tells_regions_and_types_of_a_new_animal(demo: Path) -> None:
     assert "recording.nwb" in page
     assert "pretrained on recordings of 16 animals (simulated)" in page
     assert 'role="alert"' not in page
+    assert "Protocol: inductive zero-shot. None of the 40 labelled animals was in pretraining" in page
+    alone = units.filter(regex="^brain_region_p_").idxmax(axis=1).str.removeprefix("brain_region_p_")
+    same = (alone == units["brain_region"]).sum()
+    assert f"agrees with the label in the recording for {same} of 80 units, and the answer for" in page
+    assert "The intervals of boundaries are too narrow" in page
 
 
 def test_a_model_of_simulated_recordings_warns_of_its_answers(demo: Path, tmp_path: Path) -> None:

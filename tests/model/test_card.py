@@ -68,7 +68,8 @@ def test_licences_are_counted_and_what_is_not_known_is_said() -> None:
     assert (
         "- not known to nuclr: ask whoever recorded them before you publish this model (1 population)" in text
     )
-    assert "Not measured." in text
+    assert "Not measured. `nuclr train-probe embeddings.parquet --column brain_region -o MODEL`" in text
+    assert "nuclr card" not in text  # which would write the whole card anew
 
 
 def test_a_model_from_elsewhere_and_one_that_learned_nothing() -> None:

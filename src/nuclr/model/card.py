@@ -31,8 +31,8 @@ NO_LICENCE = "none needed: the recordings are simulated"
 # The data set of simulated recordings, and their origin as stated in the files.
 SIMULATED = "simulated"
 NOT_MEASURED = """\
-Not measured. Train a probe on your labels with `nuclr train-probe`, and add its score with `nuclr card
---probe`.
+Not measured. `nuclr train-probe embeddings.parquet --column brain_region -o MODEL` (this folder as MODEL)
+trains a probe on your labels and writes its score here.
 """
 PROTOCOLS = """\
 Only an inductive zero-shot score is the score to expect for a new animal. In the transductive zero-shot

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
-from nuclr.evaluation.answers.saved_probe import SavedProbe
+from nuclr.evaluation.answers.saved_probe import UNANSWERED, SavedProbe, likeliest
 from nuclr.representation.embeddings import Embeddings, who
 from nuclr.sharing.seen_before import seen_before, trained
 from nuclr.words import counted
@@ -40,6 +41,16 @@ class Answers:
     table: pd.DataFrame
     boundaries: pd.DataFrame | None
 
+    @property
+    def has_probabilities(self) -> np.ndarray:
+        """Which units have probabilities that can be used, with or without an answer, ``(unit,)``."""
+        return self.table["why_not"].isin(["", *UNANSWERED]).to_numpy()
+
+    @property
+    def likeliest(self) -> np.ndarray:
+        """The likeliest class of each unit, also without an answer; "" without probabilities, ``(unit,)``."""
+        return likeliest(self.table, self.probe.classes)
+
 
 @dataclass(frozen=True)
 class Identified:
@@ -57,6 +68,8 @@ class Identified:
         Column with depths (um).
     warnings
         Warnings about the recording and the answers.
+    coverage
+        Coverage that was requested of the prediction sets; None: the default.
     """
 
     embeddings: Embeddings
@@ -64,6 +77,7 @@ class Identified:
     sure: float
     depth: str
     warnings: tuple[str, ...]
+    coverage: float | None = None
 
     @property
     def units(self) -> pd.DataFrame:
@@ -126,7 +140,7 @@ def identify(
             answers[task] = Answers(probe, table, boundaries)
             for sentence in probe.unkept(sure, coverage):
                 logger.warning("%s: %s", task, sentence)
-    return Identified(embeddings, answers, sure, depth, tuple(dict.fromkeys(warnings)))
+    return Identified(embeddings, answers, sure, depth, tuple(dict.fromkeys(warnings)), coverage)
 
 
 class _Keeper(logging.Handler):
@@ -178,20 +192,60 @@ def summary(found: Identified) -> list[str]:
         counts = given[given != ""].value_counts()
         listed = ", ".join(f"{count} {name}" for name, count in counts.items())
         of_all = f"{counts.sum()} of {counted(len(given), 'unit')} answered"
-        agreed = _agreement(found.embeddings, task, answers)
+        agreed = _agreed(found.embeddings, task, answers)
         lines.append(f"{task.replace('_', ' ')}: {of_all}{f' ({listed})' if listed else ''}{agreed}")
     return lines
 
 
-def _agreement(embeddings: Embeddings, task: str, answers: Answers) -> str:
-    """Compare the answers with the labels of the recording, in words; "" if it has no such labels."""
-    units = embeddings.units
-    if task not in units:
-        return ""
-    label, given = as_text(units[task]), answers.table["predicted"]
-    compared = (given != "") & label.isin(answers.probe.classes).to_numpy()
+class Agreement(NamedTuple):
+    """How many answers, and how many likeliest classes, agree with the labels of a recording.
+
+    Attributes
+    ----------
+    answers, agreeing_answers
+        Number of answers for labelled units, and of those that agree.
+    units, agreeing_units
+        Number of labelled units with probabilities, and of those whose likeliest class agrees.
+    most_frequent
+        Number of units with the most frequent label.
+    """
+
+    answers: int
+    agreeing_answers: int
+    units: int
+    agreeing_units: int
+    most_frequent: int
+
+
+def agreement(embeddings: Embeddings, task: str, answers: Answers) -> Agreement | None:
+    """Compare the answers of a probe with the labels of the recording; None if it has no such labels."""
+    if task not in embeddings.units:
+        return None
+    label = as_text(embeddings.units[task]).to_numpy(str)
+    compared = np.isin(label, answers.probe.classes) & answers.has_probabilities
     if not compared.any():
+        return None
+    label, given = label[compared], answers.table["predicted"].to_numpy(str)[compared]
+    return Agreement(
+        answers=int((given != "").sum()),
+        agreeing_answers=int((given == label).sum()),
+        units=len(label),
+        agreeing_units=int((answers.likeliest[compared] == label).sum()),
+        most_frequent=int(np.unique(label, return_counts=True)[1].max()),
+    )
+
+
+def _agreed(embeddings: Embeddings, task: str, answers: Answers) -> str:
+    """Return in words how many answers agree; if there are none, how many of the likeliest classes do."""
+    found = agreement(embeddings, task, answers)
+    if found is None:
         return ""
-    same = int((given[compared] == label[compared]).sum())
     no_test = " (not a test: such labels trained the probe)" if trained(answers.probe, embeddings) else ""
-    return f"; {same} of {int(compared.sum())} agree with the label in the recording{no_test}"
+    if found.answers:
+        agreed = f"{found.agreeing_answers} of {found.answers} agree"
+        return f"; {agreed} with the label in the recording{no_test}"
+    return (
+        "; the likeliest classes, which are no answers, agree with the label in the recording for "
+        f"{found.agreeing_units} of {found.units} units{no_test}, and the most frequent label would for "
+        f"{found.most_frequent}"
+    )

@@ -72,8 +72,7 @@ def test_neighbours_tell_regions_that_single_units_do_not() -> None:
         distance = np.abs(truth[str(row.population)] - row.depth_um)
         nearest = truth[str(row.population)][distance.argmin()]
         near.append(distance.min() < 150)
-        # Between two units a boundary may be anywhere.
-        held.append(row.low_um - 50 <= nearest <= row.high_um + 50)
+        held.append(row.low_um <= nearest <= row.high_um)
     assert np.mean(near) > 0.7
     assert np.mean(held) > 0.7
     assert 0.6 * sum(map(len, truth.values())) < len(found) < 1.5 * sum(map(len, truth.values()))
@@ -117,7 +116,14 @@ def test_a_boundary_lies_where_the_classes_part() -> None:
     (row,) = boundaries(smooth(probability, depth, 400.0, 1.0), depth, list("abc")).itertuples()
     assert (row.above, row.below) == ("a", "c")
     assert row.low_um <= row.depth_um == 475 <= row.high_um
-    assert row.high_um - row.low_um <= 100
+    assert 50 <= row.high_um - row.low_um <= 200
+
+
+def test_a_boundary_may_lie_anywhere_between_two_units() -> None:
+    depth = np.array([0.0, 0.0, 100.0, 100.0, 180.0, 180.0])
+    probability = np.where((depth < 150)[:, None], [1.0, 0.0], [0.0, 1.0])
+    (row,) = boundaries(smooth(probability, depth, 400.0, 1.0), depth, list("ab")).itertuples()
+    assert (row.low_um, row.depth_um, row.high_um) == (100.0, 140.0, 180.0)
 
 
 def test_units_without_a_depth_stay_as_they_are() -> None:

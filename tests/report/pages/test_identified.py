@@ -53,6 +53,45 @@ def test_it_says_in_words_what_was_found(model: Model, tmp_path: Path) -> None:
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)  # no external resources
 
 
+def test_without_any_answer_it_says_that_the_probe_is_the_reason(model: Model, tmp_path: Path) -> None:
+    found = model.identify(recorded("new", seed=9), sure=1.0)
+    reason = "probe not shown to be correct often enough"
+    assert set(found.units["kind_why_not"]) == {reason}
+    page = page_of(model, found, tmp_path / "report.html")
+    assert f"24 ({reason})" in page
+    assert re.search(
+        r"Kind: 0 of 24 units answered; the likeliest classes, which are no answers, agree with the label in "
+        r"the recording for \d+ of 24 units, and the most frequent label would for 12<",
+        page,
+    )
+    assert len(re.findall('src="data:image/png', page)) == 2  # probabilities are still drawn
+
+
+def test_it_says_why_prediction_sets_promise_less(model: Model, tmp_path: Path) -> None:
+    page = page_of(model, model.identify(recorded("new", seed=9)), tmp_path / "report.html")
+    assert "true class of 85 % of units, not 90 %, because 6 animals were held out to calibrate" in page
+    page = page_of(model, model.identify(recorded("new", seed=9), coverage=0.7), tmp_path / "report.html")
+    assert "true class of 70 % of units.</p>" in page
+
+
+def test_of_imaged_units_nothing_is_said_of_rates_and_depths(model: Model, tmp_path: Path) -> None:
+    found = model.identify(recorded("new", seed=9, depth=False))
+    page = page_of(model, found, tmp_path / "report.html")
+    assert "median firing rate here" in page
+    assert "The depths of the units are unknown" in page
+    imaged = replace(found.embeddings, units=found.embeddings.units.drop(columns="rate_hz"))
+    write_identified(
+        replace(found, embeddings=imaged),
+        tmp_path / "imaged.html",
+        title="imaged",
+        trained_on="",
+        rates={},
+        provenance=[],
+    )
+    page = (tmp_path / "imaged.html").read_text()
+    assert not re.search("firing rate|depth", page)
+
+
 def test_a_strange_recording_stands_first_and_has_no_picture(model: Model, tmp_path: Path) -> None:
     strange = recorded("strange", seed=9)
     strange.activity[:] = np.random.default_rng(0).poisson(20, strange.activity.shape)

@@ -135,8 +135,8 @@ def boundaries(smoothed: Smoothed, depth_um: np.ndarray, classes: Sequence[str])
     Returns
     -------
     DataFrame
-        ``depth_um`` (the middle of the posterior), ``low_um`` and ``high_um`` (90 % of it), ``above`` (the
-        class at smaller depths) and ``below``.
+        ``depth_um`` (the middle of the posterior), ``low_um`` and ``high_um`` (the units between which 90 %
+        of it lie), ``above`` (the class at smaller depths) and ``below``.
     """
     order = smoothed.order
     best = smoothed.probability[order].argmax(axis=1)
@@ -153,11 +153,10 @@ def boundaries(smoothed: Smoothed, depth_um: np.ndarray, classes: Sequence[str])
         if not total > 0:
             continue
         reached = np.cumsum(weight) / total
-        low, middle, high = (
-            middles[places][np.searchsorted(reached, share)]
-            for share in ((1 - SURE) / 2, 0.5, (1 + SURE) / 2)
-        )
-        rows.append((middle, low, high, classes[one], classes[other]))
+        first, middle, last = start + np.searchsorted(reached, ((1 - SURE) / 2, 0.5, (1 + SURE) / 2))
+        # Between the two units on either side, a boundary may lie anywhere.
+        low, high = depths[first], depths[last + 1]
+        rows.append((middles[middle], low, high, classes[one], classes[other]))
     return pd.DataFrame(rows, columns=["depth_um", "low_um", "high_um", "above", "below"])
 
 

@@ -37,12 +37,15 @@ logger = logging.getLogger(__name__)
 # Default coverage of the prediction sets.
 COVERAGE = 0.9
 # Reasons why a unit gets no answer; the first that applies is given.
-NEVER_ACTIVE, UNLIKE, TOO_FEW, UNSURE = (
+NEVER_ACTIVE, UNLIKE, TOO_FEW, UNSHOWN, UNSURE = (
     "never active",
     "in a recording unlike the training recordings",
     "in a population of too few units",
+    "probe not shown to be correct often enough",
     "probe not sure enough",
 )
+# Reasons with which a unit has probabilities that can be used.
+UNANSWERED = (UNSHOWN, UNSURE)
 
 
 @dataclass(frozen=True)
@@ -177,9 +180,12 @@ class SavedProbe:
         alike = ~np.isin(populations, list(unlike))
         best = np.where(active, np.nan_to_num(probability).argmax(axis=1), 0)
         highest = probability[np.arange(len(best)), best]
-        sure_enough = np.nan_to_num(highest) >= self.threshold(sure)
+        threshold = self.threshold(sure)
+        sure_enough = np.nan_to_num(highest) >= threshold
+        # If no probability is high enough, the reason is not the unit.
+        unsure = UNSHOWN if threshold > 1 else UNSURE
         why_not = np.select(
-            [~active, ~alike, ~enough, ~sure_enough], [NEVER_ACTIVE, UNLIKE, TOO_FEW, UNSURE], ""
+            [~active, ~alike, ~enough, ~sure_enough], [NEVER_ACTIVE, UNLIKE, TOO_FEW, unsure], ""
         )
         return who(units).assign(
             predicted=np.where(why_not == "", np.array(self.classes, object)[best], ""),

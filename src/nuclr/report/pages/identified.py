@@ -15,14 +15,14 @@ from matplotlib.lines import Line2D
 
 from nuclr.data.text import as_text
 from nuclr.evaluation.answers.along_probe import depths_of
-from nuclr.evaluation.answers.saved_probe import UNSURE, likeliest
+from nuclr.evaluation.answers.saved_probe import COVERAGE, SavedProbe
 from nuclr.evaluation.answers.score_protocol import cautions, protocol_of
 from nuclr.files import whole
 from nuclr.report.figures.classes import UNKNOWN, colour_of, shortened
 from nuclr.report.figures.scores import STYLE, panels_of
 from nuclr.report.pages.embedded import as_uri
 from nuclr.report.pages.templates import template
-from nuclr.sharing.identify import Answers, Identified, summary
+from nuclr.sharing.identify import Answers, Identified, agreement, summary
 from nuclr.words import counted
 
 # Most populations and units on the page; units.csv contains all of them.
@@ -33,6 +33,11 @@ WIDTH_INCHES = 4.0
 # Characters in a row of the legend, with 7 for each symbol. The table of classes has the whole names.
 LEGEND_CHARACTERS = 68
 LONGEST_IN_LEGEND = 60
+# Columns of the table of classes that are shown if a class has a value.
+COLUMNS = {
+    "rate": "median firing rate here (Hz)",
+    "rate_there": "firing rates of training units (Hz, 5th to 95th percentile)",
+}
 PROBES = {
     "linear": "logistic regression",
     "knn": "k nearest neighbours",
@@ -102,13 +107,14 @@ def _section(
     """Collect the content of the page's section about one probe."""
     record, table = answers.probe.record, answers.table
     reasons = table["why_not"][table["why_not"] != ""].value_counts()
-    scores = record["scores"]
-    told = found.embeddings.units["population"][_told(table)]
+    scores, classes = record["scores"], _classes(found, answers, rates)
+    told = found.embeddings.units["population"][answers.has_probabilities]
     drawn = [name for name in populations if name in set(told)]
     return {
         "name": task.replace("_", " "),
         "id": f"task-{task}",
-        "classes": _classes(found, answers, rates),
+        "classes": classes,
+        "columns": [column for column in COLUMNS.items() if any(column[0] in row for row in classes)],
         "reasons": reasons.to_dict(),
         "probe": PROBES[answers.probe.kind] + (" on centred embeddings" if answers.probe.is_centred else ""),
         "learned": f"{counted(record['learned_from']['units'], 'unit')} of "
@@ -116,18 +122,35 @@ def _section(
         "scores": scores,
         "protocol": protocol_of(record, found.embeddings.pretraining),
         "cautions": cautions(record),
+        "agreement": agreement(found.embeddings, task, answers),
         "low": scores.get("low"),
-        "promise": round(100 * answers.probe.promise()) if "conformal" in record else None,
+        "promise": _promise(answers.probe, found.coverage),
         "boundaries": None if answers.boundaries is None else answers.boundaries.to_dict("records"),
         "pictures": [_picture(found, task, answers, name) for name in drawn[:SHOWN_POPULATIONS]],
         "drawn": len(drawn),
+        # Only spikes have firing rates; imaged units cannot have depths on a recording probe.
+        "on_a_probe": "rate_hz" in found.embeddings.units,
         "neighbours": answers.boundaries is not None,
     }
 
 
+def _promise(probe: SavedProbe, coverage: float | None) -> str:
+    """Return how often prediction sets contain the true class, and why not as often as by default."""
+    if "conformal" not in probe.record or not (promise := probe.promise(coverage)):
+        return ""
+    said = f"It contains the true class of {100 * promise:.0f} % of units"
+    if coverage is not None or promise >= COVERAGE:
+        return f"{said}."
+    groups, name = probe.record["conformal"]["groups"], probe.record["scores"]["measured_on"].split()[1]
+    return (
+        f"{said}, not {100 * COVERAGE:.0f} %, because {groups} {name.rstrip(',')} were held out to calibrate "
+        "the probe, and n of them can guarantee no more than n / (n + 1)."
+    )
+
+
 def _classes(found: Identified, answers: Answers, rates: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Tabulate the classes: number of units with each answer, and their firing rates here and in training."""
-    told = _told(answers.table)
+    told = answers.has_probabilities
     table, units = answers.table[told], found.embeddings.units[told]
     rate = pd.to_numeric(units["rate_hz"], errors="coerce") if "rate_hz" in units else None
     rows = []
@@ -146,11 +169,6 @@ def _classes(found: Identified, answers: Answers, rates: pd.DataFrame | None) ->
             row["rate_there"] = f"{quantiles.iloc[0]:.3g} to {quantiles.iloc[-1]:.3g}"
         rows.append(row)
     return rows
-
-
-def _told(table: pd.DataFrame) -> np.ndarray:
-    """Return which units have probabilities, with or without an answer, ``(unit,)``."""
-    return table["why_not"].isin(["", UNSURE]).to_numpy()
 
 
 def _units(found: Identified) -> tuple[list[str], list[list[str]]]:
@@ -216,7 +234,7 @@ def depth_figure(
     units, table = found.embeddings.units, answers.table.iloc[rows]
     classes = [str(name) for name in answers.probe.classes]
     population = units["population"].iloc[rows[0]]
-    strips = {"alone": likeliest(answers.table, answers.probe.classes)[rows]}
+    strips = {"alone": answers.likeliest[rows].tolist()}
     if "along_probe" in table:
         strips["smoothed"] = _words(table["along_probe"])
     if task in units and any(told := _words(units[task].iloc[rows])):
