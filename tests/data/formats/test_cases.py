@@ -44,7 +44,7 @@ def test_a_file_without_a_subject_is_read(
     (only,) = read(path)
     assert only.animal == "monday"
     assert only.units["unit_id"][0] == "monday_session_0"
-    assert "(monday.nwb) names no animal" in caplog.text
+    assert "monday.nwb names no animal; it counts as a separate animal" in caplog.text
     (named,) = read(path, nwb={"animal_pattern": r"/(mon)[^/]*\.nwb$"})
     assert named.animal == "mon"
     with pytest.raises(DataError, match=r"nwb\.animal_pattern: nobody does not match this path"):
