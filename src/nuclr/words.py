@@ -18,6 +18,15 @@ def counted(number: int, what: str, several: str = "") -> str:
     return f"{number} {what}{ending}"
 
 
+def share_of(number: int, of: int, what: str, one: str = "is", several: str = "are") -> str:
+    """Return a number of a total, with its verb in singular or plural.
+
+    >>> share_of(1, 14, "cluster"), share_of(2, 14, "unit", "fires", "fire")
+    ('1 of 14 clusters is', '2 of 14 units fire')
+    """
+    return f"{number} of {counted(of, what)} {one if number == 1 else several}"
+
+
 def listed(names: Sequence[str], most: int = 5) -> str:
     """Return the first names, and the number of others.
 

@@ -31,7 +31,7 @@ from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
 from nuclr.data.inputs import Reads, binning
 from nuclr.data.kinds import Kind, kind_of, why_unreadable
 from nuclr.data.population import Population
-from nuclr.data.recording import name_of
+from nuclr.data.recording import name_of, reason_of
 from nuclr.data.store import identity_of, open_population
 from nuclr.errors import DataError, NothingToLearn, NuclrError
 from nuclr.files import is_half_made
@@ -220,7 +220,7 @@ class LeftOut:
         except DataError as error:
             if len(self._found) == 1 or not _done_without(error, self._options):
                 raise
-            reason = str(error).removeprefix(f"{recording.path}: ")
+            reason = reason_of(error, recording.path)
             self._reasons.setdefault(reason, []).append(recording.short)
 
     def say(self) -> None:
