@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def counted(number: int, what: str, several: str = "") -> str:
@@ -16,6 +16,25 @@ def counted(number: int, what: str, several: str = "") -> str:
         return f"{number} {what if number == 1 else several}"
     ending = "" if number == 1 else "es" if what.endswith("s") else "s"
     return f"{number} {what}{ending}"
+
+
+def share_of(number: int, of: int, what: str, one: str = "is", several: str = "are") -> str:
+    """Return a number of a total, with its verb in singular or plural.
+
+    >>> share_of(1, 14, "cluster"), share_of(2, 14, "unit", "fires", "fire")
+    ('1 of 14 clusters is', '2 of 14 units fire')
+    """
+    return f"{number} of {counted(of, what)} {one if number == 1 else several}"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """Return the first names, and the number of others.
+
+    >>> listed(["a", "b"]), listed(["a", "b", "c"], 1)
+    ('a, b', 'a and 2 more')
+    """
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def did_you_mean(name: object, known: Iterable[object], otherwise: str = "") -> str:

@@ -7,10 +7,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from sorted_folders import write_phy
 from strategies import new_nwb, poisson_trains, save_nwb, write_units
 
 from nuclr.config import Chunk, Nwb, Reading
-from nuclr.data.own import find, open_found
+from nuclr.data.own import find, open_found, open_what_can_be
 from nuclr.data.own_stores import store_found
 from nuclr.errors import DataError, NothingToLearn
 
@@ -38,6 +39,27 @@ def test_what_holds_nothing_is_left_out_once(session: Path, caplog: pytest.LogCa
     stores = store_found(find([session]), session.parent / "stores", READING, Chunk())
     assert [store.parent.name for store in stores] == ["a", "b"]
     assert caplog.text.count("left out: 2 of 4 recordings") == 1
+
+
+def test_animals_are_counted_among_the_recordings_that_are_used(
+    session: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_units(session / "c.nwb", poisson_trains(3, 9.0), animal=None)
+    write_phy(session / "monday" / "phy", poisson_trains(3, 9.0))
+    save_nwb(new_nwb(None), session / "no_units.nwb")
+    said = (
+        "2 of 4 recordings (c.nwb, monday_phy) name no animal; each counts as a separate animal, named like"
+    )
+    found = find([session])
+    list(open_found(found, READING, Chunk()))
+    assert caplog.messages[-1].startswith(said)
+    store_found(found, session.parent / "stores", READING, Chunk())
+    assert caplog.messages[-1].startswith(said)
+    list(open_what_can_be(found, READING, Chunk()))
+    assert caplog.messages[-1].startswith(said)
+    caplog.clear()
+    list(open_what_can_be(find([session / "monday"]), READING, Chunk()))
+    assert caplog.messages[0].startswith("monday_phy names no animal; it counts as a separate animal, named")
 
 
 def test_nothing_at_all_is_an_error(session: Path) -> None:

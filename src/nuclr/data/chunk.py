@@ -21,7 +21,7 @@ from nuclr.data.store import open_population, shard_bins, stores, write_populati
 from nuclr.data.text import as_text
 from nuclr.errors import DataError, NothingToLearn, StoreError
 from nuclr.files import sha256_of, whole_folder
-from nuclr.words import counted
+from nuclr.words import counted, share_of
 
 logger = logging.getLogger(__name__)
 
@@ -253,10 +253,9 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
         )
     if found.outside and not raw.cut:
         logger.warning(
-            "%s: %d of %d spikes are outside the session [%g, %g] s (negative or beyond its end); left out",
+            "%s: %s outside the session [%g, %g] s (negative or beyond its end); left out",
             raw.path,
-            found.outside,
-            found.total,
+            share_of(found.outside, found.total, "spike"),
             start,
             stop,
         )
@@ -276,11 +275,10 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     kept = np.flatnonzero(rate >= options.min_rate_hz)
     if 0 < len(kept) < len(rate):
         logger.info(
-            "%s: population %s: %d of %d units fire less than chunk.min_rate_hz = %g; left out",
+            "%s: population %s: %s less than chunk.min_rate_hz = %g; left out",
             raw.path,
             raw.population,
-            len(rate) - len(kept),
-            len(rate),
+            share_of(len(rate) - len(kept), len(rate), "unit", "fires", "fire"),
             options.min_rate_hz,
         )
     if found.densest > 65535:

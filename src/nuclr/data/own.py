@@ -23,6 +23,7 @@ from nuclr.data.formats import (
     animal_of,
     format_of,
     recognised_below,
+    shown_name,
     warn_of_animals,
 )
 from nuclr.data.formats.memory import read_object
@@ -30,11 +31,11 @@ from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
 from nuclr.data.inputs import Reads, binning
 from nuclr.data.kinds import Kind, kind_of, why_unreadable
 from nuclr.data.population import Population
-from nuclr.data.recording import SpikeTrains, Traces, name_of
+from nuclr.data.recording import SpikeTrains, Traces, name_of, reason_of
 from nuclr.data.store import identity_of, open_population
 from nuclr.errors import DataError, NothingToLearn, NuclrError
 from nuclr.files import bytes_of, is_half_made
-from nuclr.words import counted
+from nuclr.words import counted, listed
 
 logger = logging.getLogger(__name__)
 
@@ -79,38 +80,32 @@ class Found:
         """Its name in provenance records: the name of the file, or the whole address."""
         return self.path.name if isinstance(self.path, Path) else str(self.path)
 
+    @property
+    def short(self) -> str:
+        """Its name in messages: that of the file; for a folder, which may be "suite2p", the recording's."""
+        return shown_name(self.path, self.recording)
 
-def animals_of(found: Sequence[Found], options: Reading) -> list[str]:
-    """Return the animal of each recording ("" for stores), with one warning for all that name none.
+
+def animals_of(found: Sequence[Found], options: Reading) -> list[tuple[str, bool]]:
+    """Return the animal of each recording ("" for stores), and whether the recording names it.
 
     Raises
     ------
     DataError
         If a file is damaged, or ``nwb.animal_pattern`` does not match.
     """
-    animals, unknown = [], []
+    animals = []
     for recording in found:
-        if recording.form is None:
-            animals.append("")
-            continue
-        try:
-            animal, sure = animal_of(recording.path, recording.form, options)
-        except DataError as error:
-            if len(found) == 1 or not _done_without(error, options):
-                raise
-            animal, sure = recording.recording, True  # the reason is reported when it is read
-        animals.append(animal)
-        if not sure:
-            unknown.append(recording)
-    _warn_of_unknown(unknown, found)
+        animal, named = "", True
+        if recording.form is not None:
+            try:
+                animal, named = animal_of(recording.path, recording.form, options)
+            except DataError as error:
+                if len(found) == 1 or not _done_without(error, options):
+                    raise
+                animal = recording.recording  # the reason is reported when it is read
+        animals.append((animal, named))
     return animals
-
-
-def _warn_of_unknown(unknown: Sequence[Found], found: Sequence[Found]) -> None:
-    """Warn of recordings without an animal, except of a single folder of a spike sorter."""
-    files = sum(recording.form is not None for recording in found)
-    if files > 1 or any(one.form is not None and one.form.subject_of is not None for one in unknown):
-        warn_of_animals([one.path for one in unknown], files)
 
 
 def find(paths: Sequence[Path | Remote], download: Download | None = None) -> list[Found]:
@@ -217,7 +212,7 @@ class LeftOut:
 
     def __init__(self, found: Sequence[Found], options: Reading) -> None:
         self._found, self._options = found, options
-        self._reasons: list[str] = []
+        self._reasons: dict[str, list[str]] = {}
 
     @contextmanager
     def __call__(self, recording: Found) -> Iterator[None]:
@@ -227,19 +222,19 @@ class LeftOut:
         except DataError as error:
             if len(self._found) == 1 or not _done_without(error, self._options):
                 raise
-            reason = str(error).removeprefix(f"{recording.path}: ")
-            self._reasons.append(f"{recording.path.name} ({reason})")
+            reason = reason_of(error, recording.path)
+            self._reasons.setdefault(reason, []).append(recording.short)
 
     def say(self) -> None:
         """Warn of the recordings that were left out; raise an error if none is left."""
         if not self._reasons:
             return
-        listed = (
-            f"{len(self._reasons)} of {counted(len(self._found), 'recording')}: {'; '.join(self._reasons)}"
-        )
-        if len(self._reasons) == len(self._found):
-            raise NothingToLearn(f"no recording can be used: {listed}")
-        logger.warning("left out: %s", listed)
+        number = sum(map(len, self._reasons.values()))
+        reasons = "; ".join(f"{listed(names)} ({reason})" for reason, names in self._reasons.items())
+        said = f"{number} of {counted(len(self._found), 'recording')}: {reasons}"
+        if number == len(self._found):
+            raise NothingToLearn(f"no recording can be used: {said}")
+        logger.warning("left out: %s", said)
 
 
 def open_found(
@@ -276,10 +271,17 @@ def open_found(
         If a file is damaged, its spikes are not valid, or no recording can be used.
     """
     left_out = LeftOut(found, options)
-    for recording, animal in zip(shown(found), animals_of(found, options), strict=True):
+    used: list[tuple[str, bool]] = []
+    for recording, (animal, named) in zip(shown(found), animals_of(found, options), strict=True):
         with left_out(recording):
-            yield from _open(recording, animal, options, chunk, model, hashed_bytes)
+            for number, population in enumerate(
+                _open(recording, animal, options, chunk, model, hashed_bytes)
+            ):
+                if not number and recording.form is not None:
+                    used.append((recording.short, named))
+                yield population
     left_out.say()
+    warn_of_animals(used)
 
 
 def _open(
@@ -334,22 +336,22 @@ def open_what_can_be(
     found: Sequence[Found], options: Reading, chunk: Chunk
 ) -> Iterator[tuple[Found, list[Population], NuclrError | None]]:
     """Yield each recording with its populations, or with the error if it cannot be used."""
-    unknown = []
+    used = []
     for recording in found:
         try:
-            animal, sure = "", True
+            animal, named = "", True
             if recording.form is not None:
-                animal, sure = animal_of(recording.path, recording.form, options)
+                animal, named = animal_of(recording.path, recording.form, options)
             populations = list(_open(recording, animal, options, chunk))
             if not populations:
                 raise NothingToLearn(f"{recording.path}: no units are left to show")
         except NuclrError as error:
             yield recording, [], error
             continue
-        if not sure:
-            unknown.append(recording)
+        if recording.form is not None:
+            used.append((recording.short, named))
         yield recording, populations, None
-    _warn_of_unknown(unknown, found)
+    warn_of_animals(used)
 
 
 def read(

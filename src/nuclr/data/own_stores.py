@@ -11,6 +11,7 @@ from filelock import FileLock
 
 from nuclr.config import Chunk, Reading
 from nuclr.data.chunk import chunk_recording
+from nuclr.data.formats import warn_of_animals
 from nuclr.data.formats.folder import quietly
 from nuclr.data.kinds import Kind, kind_of, why_apart
 from nuclr.data.own import DATASET, Found, LeftOut, animals_of
@@ -40,7 +41,8 @@ def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: C
     left_out = LeftOut(found, options)
     animals = animals_of(found, options)
     apart = _why_apart(found, animals, options, chunk)
-    for recording, animal, why in zip(found, animals, apart, strict=True):
+    used: list[tuple[str, bool]] = []
+    for recording, (animal, named), why in zip(found, animals, apart, strict=True):
         if why:
             with left_out(recording):
                 _remove_stores(recording, folder)
@@ -63,17 +65,21 @@ def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: C
                 options=chunk,
                 licence=options.nwb.licence,
             )
+            used.append((recording.short, named))
             made += [folder / f"{population}.zarr" for population in populations]
     left_out.say()
+    warn_of_animals(used)
     return list(dict.fromkeys(made))
 
 
-def _why_apart(found: Sequence[Found], animals: Sequence[str], options: Reading, chunk: Chunk) -> list[str]:
+def _why_apart(
+    found: Sequence[Found], animals: Sequence[tuple[str, bool]], options: Reading, chunk: Chunk
+) -> list[str]:
     """Return why each recording cannot be used with most others; "" if it can, or cannot be read at all."""
     if len(found) == 1:
         return [""]
     kinds: list[Kind | None] = []
-    for recording, animal in zip(found, animals, strict=True):
+    for recording, (animal, _) in zip(found, animals, strict=True):
         if recording.form is None:
             known = identity_of(recording.local)
             complete = {"modality", "bin_s"} <= set(known)

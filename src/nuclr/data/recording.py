@@ -94,11 +94,18 @@ def say_left_out(recordings: Sequence[Recording]) -> str:
     return f"left out: {list_left_out(several)}" if several else ""
 
 
+def reason_of(error: object, path: Path | Remote) -> str:
+    """Return the text of an error without the path of the recording, beside which it is shown."""
+    text = str(error)
+    # A file inside the recording's folder keeps its own name.
+    return text.removeprefix(f"{path}: ").removeprefix(f"{path}/")
+
+
 def list_left_out(recordings: Sequence[Recording]) -> str:
     """Return the names of recordings with the reasons why they are left out, grouped by reason."""
     names: dict[str, list[str]] = {}
     for recording in recordings:
-        reason = recording.left_out.removeprefix(f"{recording.path}: ")
+        reason = reason_of(recording.left_out, recording.path)
         names.setdefault(reason, []).append(recording.path.name)
     return "; ".join(
         f"{', '.join(some[:5])}{', ...' if len(some) > 5 else ''} ({reason})"

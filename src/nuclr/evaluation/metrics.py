@@ -7,12 +7,15 @@ is a weighted sum of these matrices.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 # Percentiles of the normal and t distributions: scipy.stats gives the same, and takes a second to load.
 from scipy.special import ndtri, stdtrit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFIDENCE_BINS = 15
 # With fewer test animals, no interval is given.
@@ -24,6 +27,8 @@ def confusions(tables: Sequence[pd.DataFrame]) -> np.ndarray:
 
     Animals and classes are all that occur in any run, sorted by name.
     """
+    import pandas as pd
+
     runs = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
     animal, label, predicted = (
         np.concatenate([table[column].to_numpy(object) for table in tables])
@@ -288,6 +293,8 @@ def summary(predictions: pd.DataFrame, resamples: int) -> dict[str, float]:
 
 def by_class(predictions: pd.DataFrame) -> pd.DataFrame:
     """Return precision, recall and F1 of each class that occurs: ``class, units, precision, recall, f1``."""
+    import pandas as pd
+
     total = confusions([predictions])[0].sum(axis=0)
     names = sorted(set(predictions["label"]) | set(predictions["predicted"]))
     hits, units, predicted = total.diagonal(), total.sum(axis=1), total.sum(axis=0)

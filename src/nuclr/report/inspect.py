@@ -11,6 +11,7 @@ import pandas as pd
 
 from nuclr.data.own import Found
 from nuclr.data.population import Population, summary_of
+from nuclr.data.recording import reason_of
 from nuclr.data.text import as_text
 from nuclr.errors import DataError, NothingToLearn, NuclrError
 from nuclr.words import counted
@@ -74,8 +75,7 @@ def inspect(
                 error = found
         if error is not None:
             errors.append(error)
-            reason = str(error).removeprefix(f"{recording.path}: ")
-            left_out.append({"file": str(recording.path), "reason": reason})
+            left_out.append({"file": str(recording.path), "reason": reason_of(error, recording.path)})
             continue
         kept += [population for population in populations if not kept or population.population == named]
         labels += [population.units for population in populations]

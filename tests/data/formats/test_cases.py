@@ -19,6 +19,7 @@ from nuclr.data.fluorescence import Correction
 from nuclr.data.formats.nwb.regions import regions
 from nuclr.data.own import find, open_found
 from nuclr.data.population import Population
+from nuclr.data.recording import reason_of
 from nuclr.errors import DataError, NothingToLearn
 
 TRAINS = poisson_trains(4, 60.0)
@@ -44,7 +45,7 @@ def test_a_file_without_a_subject_is_read(
     (only,) = read(path)
     assert only.animal == "monday"
     assert only.units["unit_id"][0] == "monday_session_0"
-    assert "(monday.nwb) names no animal" in caplog.text
+    assert "monday.nwb names no animal; it counts as a separate animal" in caplog.text
     (named,) = read(path, nwb={"animal_pattern": r"/(mon)[^/]*\.nwb$"})
     assert named.animal == "mon"
     with pytest.raises(DataError, match=r"nwb\.animal_pattern: nobody does not match this path"):
@@ -284,3 +285,34 @@ def test_the_sampling_rate_may_be_given(tmp_path: Path) -> None:
         read(folder)
     (given,) = read(folder, sorter={"sample_rate_hz": 30000})
     np.testing.assert_array_equal(before.activity.compute(), given.activity.compute())
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("TwoPhotonSeries", "extract the traces of its ROIs first, for example with Suite2p or CaImAn"),
+        ("ElectricalSeries", "spike-sort it first"),
+        ("TimeSeries", "give the file of the session that contains them"),
+    ],
+)
+def test_the_first_step_for_a_raw_recording_is_named(tmp_path: Path, kind: str, said: str) -> None:
+    path = save_nwb(new_nwb("a"), tmp_path / "raw.nwb")
+    with h5py.File(path, "a") as file:
+        file.create_group("acquisition/raw").attrs["neurodata_type"] = kind
+    with pytest.raises(NothingToLearn, match=rf"neither units nor dF/F \(RoiResponseSeries\); {said}"):
+        read(path)
+
+
+def test_one_cluster_of_noise_is_said_in_the_singular(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read(write_phy(tmp_path / "phy", TRAINS[:3], ["good", "noise", "mua"]))
+    assert "1 of 3 clusters is labelled noise" in caplog.text
+
+
+def test_a_file_that_lacks_in_a_folder_is_named_without_the_folder(tmp_path: Path) -> None:
+    folder = write_phy(tmp_path / "phy", TRAINS[:3])
+    (folder / "params.py").unlink()
+    with pytest.raises(DataError) as caught:
+        read(folder)
+    assert reason_of(caught.value, folder).startswith("params.py: file not found")

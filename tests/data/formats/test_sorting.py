@@ -52,7 +52,8 @@ def test_every_form_holds_the_same_spikes(
     # A spike on the edge of two bins may be in either.
     assert np.abs(activity - counts.astype(int)).sum() <= 2
     assert activity.sum(axis=1).tolist() == counts.sum(axis=1).tolist()
-    assert caplog.text == ""
+    (said,) = caplog.messages
+    assert said.startswith(f"{population.recording} names no animal; it counts as a separate animal")
     name = f"day1-{form.removesuffix('.zarr')}"
     last = "16" if form == "phy" else "u3"
     assert population.units["unit_id"].tolist()[-1] == f"{name}_{last}"
@@ -179,7 +180,7 @@ def test_a_folder_of_all_kinds_becomes_stores_once(tmp_path: Path) -> None:
     write_spikeinterface_zarr(tmp_path / "mine" / "c.zarr", TRAINS, QUALITY)
     found = find([tmp_path / "mine"])
     assert [one.recording for one in found] == ["a", "c", "b"]
-    assert animals_of(found, Reading()) == ["mouse1", "c", "b"]
+    assert animals_of(found, Reading()) == [("mouse1", True), ("c", False), ("b", False)]
     made = store_found(found, tmp_path / "stores", Reading(), Chunk())
     assert {open_population(store).animal for store in made} == {"mouse1", "b", "c"}
     assert sorted(made) == stores(tmp_path / "stores")

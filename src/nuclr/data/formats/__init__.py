@@ -18,7 +18,7 @@ from nuclr.data.formats import alf, caiman, kilosort, nwb, spikeinterface, suite
 from nuclr.data.formats.sorting import recording_of
 from nuclr.data.recording import SpikeTrains, Traces, name_of
 from nuclr.errors import DataError
-from nuclr.words import counted
+from nuclr.words import counted, listed
 
 logger = logging.getLogger(__name__)
 
@@ -184,16 +184,26 @@ def animal_of(path: Path | Remote, form: Format, options: Reading) -> tuple[str,
     return subject or form.recording_of(path), bool(subject)
 
 
-def warn_of_animals(unknown: Sequence[Path | Remote], of: int) -> None:
-    """Warn once of all recordings whose animal is unknown."""
+def shown_name(path: Path | Remote, recording: str) -> str:
+    """Return a recording's name in messages: that of its file, or for a folder that of the recording."""
+    return recording if isinstance(path, Path) and path.is_dir() else path.name
+
+
+def warn_of_animals(used: Sequence[tuple[str, bool]]) -> None:
+    """Warn once of all recordings that do not name their animal.
+
+    Parameters
+    ----------
+    used
+        Name of each recording that is used, and whether it names its animal.
+    """
+    unknown = [name for name, named in used if not named]
     if not unknown:
         return
-    named = ", ".join(path.name for path in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+    which = f"{len(unknown)} of {counted(len(used), 'recording')} ({listed(unknown, 3)})"
     logger.warning(
-        "%d of %s (%s) %s no animal (NWB's subject_id); each counts as a separate animal, named like the "
-        "recording. Set nwb.animal_pattern to find the animal in the path",
-        len(unknown),
-        counted(of, "recording"),
-        named,
-        "names" if len(unknown) == 1 else "name",
+        "%s no animal; %s as a separate animal, named like the recording. Set nwb.animal_pattern to find the "
+        "animal in the path",
+        f"{unknown[0]} names" if len(used) == 1 else f"{which} {'names' if len(unknown) == 1 else 'name'}",
+        "it counts" if len(unknown) == 1 else "each counts",
     )

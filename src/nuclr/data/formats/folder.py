@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from nuclr.config import Reading
-from nuclr.data.formats import FORMATS, Format, Raw, animal_of, below, warn_of_animals
+from nuclr.data.formats import FORMATS, Format, Raw, animal_of, below, shown_name, warn_of_animals
 from nuclr.data.kinds import Kind, why_apart
 from nuclr.data.recording import Recording, Traces, list_left_out
 from nuclr.data.text import count_values
@@ -78,19 +78,19 @@ def find_recordings(folder: Path, options: Reading, kept: Path | None = None) ->
         )
     known = _known(paths, options, kept)
     named: dict[str, Path] = {}
-    found, unknown = [], []
+    found, used = [], []
     for (path, form), own, left_out in zip(paths, known, _left_out(known), strict=True):
         name = form.recording_of(path)
         if own.damaged and options.nwb.on_damaged == "leave_out":
             left_out = own.damaged
         elif own.damaged and not own.animal:
             raise DataError(f"{own.damaged} (or leave it out with nwb.on_damaged: leave_out)")
-        if not left_out and not own.animal:
-            unknown.append(path)
+        if not left_out:
+            used.append((shown_name(path, name), bool(own.animal)))
         if named.setdefault(name, path) != path:
             raise DataError(f"{path} and {named[name]} have the same recording name, {name}; rename one")
         found.append(Recording(path, name, own.animal or name, left_out=left_out, labels=own.labels))
-    warn_of_animals(unknown, len(found))
+    warn_of_animals(used)
     if all(recording.left_out for recording in found):
         raise NothingToLearn(f"{folder}: no recording can be used: {list_left_out(found)}")
     return found

@@ -11,6 +11,7 @@ import pandas as pd
 
 from nuclr.data.recording import Traces
 from nuclr.data.text import labels_as_text
+from nuclr.words import share_of
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +23,10 @@ def only_cells(rois: Traces, cells: np.ndarray | None, keep_all: bool) -> Traces
     if cells is None or keep_all or cells.all():
         return rois
     logger.info(
-        "%s: %s: %d of %d ROIs are cells; the others are left out (imaging.keep_all: true keeps them)",
+        "%s: %s: %s; the others are left out (imaging.keep_all: true keeps them)",
         rois.path,
         rois.population,
-        cells.sum(),
-        len(cells),
+        share_of(int(cells.sum()), len(cells), "ROI", "is a cell", "are cells"),
     )
     return rois.only(cells)
 

@@ -16,6 +16,7 @@ from nuclr.data.access.columns import Column
 from nuclr.data.recording import SpikeTrains, distinct, name_of, safe_name
 from nuclr.data.spikes import PART, SpikesByTime
 from nuclr.errors import DataError
+from nuclr.words import share_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def sorted_population(
     if not kept.any():
         raise DataError(f"{folder}: {none_kept(quality, why)}")
     if not kept.all():
-        logger.info("%s: %d of %d clusters are %s; left out", folder, (~kept).sum(), len(units), why)
+        logger.info("%s: %s %s; left out", folder, share_of((~kept).sum(), len(units), "cluster"), why)
     return [everything.only(kept)]
 
 

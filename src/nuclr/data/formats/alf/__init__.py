@@ -24,6 +24,7 @@ from nuclr.data.formats.sorting import clusters_in, kept_clusters, none_kept
 from nuclr.data.recording import SpikeTrains, check_seconds, safe_name, session_span
 from nuclr.data.spikes import SpikesByTime
 from nuclr.errors import DataError, NothingToLearn
+from nuclr.words import share_of
 
 __all__ = [
     "Sorting",
@@ -155,7 +156,7 @@ def _populations(
     if not kept.any():
         raise NothingToLearn(f"{sorting.folder}: {none_kept(quality, why)}")
     if not kept.all():
-        logger.info("%s: %d of %d clusters are %s; left out", sorting.folder, (~kept).sum(), len(kept), why)
+        logger.info("%s: %s %s; left out", sorting.folder, share_of((~kept).sum(), len(kept), "cluster"), why)
     named = safe_name(folder.name) if PROBE.fullmatch(folder.name) else "sorting"
     everything = SpikeTrains(folder, "_".join(probe) or named, _typed(units), where, span)
     probes = _probes(sorting, where.ids)

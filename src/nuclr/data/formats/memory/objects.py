@@ -17,7 +17,7 @@ import pandas as pd
 from nuclr.data.formats.sorting import NOISE
 from nuclr.data.recording import merge_spans
 from nuclr.errors import DataError
-from nuclr.words import counted
+from nuclr.words import counted, share_of
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def _of_spikeinterface(sorting: Any) -> HeldSpikes:
     if "quality" in table:
         kept = (table["quality"].astype(str).str.lower() != NOISE).to_numpy()
         if not kept.all():
-            logger.info("sorting: %d of %d units are labelled noise; left out", (~kept).sum(), len(ids))
+            logger.info("sorting: %s labelled noise; left out", share_of((~kept).sum(), len(ids), "unit"))
     chosen = [unit for unit, own in zip(ids, kept, strict=True) if own]
     if not chosen:
         raise DataError(

@@ -91,7 +91,7 @@ def populations_of(
     imaged = traces(root, prefix, options.nwb, options.imaging)
     if not imaged:
         raise NothingToLearn(
-            f"{root.file}: contains neither units nor dF/F (RoiResponseSeries); spike-sort it first"
+            f"{root.file}: contains neither units nor dF/F (RoiResponseSeries); {_first_step(root)}"
         )
     return [replace(raw, origin=origin) for raw in imaged]
 
@@ -103,6 +103,17 @@ def _origin(root: Node) -> str:
         return ""
     keywords = {str(word).strip().lower() for word in node.read().ravel()}
     return SIMULATED if keywords & {SIMULATED, "simulation"} else ""
+
+
+def _first_step(root: Node) -> str:
+    """Return how to get units or traces from the raw recording in a file."""
+    acquired = root.get("acquisition")
+    raw = {node.kind for node in acquired.children().values()} if acquired is not None else set()
+    if any("PhotonSeries" in kind for kind in raw):
+        return "extract the traces of its ROIs first, for example with Suite2p or CaImAn"
+    if any("ElectricalSeries" in kind for kind in raw):
+        return "spike-sort it first"
+    return "give the file of the session that contains them"
 
 
 def _unit_prefix(root: Node, animal: str) -> str:

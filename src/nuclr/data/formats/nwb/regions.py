@@ -64,7 +64,9 @@ def regions(locations: np.ndarray, key: str | None, file: Path | Remote) -> np.n
         )
         return np.full(len(texts), "", object)
     logger.info(
-        "%s: the region is %s of the electrodes' location (nwb.region_key names another key)", file, chosen[0]
+        "%s: the region is the key '%s' of the electrodes' location (nwb.region_key names another key)",
+        file,
+        chosen[0],
     )
     return np.array(
         [text if parsed[text] is None else _first(parsed[text], chosen) for text in texts], object
