@@ -92,6 +92,30 @@ def test_a_gain_is_over_the_same_animals() -> None:
     assert curve.set_index("representation").loc["nuclr", "gain"] == pytest.approx(alone - there)
 
 
+def test_what_others_are_behind_is_certain_before_their_intervals_part() -> None:
+    # Both err on the same animals, so their scores vary together and their difference hardly does.
+    rng = np.random.default_rng(0)
+    animal = np.repeat(np.arange(20), 50)
+    label = rng.integers(0, 3, 1000)
+    hard = rng.random(1000) < (animal / 40 + 0.1)
+    worse = hard | (rng.random(1000) < 0.06)
+    names = np.array(["x", "y", "z"])
+    table = pd.DataFrame({"animal": [f"a{i:02}" for i in animal], "label": names[label]}).assign(
+        population=lambda own: own["animal"]
+    )
+    better, other = (table.assign(predicted=names[(label + wrong) % 3]) for wrong in (hard, worse))
+    scored = [Scored("nuclr", 1, 0, other), Scored("nuclr", 4, 0, better), Scored("population", 0, 0, other)]
+    _, curve = scaling_table(scored, 300)
+    rows = curve.set_index(["representation", "animals"])
+    best = rows.loc[("nuclr", 4)]
+    assert np.isnan(best["behind"])
+    for key in (("nuclr", 1), ("population", 0)):
+        row = rows.loc[key]
+        assert row["behind"] == pytest.approx(best["macro_f1"] - row["macro_f1"])
+        assert 0 < row["behind_low"] < row["behind"] < row["behind_high"]
+        assert row["high"] > best["low"]
+
+
 def test_deviations_are_those_of_other_animals_alike_for_all_runs() -> None:
     same = predictions(0.5, 0)
     deviations = animal_deviations([Scored("nuclr", 1, 0, same), Scored("nuclr", 2, 0, same)], 300)

@@ -96,8 +96,10 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
         One row per representation and animal count: the mean of the runs' ``macro_f1``, ``balanced_accuracy``
         and ``within_recordings``, ``low`` and ``high`` (95 %, over seeds and test animals; NaN with fewer
         than 3 animals), ``units`` (tested in a run, mean over runs), ``seeds``, ``test_animals``; if the
-        which-recording control is included, ``gain``, ``gain_low`` and ``gain_high`` over it; and if any run
-        chose among several probes, ``plain_macro_f1`` and ``probes``, the chosen probes in words.
+        which-recording control is included, ``gain``, ``gain_low`` and ``gain_high`` over it; if there are
+        pretrained runs, ``behind``, ``behind_low`` and ``behind_high``, how much higher the runs of the most
+        animals score on the same test animals (NaN for themselves); and if any run chose among several
+        probes, ``plain_macro_f1`` and ``probes``, the chosen probes in words.
     """
     rows, confusion_of = [], {}
     for s, confusion in zip(scored, confusions([s.predictions for s in scored]), strict=True):
@@ -123,6 +125,8 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
     runs = runs.sort_values(["representation", "animals", "seed"], ignore_index=True)
     # If the test animals differ between seeds, the scores of the control do, too.
     controls = {seed: confusion for (name, _, seed), confusion in confusion_of.items() if name == CONTROL}
+    most = max((animals for name, animals, _ in confusion_of if name == NUCLR), default=0)
+    largest = {seed: own for (*run, seed), own in confusion_of.items() if run == [NUCLR, most]}
     summary = []
     for key, group in runs.groupby(["representation", "animals"]):
         representation, count = cast("tuple[str, int]", key)
@@ -142,21 +146,35 @@ def scaling_table(scored: Sequence[Scored], resamples: int) -> tuple[pd.DataFram
             "seeds": len(group),
             "test_animals": animals,
         }
+        own = dict(zip(group["seed"], stack, strict=True))
         if controls:
-            shared = next(iter(controls.values())) if len(controls) == 1 else None
-            beside = [
-                (mine, controls.get(seed, shared)) for seed, mine in zip(group["seed"], stack, strict=True)
-            ]
-            both = [(mine, control) for mine, control in beside if control is not None]
-            if both:
-                mine, theirs = (np.stack(part) for part in zip(*both, strict=True))
-                gained = gain_over(mine, theirs, resamples)
-                row |= dict(zip(("gain", "gain_low", "gain_high"), gained, strict=True))
+            row |= _gain("gain", own, controls, resamples)
+        if largest and key != (NUCLR, most):
+            row |= _gain("behind", largest, own, resamples)
         if chosen:
-            own = [s.predictions for s in scored if (s.representation, s.animals) == key]
-            row |= {"plain_macro_f1": group["plain_macro_f1"].mean(), "probes": probes_in_words(own)}
+            used = [s.predictions for s in scored if (s.representation, s.animals) == key]
+            row |= {"plain_macro_f1": group["plain_macro_f1"].mean(), "probes": probes_in_words(used)}
         summary.append(row)
     return runs, pd.DataFrame(summary)
+
+
+def _gain(
+    name: str, runs: Mapping[int, np.ndarray], others: Mapping[int, np.ndarray], resamples: int
+) -> dict[str, float]:
+    """Return the gain of runs over others with the same seeds and its interval; empty if no seed is common.
+
+    A single other run, such as that of a baseline whose test animals are the same for all seeds, is compared
+    with all runs.
+    """
+    shared = next(iter(others.values())) if len(others) == 1 else None
+    both = [
+        (own, other) for seed, own in sorted(runs.items()) if (other := others.get(seed, shared)) is not None
+    ]
+    if not both:
+        return {}
+    mine, theirs = (np.stack(part) for part in zip(*both, strict=True))
+    columns = (name, f"{name}_low", f"{name}_high")
+    return dict(zip(columns, gain_over(mine, theirs, resamples), strict=True))
 
 
 def probes_in_words(predictions: Sequence[pd.DataFrame]) -> str:

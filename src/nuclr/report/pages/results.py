@@ -14,7 +14,7 @@ from nuclr.data.archives.left_out import NOTE
 from nuclr.data.splits import Splits
 from nuclr.errors import DataError
 from nuclr.evaluation.metrics import FEWEST_ANIMALS
-from nuclr.evaluation.scaling import NUCLR
+from nuclr.evaluation.scaling import CONTROL, NUCLR
 from nuclr.evaluation.variants import Variant
 from nuclr.files import whole
 from nuclr.model.tensor_files import CONFIG
@@ -186,6 +186,9 @@ def _section(config: Config, folder: Path, task: str, protocol: str, scores: pd.
         "headline_of_all": next((row for row in everything if row["name"] == name_of(NUCLR)), None),
         "published": PUBLISHED.get((config.dataset, task, protocol), ""),
         "chance": content["chance"],
+        "control_below_chance": any(
+            row["name"] == name_of(CONTROL) and row["macro_f1"] < content["chance"] for row in others
+        ),
         "shuffled": content.get("shuffled"),
         "fit": content["fit"],
         "best": _best_description(content["fit"].get("aic", {})),
