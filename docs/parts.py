@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +88,33 @@ def kind(one: dict[str, Any]) -> str:
 
 
 DOCS = Path(__file__).parent
-# Generated parts are between two marks; docs/configuration.md includes the keys from there.
+CONFIG = DOCS.parent / "config"
+DATA_SETS = ("allen_visual_coding", "bugeon_2022", "ibl_brain_wide_map", "steinmetz_2019")
+KEYS = ("<!-- keys: made from nuclr.config -->", "<!-- end of keys -->", reference)
+
+
+def settings(name: str) -> str:
+    """Return the configuration of a data set as a block."""
+    return f"```yaml\n{(CONFIG / f'{name}.yaml').read_text()}```"
+
+
+# Generated parts are between two marks.
 PAGES = {
     DOCS / "own_recordings.md": (
         "<!-- formats: made from the table in nuclr.data.formats -->",
         "<!-- end of formats -->",
         formats,
     ),
-    DOCS.parent / "config" / "README.md": (
-        "<!-- keys: made from nuclr.config; --8<-- [start:keys] -->",
-        "<!-- end of keys; --8<-- [end:keys] -->",
-        reference,
-    ),
+    CONFIG / "README.md": KEYS,
+    DOCS / "configuration.md": KEYS,
+    **{
+        DOCS / "datasets" / f"{name}.md": (
+            f"<!-- settings: made from config/{name}.yaml -->",
+            "<!-- end of settings -->",
+            partial(settings, name),
+        )
+        for name in DATA_SETS
+    },
 }
 
 

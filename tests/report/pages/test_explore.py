@@ -366,7 +366,7 @@ def test_numbers_are_coloured_in_ranges(session: str, tmp_path: Path) -> None:
     opened(session, tmp_path / "explore.html")
     choose = """
         const column = document.getElementById("column");
-        column.value = [...column.options].find(option => option.text === "rate hz").value;
+        column.value = [...column.options].find(option => option.text === "rate (Hz)").value;
         column.dispatchEvent(new Event("change"));
         const rows = [...document.querySelectorAll("#legend label")];
         return rows.map(row => row.innerText.replaceAll("\\n", " "));
