@@ -192,7 +192,7 @@ def test_what_a_file_is_warned_of_is_warned_of_here(caplog: pytest.LogCaptureFix
     trains = [own.copy() for own in TRAINS]
     trains[0] = trains[0][::-1]
     made = nuclr.from_spike_times(trains, stop_s=15.0)
-    assert "1 units were not in ascending order" in caplog.text
+    assert "1 unit were not in ascending order" in caplog.text
     assert "outside the session" in caplog.text
     assert made.activity.shape[1] == 750
     trains[3][2] = np.nan
