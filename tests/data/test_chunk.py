@@ -80,7 +80,7 @@ def test_unsorted_spike_times_are_sorted_with_a_warning(
     path = write_units(tmp_path / "a.nwb", shuffled, obs_intervals=[[0.0, 30.0]])
     with caplog.at_level(logging.WARNING):
         (made,) = chunk(path, tmp_path / "out", shard_s=7, chunk_s=7)
-    assert "a.nwb: spike times of 1 units were not in ascending order; they were sorted" in caplog.text
+    assert "a.nwb: spike times of 1 unit were not in ascending order; they were sorted" in caplog.text
     np.testing.assert_array_equal(np.asarray(made.activity), counts_of(trains, 1500, 0.02))
 
 

@@ -84,8 +84,8 @@ def test_a_dense_bin_widens_the_type_and_a_file_out_of_order_is_said(
     activity, _, _ = bin_spikes(trains_of(alf, tmp_path, 2, 6.0), Chunk())
     assert activity.dtype == np.uint16
     assert int(np.asarray(activity)[0, 50]) == 300
-    assert "spike times of 1 files were not in ascending order; they were sorted" in caplog.text
-    assert "1 of 302 spikes are outside the session" in caplog.text
+    assert "spike times of 1 file were not in ascending order; they were sorted" in caplog.text
+    assert "1 of 302 spikes is outside the session" in caplog.text
 
 
 def test_a_damaged_pair_of_files_is_refused(tmp_path: Path) -> None:

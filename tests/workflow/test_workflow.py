@@ -248,7 +248,7 @@ def test_a_folder_of_nwb_files_goes_to_the_figure_and_warnings_are_repeated(tmp_
     assert done.returncode == 0, done.stdout
     assert "figure: results/mine/scaling/brain_region.transductive_zero_shot.png" in done.stdout
     assert "nuclr: warning: " in done.stdout
-    assert "b.nwb: spike times of 1 units were not in ascending order; they were sorted" in done.stdout
+    assert "b.nwb: spike times of 1 unit were not in ascending order; they were sorted" in done.stdout
     assert "population c/right has 4 units, fewer than views.min_units = 11: it is skipped" in done.stdout
     # A recording that comes later is seen, and the animals are split again.
     write_units(tmp_path / "nwb" / "d.nwb", poisson_trains(12, 30.0), animal="d", obs_intervals=[[0.0, 30.0]])

@@ -24,8 +24,11 @@ EVERY_S = 15.0
 def bar(description: str) -> Iterator[Callable[..., Iterable[Any]]]:
     """Yield a function that iterates over something, with a ``total`` if it has no length, and shows a bar.
 
-    After an error the bar is removed, so that the message stands alone.
+    After an error the bar is removed, so that the message stands alone. Without a terminal there is no bar.
     """
+    if not sys.stderr.isatty():
+        yield lambda items, total=None: items
+        return
     from rich import progress as bars
 
     with _shown(*bars.Progress.get_default_columns()) as shown:

@@ -244,12 +244,11 @@ def bin_spikes(raw: SpikeTrains, options: Chunk) -> tuple[da.Array, np.ndarray, 
     grid = Grid(start, stop, options.bin_s, np.minimum(np.arange(0, bins + shard, shard), bins))
     found = raw.spikes.survey(grid, raw.valid_spans, list(raw.units["unit_id"]))
     if found.unsorted:
-        what = "units" if isinstance(raw.spikes, SpikesByUnit) else "files"
+        what = "unit" if isinstance(raw.spikes, SpikesByUnit) else "file"
         logger.warning(
-            "%s: spike times of %d %s were not in ascending order; they were sorted",
+            "%s: spike times of %s were not in ascending order; they were sorted",
             raw.path,
-            found.unsorted,
-            what,
+            counted(found.unsorted, what),
         )
     if found.outside and not raw.cut:
         logger.warning(

@@ -192,7 +192,7 @@ def test_what_a_file_is_warned_of_is_warned_of_here(caplog: pytest.LogCaptureFix
     trains = [own.copy() for own in TRAINS]
     trains[0] = trains[0][::-1]
     made = nuclr.from_spike_times(trains, stop_s=15.0)
-    assert "1 units were not in ascending order" in caplog.text
+    assert "1 unit were not in ascending order" in caplog.text
     assert "outside the session" in caplog.text
     assert made.activity.shape[1] == 750
     trains[3][2] = np.nan
@@ -357,7 +357,7 @@ def test_a_sorting_is_read_without_its_noise(caplog: pytest.LogCaptureFixture) -
     trains = dict(zip("abc", TRAINS, strict=False))
     made = nuclr.from_spike_times(Sorting(trains, quality=["good", "noise", "good"], amplitude=[1.0, 2, 3]))
     assert made.units.to_dict("list") == {"unit_id": ["a", "c"], "quality": ["good", "good"]}
-    assert "1 of 3 units are labelled noise" in caplog.text
+    assert "1 of 3 units is labelled noise" in caplog.text
     assert made.valid_spans[0, 0] == 0
     assert list(nuclr.from_spike_times(Sorting(trains)).units) == ["unit_id"]
     with pytest.raises(DataError, match=r"2 segments; select one with sorting.select_segments"):
