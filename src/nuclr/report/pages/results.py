@@ -60,7 +60,10 @@ OVERVIEW = {
     "training": "Training loss and effective rank of the embeddings of all runs.",
     "embedding": "Units of one of the largest runs (seed 0) along the first two principal components (PC).",
 }
-TABLE = ["macro_f1", "low", "high", "balanced_accuracy", "within_recordings", "gain", "gain_low", "gain_high"]
+TABLE = [
+    *("macro_f1", "low", "high", "balanced_accuracy", "within_recordings"),
+    *("gain", "gain_low", "gain_high", "behind", "behind_low", "behind_high"),
+]
 TABLE += ["test_animals", "plain_macro_f1", "probes"]
 
 
