@@ -174,7 +174,7 @@ class Page {
         counts[code]++;
         same += code === this.codes[other];
       }
-      const chance = counts.reduce((sum, count) => sum + (count / pairs) ** 2, 0), percent = share => `${Math.round(100 * share)} %`;
+      const chance = counts.reduce((sum, count) => sum + (count / pairs) ** 2, 0), percent = share => `${Math.round(100 * share)}\u00a0%`;
       map.caption.textContent = !pairs || GROUPS.includes(column.name) ? "" :
         `The nearest neighbour among ${set.others} has the same ${words(column.name)}${column.ranges ? " range" : ""} for ${percent(same / pairs)} of units (by chance ${percent(chance)}).`;
     });

@@ -7,7 +7,7 @@ const RAMPS = { light: [[116, 158, 204], [8, 24, 66]], dark: [[74, 110, 150], [2
 const $ = id => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const variable = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const CALLED = { rate_hz: "rate (Hz)", depth_um: "depth (um)", windows: "windows in which it was active" };
+const CALLED = { rate_hz: "rate (Hz)", depth_um: "depth (um)", windows: "active windows" };
 const words = name => CALLED[name] ?? name.replaceAll("_", " ");
 const short = value => String(+value.toPrecision(2));
 // With four digits, but whole: 123456789 is an id or a time, not 123500000.
