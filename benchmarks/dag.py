@@ -43,7 +43,7 @@ case $command in
             touch "$output/$name.png" "$output/$name.svg" "$output/$name.csv"
         done ;;
     scaling)
-        for part in "" .axes .labels .confusion .animals; do
+        for part in "" .labels .confusion .animals; do
             touch "$output$part.png" "$output$part.svg" "$output$part.csv"
         done
         touch "$output.runs.csv" "$output.classes.csv" "$output.json" ;;

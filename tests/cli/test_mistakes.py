@@ -79,7 +79,7 @@ def test_a_model_or_probe_that_is_not_there_is_named(here: Path) -> None:
     (here / "model" / "probes" / "kind.safetensors").touch()
     (here / "empty").mkdir()
     embed = ("embed", "a.nwb", "-o", "x", "--model")
-    assert "modle: does not exist; did you mean model?" in refusal(*embed, "modle")
+    assert "modeel: does not exist; did you mean model?" in refusal(*embed, "modeel")
     assert "zzz: does not exist; give a folder with model.safetensors" in refusal(*embed, "zzz")
     predict = ("predict", "e.parquet", "-o", "x", "--probe")
     assert "a probe is a file; give a probe in it: model/probes/kind.safetensors" in refusal(
