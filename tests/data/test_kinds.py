@@ -11,7 +11,7 @@ from strategies import poisson_trains, population, write_traces, write_units
 from nuclr.config import Chunk, Reading, Views
 from nuclr.data.inputs import common_bin_s, why_too_short
 from nuclr.data.kinds import Kind, differences, why_apart, why_unreadable
-from nuclr.data.own import find, open_found, open_what_can_be
+from nuclr.data.own import Found, find, open_found, open_what_can_be
 from nuclr.data.own_stores import store_found
 from nuclr.data.remarks import Remarks
 from nuclr.data.store import stores
@@ -48,6 +48,9 @@ def test_most_recordings_decide_and_the_others_are_counted() -> None:
     assert differences(["a", "b"], [FAST, FAST]) == ""
     assert "in bin width" in differences(["a", "b"], [Kind("spikes", 0.02), Kind("spikes", 0.01)])
     assert "in modality: spikes (1 recording), calcium" in differences(["a", "b"], [Kind("spikes"), FAST])
+    assert differences(["a", "a", "b", "b", "b", "c"], [FAST] * 2 + [SLOW] * 4) == (
+        "the recordings differ in frame interval: 0.5 s (2 recordings), 0.1 s (1 recording: a)"
+    )
 
 
 def test_bins_are_not_said_of_spikes_in_a_file() -> None:
@@ -107,6 +110,15 @@ def test_an_inspection_says_what_a_model_will_leave_out(mixed: Path) -> None:
     assert short.startswith("population d/all lasts 8.98 s, shorter than a window of 10 s: not used")
     assert "-c views.window_s=" in short
     assert Remarks(Views(window_s=4)).sentences() == []
+
+
+def test_an_inspection_sees_the_kinds_of_all_populations_of_a_recording(tmp_path: Path) -> None:
+    remarks = Remarks(Views(window_s=1))
+    planes = [population(3, 900, bin_s=bin_s, modality="calcium") for bin_s in (0.1, 0.5)]
+    found = Found(tmp_path, "session", None)
+    list(remarks.noting([(found, planes, None)]))
+    (said,) = remarks.sentences()
+    assert "in frame interval: 0.1 s (1 recording), 0.5 s (1 recording: session)" in said
 
 
 @pytest.mark.parametrize(
