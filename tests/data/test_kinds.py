@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from strategies import poisson_trains, population, write_traces, write_units
 
 from nuclr.config import Chunk, Reading, Views
+from nuclr.data import own_stores
 from nuclr.data.inputs import common_bin_s, why_too_short
 from nuclr.data.kinds import Kind, differences, why_apart, why_unreadable
 from nuclr.data.own import Found, find, open_found, open_what_can_be
@@ -80,6 +83,23 @@ def test_pretraining_leaves_out_the_rarer_kinds_and_their_stores(
     (slow,) = store_found(find([mixed / "a.nwb"]), tmp_path / "other", Reading(), Chunk())
     assert store_found(find([*used, slow]), made, Reading(), Chunk()) == used
     assert slow.exists()
+
+
+def test_one_process_at_a_time_removes_stores(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "populations"
+    store_found(find([mixed / "a.nwb"]), made, Reading(), Chunk())
+    removed: list[Path] = []
+
+    def remove(path: Path) -> None:
+        with pytest.raises(Timeout), FileLock(made / ".a.lock", timeout=0):
+            pass
+        removed.append(path)
+
+    monkeypatch.setattr(own_stores, "shutil", SimpleNamespace(rmtree=remove))
+    store_found(find([mixed / f"{name}.nwb" for name in "abc"]), made, Reading(), Chunk())
+    assert removed == [made / "a"]
 
 
 def test_of_several_recordings_those_that_a_model_reads_are_opened(
