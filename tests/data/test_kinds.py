@@ -46,6 +46,7 @@ def test_most_recordings_decide_and_the_others_are_counted() -> None:
         "",
     ]
     assert why_apart([None, None]) == ["", ""]
+    assert "but 1 of 2 recordings is calcium imaging with frames of 0.5 s" in why_apart([SLOW, FAST])[1]
     said = differences(["a", "b", "c"], [SLOW, FAST, FAST])
     assert said == "the recordings differ in frame interval: 0.1 s (2 recordings), 0.5 s (1 recording: a)"
     assert differences(["a", "b"], [FAST, FAST]) == ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nuclr.config import Modality
 from nuclr.data.population import Population
 from nuclr.data.recording import SpikeTrains, Traces
-from nuclr.words import counted, listed
+from nuclr.words import counted, listed, share_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def why_apart(kinds: Sequence[Kind | None]) -> list[str]:
             continue
         others = kinds[most[0]]
         assert others is not None
-        share = f"{len(most)} of {counted(sum(map(len, groups)), 'recording')} are"
+        share = share_of(len(most), sum(map(len, groups)), "recording")
         reasons.append(f"{own.beside(others)}, but {share} {others.beside(own)}: one model cannot read both")
     return reasons
 
