@@ -171,7 +171,7 @@ def test_recordings_shorter_than_a_window_are_named(tmp_path: Path, caplog: pyte
         match=r"population a/probe lasts 1\.6 s, shorter than a window of 2 s; .* -c views\.window",
     ):
         run(tmp_path, tmp_path / "out", "one")
-    write("b", 3000, spans=[(0.0, 0.0)])
+    write("b", 3000, spans=[(0.0, 0.001)])
     with pytest.raises(TrainingError, match=r"no recording is long enough: population a/probe lasts"):
         run(tmp_path, tmp_path / "out", "one")
     write("b", 70)
