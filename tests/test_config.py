@@ -94,6 +94,16 @@ def test_a_class_of_one_value_needs_no_list() -> None:
     ]
 
 
+def test_a_class_may_have_a_dot_in_its_name() -> None:
+    task = {"name": "layer", "classes": {"L2.3": ["2", "3"]}}
+    for sources in (
+        [{"probe": {"tasks": task}}],
+        [{"probe.tasks": task}],
+        [{}, json.dumps({"probe.tasks": task})],
+    ):
+        assert load_config(*sources).probe.tasks == [Task(column="layer", **task)]
+
+
 def test_a_task_may_be_the_name_of_a_column() -> None:
     config = load_config(
         {"probe": {"tasks": ["layer", {"name": "ei", "column": "t", "classes": {"e": ["x"]}}]}}

@@ -28,6 +28,8 @@ def name_of_source(source: Source) -> str:
 def read_source(source: Source) -> dict[str, Any]:
     """Read settings as nested dictionaries; ``{"imaging.rate_hz": 10}`` is ``{"imaging": {"rate_hz": 10}}``.
 
+    Dots inside a section are kept, because classes of a task may be called "L2.3".
+
     Raises
     ------
     ConfigError
@@ -43,7 +45,9 @@ def read_source(source: Source) -> dict[str, Any]:
 def merge(values: dict[str, Any], more: Mapping[str, Any]) -> None:
     """Add settings to others, of which those with the same key are replaced."""
     for key, value in more.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+        if isinstance(value, Mapping):
+            if not isinstance(values.get(key), dict):
+                values[key] = {}
             merge(values[key], value)
         else:
             # Copied, so that merging does not change the caller's dictionaries.
@@ -89,9 +93,8 @@ def _value(text: str) -> Any:
 def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     for key, value in values.items():
-        inner = _nested(value) if isinstance(value, Mapping) else value
         first, *others = key.split(".") if isinstance(key, str) else [key]
         for name in reversed(others):
-            inner = {name: inner}
-        merge(nested, {first: inner})
+            value = {name: value}
+        merge(nested, {first: value})
     return nested

@@ -56,6 +56,15 @@ def test_a_column_of_depths_that_does_not_exist_is_refused(here: Path, depth: st
     assert not (here / "x").exists()
 
 
+def test_a_column_of_depths_may_be_in_any_of_several_files(here: Path) -> None:
+    table = units(20).assign(unit_id=lambda own: "other_" + own["unit_id"])
+    write_embeddings(
+        here / "f.parquet", table, features_of(table), np.ones(len(table), int), {"model": MODEL}
+    )
+    result = CliRunner().invoke(app, ["explore", "f.parquet", "e.parquet", "--depth", "depth"])
+    assert result.exit_code == 0, result.exception
+
+
 def test_a_percentage_is_not_a_share() -> None:
     predict = ("predict", "e.parquet", "--probe", "p.safetensors", "-o", "x")
     assert "80 is not a share between 0 and 1; for 80 % write 0.8" in refusal(*predict, "--sure", "80")

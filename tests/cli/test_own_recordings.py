@@ -131,7 +131,7 @@ def test_from_recordings_to_answers(folder: Path, installed: Path) -> None:
     labels[~labels["unit_id"].str.startswith("c_")].to_csv(folder / "two.csv", index=False)
     two = ["--labels", "two.csv", "--column", "brain_region", "-o", "two.safetensors"]
     said = run(folder, installed, "train-probe", "e.parquet", *two)
-    assert "2 of 3 animals have labels; only these train and test the probe" in said
+    assert "2 of 3 animals have labels; no others train and test the probe" in said
     assert "The interval is over units of 2 animals, so it is too narrow for other animals" in said
     kept = json.loads((folder / "probe.json").read_text())
     assert kept["model"] == record["model"]

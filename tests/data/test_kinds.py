@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from strategies import poisson_trains, population, write_traces, write_units
 
 from nuclr.config import Chunk, Reading, Views
+from nuclr.data import own_stores
 from nuclr.data.inputs import common_bin_s, why_too_short
 from nuclr.data.kinds import Kind, differences, why_apart, why_unreadable
-from nuclr.data.own import find, open_found, open_what_can_be
+from nuclr.data.own import Found, find, open_found, open_what_can_be
 from nuclr.data.own_stores import store_found
 from nuclr.data.remarks import Remarks
 from nuclr.data.store import stores
@@ -43,11 +46,15 @@ def test_most_recordings_decide_and_the_others_are_counted() -> None:
         "",
     ]
     assert why_apart([None, None]) == ["", ""]
+    assert "but 1 of 2 recordings is calcium imaging with frames of 0.5 s" in why_apart([SLOW, FAST])[1]
     said = differences(["a", "b", "c"], [SLOW, FAST, FAST])
     assert said == "the recordings differ in frame interval: 0.1 s (2 recordings), 0.5 s (1 recording: a)"
     assert differences(["a", "b"], [FAST, FAST]) == ""
     assert "in bin width" in differences(["a", "b"], [Kind("spikes", 0.02), Kind("spikes", 0.01)])
     assert "in modality: spikes (1 recording), calcium" in differences(["a", "b"], [Kind("spikes"), FAST])
+    assert differences(["a", "a", "b", "b", "b", "c"], [FAST] * 2 + [SLOW] * 4) == (
+        "the recordings differ in frame interval: 0.5 s (2 recordings), 0.1 s (1 recording: a)"
+    )
 
 
 def test_bins_are_not_said_of_spikes_in_a_file() -> None:
@@ -79,6 +86,23 @@ def test_pretraining_leaves_out_the_rarer_kinds_and_their_stores(
     assert slow.exists()
 
 
+def test_one_process_at_a_time_removes_stores(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "populations"
+    store_found(find([mixed / "a.nwb"]), made, Reading(), Chunk())
+    removed: list[Path] = []
+
+    def remove(path: Path) -> None:
+        with pytest.raises(Timeout), FileLock(made / ".a.lock", timeout=0):
+            pass
+        removed.append(path)
+
+    monkeypatch.setattr(own_stores, "shutil", SimpleNamespace(rmtree=remove))
+    store_found(find([mixed / f"{name}.nwb" for name in "abc"]), made, Reading(), Chunk())
+    assert removed == [made / "a"]
+
+
 def test_of_several_recordings_those_that_a_model_reads_are_opened(
     mixed: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -107,6 +131,15 @@ def test_an_inspection_says_what_a_model_will_leave_out(mixed: Path) -> None:
     assert short.startswith("population d/all lasts 8.98 s, shorter than a window of 10 s: not used")
     assert "-c views.window_s=" in short
     assert Remarks(Views(window_s=4)).sentences() == []
+
+
+def test_an_inspection_sees_the_kinds_of_all_populations_of_a_recording(tmp_path: Path) -> None:
+    remarks = Remarks(Views(window_s=1))
+    planes = [population(3, 900, bin_s=bin_s, modality="calcium") for bin_s in (0.1, 0.5)]
+    found = Found(tmp_path, "session", None)
+    list(remarks.noting([(found, planes, None)]))
+    (said,) = remarks.sentences()
+    assert "in frame interval: 0.1 s (1 recording), 0.5 s (1 recording: session)" in said
 
 
 @pytest.mark.parametrize(

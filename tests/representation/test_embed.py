@@ -137,6 +137,9 @@ def test_a_population_into_which_no_window_fits_is_named(caplog: pytest.LogCaptu
         DataError, match=r"nothing to embed: .* lasts 0\.8 s, shorter than a window of 1 s; use longer"
     ):
         embed_with_model(saved(), [short])
+    silent = population(recording="silent", spans=[(0.0, 0.001)])
+    with pytest.raises(DataError, match="nothing to embed: population short/probe lasts"):
+        embed_with_model(saved(), [silent, short])
 
 
 def test_labels_that_one_recording_lacks_are_unknown() -> None:

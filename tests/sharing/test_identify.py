@@ -9,17 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from labelled import PUBLISHED, embedded, features_of, units
 from shared_model import RECORD, SPEC, recorded, write_shared
 from strategies import population
 
 import nuclr
 from nuclr.data.archives.simulated import SimulationSpec, simulate
 from nuclr.errors import ModelError
+from nuclr.evaluation.answers.probe_training import train_probe
 from nuclr.model.card import CARD, lacks, read_card, set_licence
 from nuclr.model.encoder import Encoder
 from nuclr.model.saved import save_model
 from nuclr.sharing.folder import add_probe, check_model_of
-from nuclr.sharing.identify import summary
+from nuclr.sharing.identify import Answers, agreement, summary
 from nuclr.sharing.publishing import check
 
 
@@ -64,6 +66,17 @@ def test_answers_are_compared_with_labels_of_the_recording_alone_if_it_has_any(f
     made.units["brain_region"] = "another region"  # none that the probe decodes
     del made.units["kind"]
     assert not any("agree" in line for line in summary(model.identify(made)))
+
+
+def test_classes_that_are_numbers_are_compared_as_the_probe_learned_them() -> None:
+    table = units(20)
+    # A column of numbers in which some are missing has a decimal point in each.
+    layer = table["kind"].map({name: 2.0 + i for i, name in enumerate(sorted(set(table["kind"])))})
+    made = embedded(table.assign(layer=layer.where(table.index > 0)), features_of(table))
+    probe = train_probe(made, "layer", **PUBLISHED)
+    compared = agreement(made, "layer", Answers(probe, probe.predict(made), None))
+    assert compared is not None
+    assert compared.units == len(table) - 1
 
 
 def test_warnings_are_kept(folder: Path) -> None:

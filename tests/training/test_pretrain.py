@@ -160,8 +160,8 @@ def test_only_small_populations_are_refused(tmp_path: Path) -> None:
 
 
 def test_recordings_shorter_than_a_window_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def write(animal: str, bins: int) -> None:
-        made = population(units=16, bins=bins, animal=animal, recording=animal)
+    def write(animal: str, bins: int, spans: list[tuple[float, float]] | None = None) -> None:
+        made = population(units=16, bins=bins, animal=animal, recording=animal, spans=spans)
         write_population(made, tmp_path / animal / "probe.zarr", chunk_s=20, shard_s=60)
 
     write("a", 80)
@@ -171,6 +171,10 @@ def test_recordings_shorter_than_a_window_are_named(tmp_path: Path, caplog: pyte
         match=r"population a/probe lasts 1\.6 s, shorter than a window of 2 s; .* -c views\.window",
     ):
         run(tmp_path, tmp_path / "out", "one")
+    write("b", 3000, spans=[(0.0, 0.001)])
+    with pytest.raises(TrainingError, match=r"no recording is long enough: population a/probe lasts"):
+        run(tmp_path, tmp_path / "out", "one")
+    write("b", 70)
     write("a", 3000)
     run(tmp_path, tmp_path / "out", "one")
     assert "population b/probe lasts 1.4 s, shorter than a window of 2 s: it is skipped" in caplog.text

@@ -24,8 +24,12 @@ def test_a_model_that_probes_read_is_not_replaced_by_another_training(folder: Pa
     own = read_record(model, "model", "")["sha256"]
     put_probe(model, "cell_type", own)
     put_probe(model, "of_another", "ab" * 32)
-    with pytest.raises(TrainingError, match=r"read only that model: cell_type; choose another -o, or remove"):
+    with pytest.raises(
+        TrainingError, match=r"read only that model: cell_type; choose another -o, or remove these probes"
+    ) as refused:
         run(folder, tmp_path, "model", config=small(steps=2), seed=1)
+    # The folder of the model may contain the recordings, too.
+    assert str(refused.value).endswith(str(model.parent / "probes"))
     assert read_record(model, "model", "")["sha256"] == own
     # The same training gives the same model, which the probe can read.
     assert same(run(folder, tmp_path, "model", config=small(steps=2)), model)

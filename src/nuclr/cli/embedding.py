@@ -66,7 +66,10 @@ def embed_recordings(
             embeddings = embed_with_model(model.saved, opened(shown), machine, precision)
         used = precision_used(machine, precision)
     record = {
-        **{"model": model.sha256, "embedded": files, "hashes": dict(embeddings.hashes)},
-        **{"precision": used, **model.saved.record},
+        "model": model.sha256,
+        "embedded": files,
+        "hashes": dict(embeddings.hashes),
+        "precision": used,
+        **model.saved.record,
     }
     return embeddings, record

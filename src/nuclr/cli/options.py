@@ -27,8 +27,8 @@ def share(value: float | None) -> float | None:
 
 def coverage_share(value: float | None) -> float | None:
     """Check the option --coverage, a share of at least one half."""
-    if share(value) is not None and value is not None and value < 0.5:
-        raise typer.BadParameter(f"{value:g} is below 0.5")
+    if (checked := share(value)) is not None and checked < 0.5:
+        raise typer.BadParameter(f"{checked:g} is below 0.5")
     return value
 
 

@@ -17,7 +17,7 @@ from nuclr.cli.options import (
     SureOption,
     check_depth,
 )
-from nuclr.words import counted
+from nuclr.words import counted, share_of
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +129,8 @@ def train(
         print(f"{name}: {counted(count, 'unit')}, F1 {scores['f1'][name]:.3f}")
     animals, labelled = embedded.units["animal"].nunique(), len(probe.record["learned_from"]["animals"])
     if labelled < animals:
-        print(f"{labelled} of {counted(animals, 'animal')} have labels; only these train and test the probe")
+        share = share_of(labelled, animals, "animal", "has", "have")
+        print(f"{share} labels; no others train and test the probe")
     if len(compared := scores["compared"]) > 1:
         plain, best = compared[0], next(row for row in compared if named(row) == named(probe.record))
         print(

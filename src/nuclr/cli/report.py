@@ -234,12 +234,12 @@ def explore(
     """
     from nuclr.evaluation.answers.saved_probe import load_probe
     from nuclr.report.pages.explore import write_explore
-    from nuclr.representation.embeddings import read_embeddings
+    from nuclr.representation.embeddings import concatenate, read_embeddings
     from nuclr.representation.layouts import Layout, check_layouts
 
     check_layouts(layout or [])
     if depth != DEPTH:
-        check_depth(depth, read_embeddings(embeddings[0])[0])
+        check_depth(depth, concatenate([read_embeddings(path)[0] for path in embeddings]))
     loaded = [load_probe(path) for path in probe or ()]
     said = write_explore(
         embeddings,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nuclr.config import Modality
 from nuclr.data.population import Population
 from nuclr.data.recording import SpikeTrains, Traces
-from nuclr.words import counted
+from nuclr.words import counted, listed, share_of
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,15 @@ def why_apart(kinds: Sequence[Kind | None]) -> list[str]:
             continue
         others = kinds[most[0]]
         assert others is not None
-        share = f"{len(most)} of {counted(sum(map(len, groups)), 'recording')} are"
+        share = share_of(len(most), sum(map(len, groups)), "recording")
         reasons.append(f"{own.beside(others)}, but {share} {others.beside(own)}: one model cannot read both")
     return reasons
 
 
 def differences(names: Sequence[str], kinds: Sequence[Kind]) -> str:
     """Return how recordings differ, with the number of each kind and the names of the rarer ones; "" if not.
+
+    ``names`` are the recordings of the ``kinds``, of which some may be of the same recording.
 
     >>> differences(["a", "b", "c"], [Kind("calcium", 0.1), Kind("calcium", 0.1), Kind("calcium", 0.25)])
     'the recordings differ in frame interval: 0.1 s (2 recordings), 0.25 s (1 recording: c)'
@@ -92,10 +94,11 @@ def differences(names: Sequence[str], kinds: Sequence[Kind]) -> str:
     parts = []
     for group in groups:
         kind = kinds[group[0]]
-        shown = ", ".join(names[number] for number in group[:3]) + (", ..." if len(group) > 3 else "")
-        which = "" if group is groups[0] else f": {shown}"
+        # A recording has several populations.
+        own = list(dict.fromkeys(names[number] for number in group))
+        which = "" if group is groups[0] else f": {listed(own, 3)}"
         said = f"{kind.bin_s:.4g} s" if alike else kind.beside(*kinds)
-        parts.append(f"{said} ({counted(len(group), 'recording')}{which})")
+        parts.append(f"{said} ({counted(len(own), 'recording')}{which})")
     return f"the recordings differ in {differ}: {', '.join(parts)}"
 
 

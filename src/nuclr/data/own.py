@@ -23,7 +23,6 @@ from nuclr.data.formats import (
     animal_of,
     format_of,
     recognised_below,
-    shown_name,
     warn_of_animals,
 )
 from nuclr.data.formats.memory import read_object
@@ -31,7 +30,7 @@ from nuclr.data.formats.nwb.in_memory import is_nwbfile, saved_at
 from nuclr.data.inputs import Reads, binning
 from nuclr.data.kinds import Kind, kind_of, why_unreadable
 from nuclr.data.population import Population
-from nuclr.data.recording import SpikeTrains, Traces, name_of, reason_of
+from nuclr.data.recording import SpikeTrains, Traces, name_of, reason_of, shown_name
 from nuclr.data.store import identity_of, open_population
 from nuclr.errors import DataError, NothingToLearn, NuclrError
 from nuclr.files import bytes_of, is_half_made

@@ -53,8 +53,7 @@ def store_found(found: Sequence[Found], folder: Path, options: Reading, chunk: C
             continue
         check_writable(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        # `srun nuclr pretrain` starts several processes at once.
-        lock = folder / f".{recording.recording}.lock"
+        lock = _lock_of(recording, folder)
         with left_out(recording), _nothing_left(lock), FileLock(lock):
             populations = chunk_recording(
                 recording.read(options, animal),
@@ -98,10 +97,16 @@ def _why_apart(
 def _remove_stores(recording: Found, folder: Path) -> None:
     """Remove the stores that an earlier pretraining made of a recording that is not used any more."""
     made = folder / recording.recording
-    if recording.form is not None and any(
-        identity_of(store).get("dataset") == DATASET for store in stores(made)
-    ):
-        shutil.rmtree(made)
+    if recording.form is None or not made.exists():
+        return
+    with FileLock(_lock_of(recording, folder)):
+        if any(identity_of(store).get("dataset") == DATASET for store in stores(made)):
+            shutil.rmtree(made)
+
+
+def _lock_of(recording: Found, folder: Path) -> Path:
+    """Return the file of a lock, because `srun nuclr pretrain` starts several processes at once."""
+    return folder / f".{recording.recording}.lock"
 
 
 @contextmanager

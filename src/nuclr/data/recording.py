@@ -16,6 +16,7 @@ import numpy as np
 
 from nuclr.data.access.remote import Remote
 from nuclr.errors import DataError
+from nuclr.words import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,6 +89,11 @@ class Recording:
     labels: Labels = field(default_factory=dict)
 
 
+def shown_name(path: Path | Remote, recording: str) -> str:
+    """Return a recording's name in messages: that of its file, or for a folder that of the recording."""
+    return recording if isinstance(path, Path) and path.is_dir() else path.name
+
+
 def say_left_out(recordings: Sequence[Recording]) -> str:
     """Return a line with the recordings that are left out and the reasons; "" if there are none."""
     several = [recording for recording in recordings if recording.left_out]
@@ -106,11 +112,8 @@ def list_left_out(recordings: Sequence[Recording]) -> str:
     names: dict[str, list[str]] = {}
     for recording in recordings:
         reason = reason_of(recording.left_out, recording.path)
-        names.setdefault(reason, []).append(recording.path.name)
-    return "; ".join(
-        f"{', '.join(some[:5])}{', ...' if len(some) > 5 else ''} ({reason})"
-        for reason, some in names.items()
-    )
+        names.setdefault(reason, []).append(shown_name(recording.path, recording.recording))
+    return "; ".join(f"{listed(some)} ({reason})" for reason, some in names.items())
 
 
 @dataclass(frozen=True)

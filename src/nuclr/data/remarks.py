@@ -27,14 +27,14 @@ class Remarks:
     """
 
     views: Views
-    _kinds: dict[str, Kind] = field(default_factory=dict)
+    _kinds: list[tuple[str, Kind]] = field(default_factory=list)
     _too_short: list[str] = field(default_factory=list)
 
     def noting(self, opened: Iterable[Opened]) -> Iterator[Opened]:
         """Yield recordings unchanged, and remember what is to be said of them."""
         for recording, populations, error in opened:
             for population in populations:
-                self._kinds.setdefault(population.recording, kind_of(population))
+                self._kinds.append((population.recording, kind_of(population)))
                 window_s = self.views.of(population.modality).window_s
                 assert window_s is not None
                 if why := why_too_short(population, int(window_s / population.bin_s + 1e-6)):
@@ -44,15 +44,16 @@ class Remarks:
     def sentences(self) -> list[str]:
         """Return a sentence for each difference between the recordings, and for recordings too short."""
         said = []
-        if differ := differences(list(self._kinds), list(self._kinds.values())):
+        names, kinds = [name for name, _ in self._kinds], [kind for _, kind in self._kinds]
+        if differ := differences(names, kinds):
             said.append(
                 f"{differ}; a model reads only one of them, and `nuclr pretrain` leaves out the others"
             )
         if self._too_short:
             more = len(self._too_short) - 3
-            listed = "; ".join(self._too_short[:3]) + (f"; and {counted(more, 'other')}" if more > 0 else "")
+            shown = "; ".join(self._too_short[:3]) + (f"; and {counted(more, 'other')}" if more > 0 else "")
             said.append(
-                f"{listed}: not used by a model with such windows; `nuclr pretrain -c views.window_s=...` "
+                f"{shown}: not used by a model with such windows; `nuclr pretrain -c views.window_s=...` "
                 "trains a model with shorter ones"
             )
         return said

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nuclr.config import Machine, Precision, Views
 from nuclr.data.catalog import unit_table
-from nuclr.data.inputs import in_memory, why_too_short
+from nuclr.data.inputs import in_memory, longest_span, why_too_short
 from nuclr.data.kinds import Kind, kind_of, why_unreadable
 from nuclr.data.population import Population, summary_of
 from nuclr.errors import DataError, ModelError
@@ -231,8 +231,10 @@ def embed_with_model(
     modality, bin_s = saved.record["modality"], saved.record["bin_s"]
     spec, reads = view_spec(views, bin_s, modality), Kind(modality, bin_s)
     too_short: list[str] = []
+    longest = 0
 
     def checked() -> Iterator[Population]:
+        nonlocal longest
         for population in populations:
             if why := why_unreadable(kind_of(population), reads):
                 raise ModelError(f"population {population.population} {why}")
@@ -242,6 +244,7 @@ def embed_with_model(
                     population.population,
                     len(population.units),
                 )
+            longest = max(longest, longest_span(population))
             # A population without a valid span is silent; its units are returned as never active.
             if why := why_too_short(population, spec.window):
                 too_short.append(f"population {population.population} {why}")
@@ -256,7 +259,7 @@ def embed_with_model(
             hashes[population.population] = sha256
     if not tables:
         raise DataError("nothing to embed: the recordings contain no usable unit")
-    if len(too_short) == len(tables):
+    if too_short and longest < spec.window:
         more = f" (and {len(too_short) - 1} more are too short)" if len(too_short) > 1 else ""
         raise DataError(
             f"nothing to embed: {too_short[0]}{more}; use longer recordings, or a model that was trained "

@@ -209,9 +209,7 @@ def _why_unread(path: Path, error: Exception, command: str) -> str:
         which = f"a file in it, such as {inside[0]}" if inside else f"the file that `nuclr {command}` writes"
         return f"is a folder, but a parquet file is expected; give {which}"
     if path.suffix != ".parquet":
-        return (
-            f"is not a parquet file; give the one that `nuclr {command}` writes, such as embeddings.parquet"
-        )
+        return f"is not a parquet file; give the one that `nuclr {command}` writes"
     return f"cannot be read ({error}); make it again with `nuclr {command}`"
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from nuclr.data.text import as_text
+from nuclr.data.text import without_unknown
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import UNANSWERED, SavedProbe, likeliest
 from nuclr.representation.embeddings import Embeddings, who
@@ -221,7 +221,7 @@ def agreement(embeddings: Embeddings, task: str, answers: Answers) -> Agreement 
     """Compare the answers of a probe with the labels of the recording; None if it has no such labels."""
     if task not in embeddings.units:
         return None
-    label = as_text(embeddings.units[task]).to_numpy(str)
+    label = without_unknown(embeddings.units[task]).to_numpy(str)
     compared = np.isin(label, answers.probe.classes) & answers.has_probabilities
     if not compared.any():
         return None

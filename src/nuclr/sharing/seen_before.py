@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from nuclr.evaluation.answers.saved_probe import SavedProbe
 from nuclr.representation.embeddings import Embeddings
 from nuclr.representation.training_recordings import KnownBy, Named, TrainingRecordings, recordings_in
+from nuclr.words import listed
 
-# Most recordings that a warning lists.
-LISTED = 5
 # One recording, and several, by how they are known. Two recordings can have the same name by coincidence.
 WORDS: dict[KnownBy, tuple[str, str]] = {
     "file": ("this recording", "these recordings"),
@@ -63,9 +62,4 @@ def _those_known(named: Sequence[Named], among: TrainingRecordings) -> Iterator[
             one.animal if by == "animal" else f"{one.recording} of animal {one.animal}" for one in known
         )
         if names:
-            yield f"{words[len(names) > 1]} ({_listed(list(names))})"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+            yield f"{words[len(names) > 1]} ({listed(list(names))})"

@@ -255,8 +255,9 @@ def _large_enough(populations: Sequence[Population], spec: ViewSpec) -> list[Pop
             f"pretrain: no population has the {spec.min_units} units that views.min_units requires (the "
             f"largest has {most}); add larger recordings, or lower views.min_units"
         )
-    if len(too_short) == len(kept):
-        longest = max(kept, key=longest_span)
+    longest = max(kept, key=longest_span)
+    # A population without a valid span is silent, which is not the reason to give.
+    if too_short and longest_span(longest) < spec.window:
         raise TrainingError(
             f"pretrain: no recording is long enough: population {longest.population} "
             f"{too_short[longest.population]}; add longer recordings, or {_shorter(longest, spec.patch)}"

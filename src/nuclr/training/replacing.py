@@ -50,7 +50,7 @@ def check_replacing(output: Path, depends_on: Mapping[str, Any]) -> None:
         raise TrainingError(
             f"{output}: this training would replace the model of another one ({whose}), and the folder "
             f"contains probes that read only that model: {', '.join(probes)}; choose another -o, or remove "
-            f"{output.parent}"
+            f"these probes from {output.parent / PROBES}"
         )
     if not rank_told():
         logger.warning("%s: the model of another training (%s) will be replaced", output, whose)

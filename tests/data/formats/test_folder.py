@@ -102,6 +102,14 @@ def test_what_holds_nothing_to_learn_from_is_left_out(tmp_path: Path) -> None:
         find_recordings(tmp_path)
 
 
+def test_folders_that_a_program_named_are_left_out_by_the_names_of_their_recordings(tmp_path: Path) -> None:
+    found = []
+    for name in "ab":
+        (tmp_path / name / "suite2p").mkdir(parents=True)
+        found.append(Recording(tmp_path / name / "suite2p", name, "mouse", left_out="no cells"))
+    assert say_left_out(found) == "left out: a, b (no cells)"
+
+
 @pytest.mark.parametrize("keep", [0.1, 0.9])
 def test_a_damaged_file_stops_or_is_left_out(tmp_path: Path, keep: float) -> None:
     write_units(tmp_path / "good.nwb", poisson_trains(2, 9.0), animal="a")

@@ -69,8 +69,10 @@ def test_units_without_finite_embeddings_are_not_on_the_map(tmp_path: Path) -> N
 def test_a_second_map_without_any_unit_is_refused(tmp_path: Path) -> None:
     one = written(tmp_path / "one.parquet", some(), np.eye(6))
     nothing = written(tmp_path / "nothing.parquet", some(), np.full((6, 4), np.nan))
-    with pytest.raises(DataError, match="no unit in common"):
-        write_explore([one], tmp_path / "page.html", beside=[nothing])
+    empty = written(tmp_path / "empty.parquet", some(0), np.zeros((0, 4)))
+    for beside in (nothing, empty):
+        with pytest.raises(DataError, match="no unit in common"):
+            write_explore([one], tmp_path / "page.html", beside=[beside])
 
 
 @pytest.mark.filterwarnings("error")

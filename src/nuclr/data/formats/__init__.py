@@ -184,11 +184,6 @@ def animal_of(path: Path | Remote, form: Format, options: Reading) -> tuple[str,
     return subject or form.recording_of(path), bool(subject)
 
 
-def shown_name(path: Path | Remote, recording: str) -> str:
-    """Return a recording's name in messages: that of its file, or for a folder that of the recording."""
-    return recording if isinstance(path, Path) and path.is_dir() else path.name
-
-
 def warn_of_animals(used: Sequence[tuple[str, bool]]) -> None:
     """Warn once of all recordings that do not name their animal.
 

@@ -13,9 +13,9 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from nuclr.config import Reading
-from nuclr.data.formats import FORMATS, Format, Raw, animal_of, below, shown_name, warn_of_animals
+from nuclr.data.formats import FORMATS, Format, Raw, animal_of, below, warn_of_animals
 from nuclr.data.kinds import Kind, why_apart
-from nuclr.data.recording import Recording, Traces, list_left_out
+from nuclr.data.recording import Recording, Traces, list_left_out, shown_name
 from nuclr.data.text import count_values
 from nuclr.errors import DataError, NothingToLearn
 from nuclr.files import whole

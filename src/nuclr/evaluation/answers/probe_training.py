@@ -19,7 +19,7 @@ from nuclr.evaluation.answers.conformal import conformal_thresholds
 from nuclr.evaluation.answers.held_out import HeldOut, Nested, Trial, hold_out, predict_nested
 from nuclr.evaluation.answers.kinds import KINDS, Kind, fit
 from nuclr.evaluation.answers.saved_probe import SavedProbe
-from nuclr.evaluation.answers.score_protocol import name_of
+from nuclr.evaluation.answers.score_protocol import protocol_name
 from nuclr.evaluation.answers.typicality import reference
 from nuclr.evaluation.labels import check_column
 from nuclr.evaluation.metrics import (
@@ -132,7 +132,7 @@ def train_probe(
         **_scores(nested, calibrated, classes[truth], held_out.groups),
         "measured_on": held_out.name,
         "interval_over": _interval_over(held_out),
-        "protocol": name_of(held_out.name, seen),
+        "protocol": protocol_name(held_out.name, seen),
         "in_pretraining": seen,
         # Scores of each candidate on the groups that chose among them: optimistic for the best one.
         "compared": [

@@ -225,7 +225,8 @@ class SavedProbe:
         units
             ``unit_id, along_probe`` (the likeliest class) and ``along_probe_probability``, one row per unit.
         boundaries
-            ``population, depth_um, low_um, high_um`` (90 % of the posterior), ``above, below``.
+            ``population, depth_um, low_um, high_um`` (the units between which 90 % of the posterior lie),
+            ``above, below``.
 
         Raises
         ------

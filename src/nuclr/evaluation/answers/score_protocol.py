@@ -82,10 +82,10 @@ def protocol_of(record: Mapping[str, Any], pretraining: TrainingRecordings | Non
     # Probes of older versions do not record their protocol and their recordings, but their animals.
     named = [Named("", animal, "") for animal in learned["animals"]]
     seen = None if pretraining is None else sum(bool(pretraining.known_by(one)) for one in named)
-    return ScoreProtocol(name_of(scores["measured_on"], seen), seen, animals)
+    return ScoreProtocol(protocol_name(scores["measured_on"], seen), seen, animals)
 
 
-def name_of(measured_on: str, in_pretraining: int | None) -> str:
+def protocol_name(measured_on: str, in_pretraining: int | None) -> str:
     """Return the name of a protocol; "" if it is not known.
 
     Parameters

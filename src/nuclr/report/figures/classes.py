@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -37,8 +37,8 @@ def colour_of(name: str, classes: Sequence[str]) -> str:
     return COLOURS[classes.index(name) % len(COLOURS)] if name in classes else UNKNOWN
 
 
-def shortened(names: Iterable[str], most: int = LONGEST_NAME) -> list[str]:
-    """Return names with at most ``most`` characters, which can be told apart.
+def shortened(names: Collection[str], most: int = LONGEST_NAME) -> list[str]:
+    """Return names with at most ``most`` characters, which can be told apart if they differ in one place.
 
     A long name becomes its beginning and its end. If these are the same in several names, each of them begins
     a little before the first character in which they differ.

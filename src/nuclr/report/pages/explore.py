@@ -146,7 +146,8 @@ def _matched(other: Embeddings, unit_ids: pd.Series, paths: Sequence[Path]) -> n
     """Return other embeddings of the same units in their order, ``(unit, dim)``; NaN for missing units."""
     # As text, because ids that are numbers may be stored as either.
     rows = pd.Index(as_text(other.units["unit_id"])).get_indexer(as_text(unit_ids))
-    known = (rows >= 0) & _is_known(other.vectors)[rows]
+    known = rows >= 0
+    known[known] = _is_known(other.vectors[rows[known]])
     if not known.any():
         raise DataError(
             f"--beside {paths[0]}: has no unit in common with the other embeddings; give embeddings of the "

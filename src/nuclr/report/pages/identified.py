@@ -13,7 +13,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nuclr.data.text import as_text
+from nuclr.data.text import as_text, without_unknown
 from nuclr.evaluation.answers.along_probe import depths_of
 from nuclr.evaluation.answers.saved_probe import COVERAGE, SavedProbe
 from nuclr.evaluation.answers.score_protocol import cautions, protocol_of
@@ -237,7 +237,7 @@ def depth_figure(
     strips = {"alone": answers.likeliest[rows].tolist()}
     if "along_probe" in table:
         strips["smoothed"] = _words(table["along_probe"])
-    if task in units and any(told := _words(units[task].iloc[rows])):
+    if task in units and any(told := without_unknown(units[task].iloc[rows]).tolist()):
         strips["recorded"] = told
     spread = max(float(np.ptp(depth)), 1.0)
     with style.context(STYLE):
