@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from nuclr.data.kinds import same_bin
+from nuclr.data.kinds import kind_of
 from nuclr.data.population import Population, summary_of
 from nuclr.representation.baselines import (
     INTERVAL_BINS,
@@ -111,7 +111,7 @@ def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most:
     for population in populations:
         rows = np.array([place.get(str(name), -1) for name in population.units["unit_id"]])
         own = np.flatnonzero(rows >= 0)
-        if first is not None and not _share_axes(population, first):
+        if first is not None and not kind_of(population).like(kind_of(first)):
             continue
         if not len(own) or described + len(own) > most or not len(population.valid_bins()):
             continue
@@ -128,10 +128,6 @@ def details_of(populations: Iterable[Population], unit_ids: Sequence[str], most:
         widths_s=[_in_bins(width, first) for width in WIDTHS_S[1:]],
         modality=first.modality,
     )
-
-
-def _share_axes(population: Population, first: Population) -> bool:
-    return population.modality == first.modality and same_bin(population.bin_s, first.bin_s)
 
 
 def _described(population: Population) -> tuple[np.ndarray, ...]:
