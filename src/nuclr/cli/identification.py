@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nuclr.config import Config
     from nuclr.data.own import Found
     from nuclr.evaluation.answers.saved_probe import SavedProbe
+    from nuclr.representation.embeddings import Embeddings
     from nuclr.sharing.identify import Identified
     from nuclr.sharing.loaded import Model
 
@@ -124,7 +125,7 @@ def _identify(
         title=found[0].called if len(found) == 1 else counted(len(found), "recording"),
         rates=model.rates(),
         trained_on=model.trained_on,
-        provenance=_provenance(found, model, probes, record),
+        provenance=_provenance(found, embeddings, model, probes, str(record["precision"])),
     )
     _show(identified)
     for line in summary(identified):
@@ -133,29 +134,37 @@ def _identify(
 
 
 def _provenance(
-    found: Sequence[Found], model: Model, probes: Mapping[str, SavedProbe], record: Mapping[str, Any]
+    found: Sequence[Found],
+    embeddings: Embeddings,
+    model: Model,
+    probes: Mapping[str, SavedProbe],
+    precision: str,
 ) -> list[tuple[str, str]]:
     """Return the provenance of the results on the page, as names and values."""
     from nuclr.provenance import versions
+    from nuclr.representation.training_recordings import recordings_in
 
-    rows = [("recording", f"{recording.called}{_hash_of(recording)}") for recording in found[:20]]
+    hashes = {one.recording: one.sha256 for one in recordings_in(embeddings.units, embeddings.hashes)}
+    rows = [
+        ("recording", f"{one.called}{_hash_of(one, hashes.get(one.recording, ''))}") for one in found[:20]
+    ]
     if len(found) > len(rows):
         rows.append(("recording", f"and {len(found) - len(rows)} more"))
     origin = "".join(f", {name} {value}" for name, value in model.origin.items())
     rows.append(("model", f"sha256 {model.sha256}{origin}"))
     rows += [(f"probe of {task}", f"sha256 {probe.record['sha256']}") for task, probe in probes.items()]
-    rows.append(("precision", str(record["precision"])))
+    rows.append(("precision", precision))
     return [*rows, ("versions", ", ".join(f"{name} {value}" for name, value in versions().items()))]
 
 
-def _hash_of(recording: Found) -> str:
-    """Return the hash of a recording's file; "" for large files, folders and files on servers."""
+def _hash_of(recording: Found, known: str) -> str:
+    """Return the hash of a recording's file, which may be ``known``; "" if large, a folder or remote."""
     from nuclr.data.own import HASHED_BYTES
     from nuclr.files import sha256_of
 
     path = recording.path
     small = isinstance(path, Path) and path.is_file() and path.stat().st_size <= HASHED_BYTES
-    return f", sha256 {sha256_of(recording.local)}" if small else ""
+    return f", sha256 {known or sha256_of(recording.local)}" if small else ""
 
 
 def _show(identified: Identified) -> None:
